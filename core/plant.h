@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT
+ * Copyright (c) 2026 The Tidewire authors */
+#ifndef CORE_PLANT_H
+#define CORE_PLANT_H
+
+/* Known bugs that a test build (TW_PLANT) can plant one at a time, to prove that the simulation
+ * finds them. In every other build PLANTED() is the constant 0 and its code is gone. */
+
+enum plant {
+    PLANT_NONE,
+    PLANT_SKIP_FRAME_AT_SPLIT, /* ws_decoder: a frame whose header is cut is dropped */
+    PLANT_LOSE_BACKLOG_ITEM,   /* mesh: the first item moved out of a backlog is lost */
+    PLANT_EARLY_UNREF,         /* sendq: a reference is dropped before its bytes are sent */
+    PLANT_REORDER_RING,        /* ring: two staged items swap places */
+    PLANT_DOUBLE_DELIVERY,     /* hub: the last member is served twice after another has left */
+    PLANT_FORGET_REARM,        /* conn: receiving is not switched on again after a pause */
+    PLANT_LEAK_ON_CLOSE,       /* sendq: references of a closed connection are kept */
+    PLANT_FORGET_WAKE,         /* mesh: a sleeping consumer is not woken */
+    PLANT_WRONG_MASK_PHASE,    /* ws_decoder: the mask starts anew after a split in a payload */
+    PLANT_STALE_INTEREST,      /* home: a LEAVE is ignored when it is not the last */
+    PLANT_LOSE_CREDIT,         /* home: every 64th credit is not returned */
+    PLANT_SHORT_SEND_AS_WHOLE, /* sendq: the rest of a queue behind IO_IOV_MAX spans is dropped */
+    PLANT_MAX,
+};
+
+#ifdef TW_PLANT
+extern enum plant plant_now; /* set by the simulation before it starts */
+#define PLANTED(bug) (plant_now == (bug))
+#else
+#define PLANTED(bug) 0
+#endif
+
+#endif

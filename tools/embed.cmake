@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: MIT
+# Writes the files of FILES as C byte arrays to OUT, with the table that web_files.h declares.
+set(body "/* Generated from tools/web. */\n#include \"tools/tidewire/web_files.h\"\n\n")
+set(rows "")
+set(i 0)
+foreach(file ${FILES})
+  get_filename_component(name ${file} NAME)
+  file(READ ${file} hex HEX)
+  string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${hex}")
+  string(APPEND body "static const unsigned char file_${i}[] = {${bytes}};\n")
+  string(APPEND rows "    {\"${name}\", file_${i}, sizeof(file_${i})},\n")
+  math(EXPR i "${i} + 1")
+endforeach()
+string(APPEND body "\nconst struct web_file web_files[] = {\n${rows}    {0, 0, 0},\n};\n")
+file(WRITE ${OUT} "${body}")
