@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: MIT
+ * Copyright (c) 2026 The Tidewire authors */
+
+/* The loop of one shard, and the way home of messages. On the shard's thread, except init and deinit. */
+
+#include "core/shard.h"
+
+enum shard_item {
+    SHARD_ITEM_RELEASE = SHARD_KIND(SHARD_MODULE_CORE, 1), /* ptr: message; to its home */
+    SHARD_ITEM_FREE = SHARD_KIND(SHARD_MODULE_CORE, 2),    /* ptr: message; to its origin */
+};
+
+const struct stats_desc shard_stat_descs[SHARD_STAT_COUNT] = {
+#define X(id, name, labels, help, kind)                                                            \
+    [SHARD_STAT_##id] = {"tidewire_" name, labels, help, kind, 0},
+    SHARD_STATS(X)
+#undef X
+};
+
+static void core_on_item(void *ctx, uint32_t from, const struct ring_item *item)
+{
+    struct shard *s = ctx;
+    struct message *m = item->ptr;
+
+    (void)from;
+    switch (item->kind) {
+    case SHARD_ITEM_RELEASE:
+        shard_message_release(s, m);
+        return;
+    case SHARD_ITEM_FREE:
+        message_free(&s->messages, m);
+        return;
+    default:
+        CHECK(!"unknown core item");
+    }
+}
+
+void shard_init(struct shard *s, struct node *node, uint32_t idx, struct io *io)
+{
+    *s = (struct shard){.node = node, .io = io, .idx = idx, .next_turn_ns = IO_FOREVER};
+    s->mesh = mesh_port(node->mesh, idx);
+    message_pool_init(&s->messages, (uint16_t)idx);
+    s->modules[SHARD_MODULE_CORE] = (struct shard_module){.ctx = s, .on_item = core_on_item};
+    if (node->stats != NULL)
+        stats_register(node->stats, shard_stat_descs, SHARD_STAT_COUNT, idx, s->stats);
+}
+
+void shard_deinit(struct shard *s)
+{
+    message_pool_deinit(&s->messages);
+    io_free(s->io);
+}
+
+void shard_set_module(struct shard *s, enum shard_module_id id, const struct shard_module *m)
+{
+    CHECK(id < SHARD_MODULES_MAX);
+    s->modules[id] = *m;
+}
+
+static void dispatch_item(void *ctx, uint32_t from, const struct ring_item *item)
+{
+    struct shard *s = ctx;
+    struct shard_module *m = &s->modules[item->kind >> SHARD_KIND_SHIFT];
+
+    m->on_item(m->ctx, from, item);
+}
+
+static void tell_phase(struct shard *s)
+{
+    uint32_t phase = atomic_load_explicit(&s->node->phase, memory_order_acquire);
+
+    if (likely(phase == s->phase))
+        return;
+    s->phase = phase;
+    for (uint32_t i = 0; i < SHARD_MODULES_MAX; i++) {
+        if (s->modules[i].on_phase != NULL)
+            s->modules[i].on_phase(s->modules[i].ctx, phase);
+    }
+}
+
+static void run_modules(struct shard *s)
+{
+    uint64_t now_ns = s->io->now_ns;
+    uint64_t next_ns = IO_FOREVER;
+
+    for (uint32_t i = 0; i < SHARD_MODULES_MAX; i++) {
+        if (s->modules[i].on_turn != NULL)
+            next_ns = min_u64(next_ns, s->modules[i].on_turn(s->modules[i].ctx, now_ns));
+    }
+    for (uint32_t i = SHARD_MODULES_MAX; i-- > 0;) {
+        if (s->modules[i].on_flush != NULL)
+            s->modules[i].on_flush(s->modules[i].ctx);
+    }
+    s->next_turn_ns = next_ns;
+}
+
+/* While the mesh has no memory for its backlog, look again soon instead of waiting for a bell. */
+#define SHORT_OF_MEMORY_WAIT_NS (5 * NS_PER_MS)
+
+static int poll_io(struct shard *s, bool wait)
+{
+    uint64_t deadline_ns = wait ? s->next_turn_ns : 0;
+    int n;
+
+    if (unlikely(mesh_is_short(s->mesh)))
+        deadline_ns = min_u64(deadline_ns, s->io->now_ns + SHORT_OF_MEMORY_WAIT_NS);
+    if (deadline_ns <= s->io->now_ns || !mesh_may_sleep(s->mesh))
+        return io_poll(s->io, 0);
+    n = io_poll(s->io, deadline_ns);
+    mesh_awake(s->mesh);
+    return n;
+}
+
+/* The counters that io, mesh and pools keep for themselves become readable for other threads. */
+static void publish_stats(struct shard *s)
+{
+    const struct io_stats *io = &s->io->stats;
+    const struct mesh_stats *mesh = mesh_stats(s->mesh);
+    const struct {
+        uint32_t stat;
+        uint64_t value;
+    } rows[] = {
+        {SHARD_STAT_IO_POLLS, io->polls},
+        {SHARD_STAT_IO_SYSCALLS, io->syscalls},
+        {SHARD_STAT_IO_ACCEPTS, io->accepts},
+        {SHARD_STAT_IO_ACCEPT_REFUSED, io->accept_refused},
+        {SHARD_STAT_IO_ACCEPT_ERRORS, io->accept_errors},
+        {SHARD_STAT_IO_RECVS, io->recvs},
+        {SHARD_STAT_IO_RECV_STARVED, io->recv_starved},
+        {SHARD_STAT_IO_SENDS, io->sends},
+        {SHARD_STAT_IO_SENDS_PENDING, io->sends_pending},
+        {SHARD_STAT_IO_WAKES_SENT, io->wakes_sent},
+        {SHARD_STAT_IO_WAKES_RECEIVED, io->wakes_received},
+        {SHARD_STAT_IO_CQ_OVERFLOWS, io->cq_overflows},
+        {SHARD_STAT_MESH_POSTED, mesh->posted},
+        {SHARD_STAT_MESH_DRAINED, mesh->drained},
+        {SHARD_STAT_MESH_BACKLOGGED, mesh->backlogged},
+        {SHARD_STAT_MESH_BACKLOG_ITEMS, mesh->backlog_items},
+        {SHARD_STAT_MESH_BACKLOG_BYTES, mesh->backlog_bytes},
+        {SHARD_STAT_MESH_RINGS, mesh->rings},
+        {SHARD_STAT_MESH_SHORT, mesh->short_of_memory},
+        {SHARD_STAT_MESSAGE_BYTES, message_pool_mapped_bytes(&s->messages)},
+        {SHARD_STAT_MESSAGE_LARGE, s->messages.large_allocs},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+        stats_set(&s->stats[rows[i].stat], rows[i].value);
+}
+
+static void note_lag(struct shard *s, uint64_t wanted_ns)
+{
+    uint64_t now_ns = s->io->now_ns;
+
+    s->lag_ns = now_ns > wanted_ns ? now_ns - wanted_ns : 0;
+    if (unlikely(s->lag_ns > SHARD_LAG_NS))
+        stats_inc(&s->stats[SHARD_STAT_LATE_TURNS]);
+}
+
+int shard_turn(struct shard *s, bool wait)
+{
+    uint64_t wanted_ns = max_u64(s->next_turn_ns, s->io->now_ns);
+    int n = poll_io(s, wait);
+
+    if (unlikely(n < 0))
+        return n;
+    note_lag(s, wanted_ns);
+    mesh_drain(s->mesh, dispatch_item, s);
+    tell_phase(s);
+    run_modules(s);
+    mesh_flush(s->mesh);
+    stats_inc(&s->stats[SHARD_STAT_TURNS]);
+    publish_stats(s);
+    return 0;
+}
+
+bool shard_is_done(const struct shard *s)
+{
+    if (s->phase == NODE_STOPPING)
+        return true;
+    if (s->phase != NODE_DRAINING)
+        return false;
+    for (uint32_t i = 0; i < SHARD_MODULES_MAX; i++) {
+        if (s->modules[i].is_done != NULL && !s->modules[i].is_done(s->modules[i].ctx))
+            return false;
+    }
+    return true;
+}
+
+/* How often a shard that is done looks whether all are. */
+#define DONE_LOOK_NS (5 * NS_PER_MS)
+
+int shard_run(struct shard *s)
+{
+    _Atomic uint32_t *done = &s->node->done;
+    bool told = false;
+    int err = 0;
+
+    while (err == 0) {
+        err = shard_turn(s, true);
+        if (!told && shard_is_done(s)) {
+            told = true;
+            atomic_fetch_add_explicit(done, 1, memory_order_acq_rel);
+        }
+        if (!told)
+            continue;
+        if (atomic_load_explicit(done, memory_order_acquire) >= s->node->shard_count)
+            return 0;
+        s->next_turn_ns = min_u64(s->next_turn_ns, s->io->now_ns + DONE_LOOK_NS);
+    }
+    return err;
+}
+
+void shard_message_release(struct shard *s, struct message *m)
+{
+    struct ring_item item = {.ptr = m};
+
+    if (m->home != s->idx) {
+        item.kind = SHARD_ITEM_RELEASE;
+        stats_inc(&s->stats[SHARD_STAT_RELEASED_REMOTE]);
+        shard_post(s, m->home, &item, 0);
+        return;
+    }
+    DCHECK(m->refs > 0);
+    if (--m->refs > 0)
+        return;
+    if (likely(m->origin == s->idx)) {
+        message_free(&s->messages, m);
+        return;
+    }
+    item.kind = SHARD_ITEM_FREE;
+    shard_post(s, m->origin, &item, 0);
+}
+
+void shard_run_end(struct shard *s, struct run *r)
+{
+    shard_message_release(s, run_end(&s->messages, r));
+}

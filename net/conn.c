@@ -1,0 +1,738 @@
+/* SPDX-License-Identifier: MIT
+ * Copyright (c) 2026 The Tidewire authors */
+
+/* The life of a connection: accept, input, holds, time, sending, end. On the shard's thread. */
+
+#include "net/conn.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "core/plant.h"
+#include "net/conn_rx.h"
+#include "net/ws_encoder.h"
+
+/* How an end goes on after the close frame; see the table in conn.h. */
+enum conn_how { CUT, LAST, WAIT, REPLY, SLOW, DEAD };
+
+static const struct conn_end_row {
+    uint16_t code;
+    uint8_t how;
+    const char *text;
+} end_rows[CONN_END_COUNT] = {
+#define X(id, label, code, how, text) [CONN_END_##id] = {code, how, text},
+    CONN_ENDS(X)
+#undef X
+};
+
+/* Refused connections must have their answer within a second. */
+#define REFUSAL_DEADLINE_NS NS_PER_SEC
+/* Sends of one connection in one flush; what is left goes on in the next turn. */
+#define FLUSH_ROUNDS_MAX 4
+
+static void on_recv(struct io_conn *io, struct bytes in);
+static void on_eof(struct io_conn *io, int err);
+static void on_sent(struct io_conn *io, int err);
+static void on_closed(struct io_conn *io);
+
+static const struct io_events conn_events = {
+    .on_recv = on_recv,
+    .on_eof = on_eof,
+    .on_sent = on_sent,
+    .on_closed = on_closed,
+};
+
+uint16_t conn_end_code(enum conn_end why)
+{
+    return end_rows[why].code;
+}
+
+const char *conn_end_text(enum conn_end why)
+{
+    return end_rows[why].text;
+}
+
+/* Begin ------------------------------------------------------------------------------------------ */
+
+static bool needs_proxy_header(const struct net *n, const struct io_addr *peer)
+{
+    for (uint32_t i = 0; i < n->proxy_net_count; i++) {
+        if (proxy_net_has(&n->proxy_nets[i], peer))
+            return true;
+    }
+    return false;
+}
+
+struct conn *conn_new(struct net *n, const struct net_listener *l, const struct io_addr *peer)
+{
+    struct conn *c = pool_acquire(&n->conns);
+    bool admin = l != NULL && l->kind == NET_LISTENER_ADMIN;
+
+    if (c == NULL)
+        return NULL;
+    memset(c, 0, sizeof(*c));
+    c->io.events = &conn_events;
+    c->net = n;
+    c->peer = *peer;
+    c->jitter = (uint8_t)io_random(n->io);
+    c->heard = CONN_TICKS(n->io->now_ns);
+    c->flags = admin ? CONN_F_ADMIN : 0;
+    c->state = !admin && needs_proxy_header(n, peer) ? CONN_PROXY : CONN_HEAD;
+    stats_inc(&n->stats[NET_STAT_CONNECTIONS]);
+    return c;
+}
+
+static void refuse(struct conn *c, enum conn_end why)
+{
+    struct net *n = c->net;
+
+    if (c->refuse != CONN_END_NONE)
+        return;
+    c->refuse = (uint8_t)why;
+    c->flags |= CONN_F_REFUSAL;
+    n->refusals++;
+    if (c->flags & CONN_F_COUNTED) {
+        c->flags &= (uint16_t)~CONN_F_COUNTED;
+        atomic_fetch_sub_explicit(&n->shared->connections, 1, memory_order_relaxed);
+    }
+    conn_set_deadline(c, REFUSAL_DEADLINE_NS);
+    if (n->refusals > NET_REFUSALS_MAX)
+        conn_http_timeout(c);
+}
+
+/* One bucket for the node: compare-and-swap on GCRA's one word, no lock. */
+static bool connect_rate_passes(struct net *n)
+{
+    const struct option_rate *rate = &n->config->connect_rate;
+    uint64_t old, tat, cost_ns;
+
+    if (rate->per_second == 0)
+        return true;
+    cost_ns = NS_PER_SEC / rate->per_second;
+    old = atomic_load_explicit(&n->shared->connect_tat, memory_order_relaxed);
+    do {
+        tat = old;
+        if (!gcra_pass(&tat, n->io->now_ns, cost_ns, cost_ns * rate->burst))
+            return false;
+    } while (!atomic_compare_exchange_weak_explicit(&n->shared->connect_tat, &old, tat,
+                                                    memory_order_relaxed, memory_order_relaxed));
+    return true;
+}
+
+static bool node_has_room(struct net *n)
+{
+    uint32_t before = atomic_fetch_add_explicit(&n->shared->connections, 1, memory_order_relaxed);
+
+    if (before < n->shared->max_connections)
+        return true;
+    atomic_fetch_sub_explicit(&n->shared->connections, 1, memory_order_relaxed);
+    return false;
+}
+
+/* The peer's address is known: may it come in? */
+static void check_limits(struct conn *c)
+{
+    struct net *n = c->net;
+
+    if (c->flags & CONN_F_ADMIN)
+        return;
+    if (!node_has_room(n)) {
+        refuse(c, CONN_END_NODE_FULL);
+        return;
+    }
+    c->flags |= CONN_F_COUNTED;
+    if (!connect_rate_passes(n)) {
+        refuse(c, CONN_END_CONNECT_RATE);
+        return;
+    }
+    if (n->draining)
+        refuse(c, CONN_END_DRAIN);
+    if (admission_is_on(n) && (c->peer.family == AF_INET || c->peer.family == AF_INET6)) {
+        /* No io_recv(): within on_accept the socket is not attached yet, and what comes is kept. */
+        c->holds |= CONN_HOLD_ADMISSION;
+        stats_inc(&n->stats[NET_STAT_HELD]);
+        admission_ask(n, c);
+    }
+}
+
+void conn_begin(struct conn *c)
+{
+    conn_set_deadline(c, c->net->config->handshake_timeout_ns);
+    if (c->state == CONN_HEAD)
+        check_limits(c);
+}
+
+void conn_admitted(struct conn *c, enum admission_verdict v)
+{
+    static const uint8_t refusals[] = {
+        [ADMISSION_OK] = CONN_END_NONE,
+        [ADMISSION_ADDRESS_FULL] = CONN_END_ADDRESS_FULL,
+        [ADMISSION_ADDRESS_RATE] = CONN_END_ADDRESS_RATE,
+        [ADMISSION_NO_MEMORY] = CONN_END_NO_MEMORY,
+    };
+
+    if (v == ADMISSION_OK)
+        c->flags |= CONN_F_ADMITTED;
+    else
+        refuse(c, refusals[v]);
+    conn_unhold(c, CONN_HOLD_ADMISSION);
+}
+
+/* A PROXY header stands before everything else; its bytes are collected in rx->head when cut. */
+static void proxy_input(struct conn *c, struct bytes *in)
+{
+    struct conn_rx *rx = conn_rx_get(c);
+    size_t before, used;
+    enum proxy_result r;
+
+    if (rx == NULL)
+        return;
+    before = rx->head_len;
+    used = min_size(in->len, PROXY_HEADER_MAX - before);
+    if (!conn_rx_append(c, &rx->head, &rx->head_len, in->ptr, used, PROXY_HEADER_MAX))
+        return;
+    r = proxy_header_parse(message_payload(rx->head), rx->head_len, &used, &c->peer);
+    if (r == PROXY_INVALID || (r == PROXY_MORE && rx->head_len == PROXY_HEADER_MAX)) {
+        conn_end(c, CONN_END_PROXY_HEADER);
+        return;
+    }
+    if (r == PROXY_MORE) {
+        in->len = 0;
+        return;
+    }
+    in->ptr += used - before;
+    in->len -= used - before;
+    conn_rx_drop(c, &rx->head);
+    rx->head_len = 0;
+    conn_rx_trim(c);
+    c->state = CONN_HEAD;
+    check_limits(c);
+}
+
+/* Input ------------------------------------------------------------------------------------------ */
+
+void conn_feed(struct conn *c, struct bytes *in)
+{
+    while (in->len > 0 && c->holds == 0) {
+        switch (c->state) {
+        case CONN_OPEN:
+        case CONN_CLOSING:
+            conn_ws_input(c, in);
+            break;
+        case CONN_HEAD:
+            conn_http_input(c, in);
+            break;
+        case CONN_PROXY:
+            proxy_input(c, in);
+            break;
+        default:
+            in->len = 0;
+        }
+    }
+}
+
+/* Input that can't be used now is kept; it ends the connection when there is no memory for it. */
+static void keep_rest(struct conn *c, const struct bytes *in)
+{
+    struct conn_rx *rx = conn_rx_get(c);
+
+    if (rx == NULL)
+        return;
+    conn_rx_append(c, &rx->rest, &rx->rest_len, in->ptr, in->len, in->len);
+}
+
+static bool byte_rate_passes(struct conn *c, size_t len)
+{
+    const struct option_rate *rate = &c->net->config->byte_rate;
+
+    return rate->per_second == 0 ||
+           gcra_pass(&c->byte_tat, c->net->io->now_ns, len * NS_PER_SEC / rate->per_second,
+                     rate->burst * NS_PER_SEC / rate->per_second);
+}
+
+/* Any byte is a sign of life: an unanswered ping is forgiven. */
+static void forgive_ping(struct conn *c)
+{
+    c->flags &= (uint16_t)~CONN_F_PING_OUT;
+    c->pong_misses = 0;
+    conn_rearm(c);
+}
+
+static void on_recv(struct io_conn *io, struct bytes in)
+{
+    struct conn *c = conn_of(io);
+    struct net *n = c->net;
+
+    c->heard = CONN_TICKS(n->io->now_ns);
+    stats_add(&n->stats[NET_STAT_RECV_BYTES], in.len);
+    if (unlikely(c->flags & CONN_F_PING_OUT))
+        forgive_ping(c);
+    if (unlikely(!byte_rate_passes(c, in.len)))
+        conn_end(c, CONN_END_BYTE_RATE);
+    if (unlikely(c->rx != NULL && c->rx->rest != NULL)) {
+        keep_rest(c, &in);
+        return;
+    }
+    conn_feed(c, &in);
+    if (unlikely(in.len > 0))
+        keep_rest(c, &in);
+}
+
+static void on_eof(struct io_conn *io, int err)
+{
+    struct conn *c = conn_of(io);
+
+    c->flags |= CONN_F_EOF;
+    switch (c->state) {
+    case CONN_FLUSHING:
+        if (err != 0)
+            conn_close_now(c, false);
+        return;
+    case CONN_CLOSING:
+    case CONN_LINGER:
+        conn_close_now(c, false);
+        return;
+    default:
+        if (c->holds != 0 && err == 0)
+            return; /* what came before the end is served first: conn_resume() */
+        if (c->state == CONN_HEAD && !sendq_is_empty(&c->sendq) && err == 0)
+            conn_end(c, CONN_END_HTTP_DONE);
+        else
+            conn_end(c, err == 0 ? CONN_END_PEER_EOF : CONN_END_PEER_RESET);
+    }
+}
+
+/* Holds ------------------------------------------------------------------------------------------ */
+
+void conn_hold(struct conn *c, enum conn_hold why)
+{
+    if (c->holds == 0 && c->state < CONN_GONE) {
+        io_recv(c->net->io, &c->io, false);
+        net_stat(c->net, NET_STAT_HOLDS);
+        stats_inc(&c->net->stats[NET_STAT_HELD]);
+    }
+    c->holds |= (uint8_t)why;
+}
+
+void conn_unhold(struct conn *c, enum conn_hold why)
+{
+    if ((c->holds & why) == 0)
+        return;
+    c->holds &= (uint8_t)~why;
+    if (c->holds != 0)
+        return;
+    stats_sub(&c->net->stats[NET_STAT_HELD], 1);
+    if (c->state == CONN_GONE || (c->flags & CONN_F_RESUME))
+        return;
+    c->flags |= CONN_F_RESUME;
+    c->next_resume = c->net->resume;
+    c->net->resume = c;
+}
+
+/* Serves what was kept, then lets the socket speak again. */
+void conn_resume(struct conn *c)
+{
+    struct conn_rx *rx = c->rx;
+
+    if (c->holds != 0 || c->state == CONN_GONE)
+        return;
+    if (rx != NULL && rx->parked != NULL && !conn_ws_offer_parked(c))
+        return;
+    if (rx != NULL && rx->rest != NULL) {
+        struct bytes in = {message_payload(rx->rest) + rx->rest_off, rx->rest_len - rx->rest_off};
+
+        conn_feed(c, &in);
+        rx->rest_off = rx->rest_len - (uint32_t)in.len;
+        if (in.len > 0 && c->state < CONN_ENDING)
+            return;
+        conn_rx_drop(c, &rx->rest);
+        rx->rest_off = rx->rest_len = 0;
+        conn_rx_trim(c);
+    }
+    if (c->holds != 0)
+        return;
+    if ((c->flags & CONN_F_EOF) && c->state < CONN_ENDING)
+        conn_end(c, CONN_END_PEER_EOF);
+    else if (!PLANTED(PLANT_FORGET_REARM))
+        io_recv(c->net->io, &c->io, true);
+}
+
+/* Time ------------------------------------------------------------------------------------------- */
+
+static uint64_t ticks_to_ns(const struct conn *c, uint32_t tick)
+{
+    uint64_t now_ns = c->net->io->now_ns;
+    int64_t diff = (int32_t)(tick - CONN_TICKS(now_ns));
+
+    return now_ns + (uint64_t)(diff * (1 << CONN_TICK_SHIFT));
+}
+
+void conn_rearm(struct conn *c)
+{
+    uint64_t at_ns = IO_FOREVER;
+
+    if (c->deadline != 0)
+        at_ns = ticks_to_ns(c, c->deadline);
+    if (c->flags & CONN_F_PING_OUT)
+        at_ns = min_u64(at_ns, ticks_to_ns(c, c->ping_at) + c->net->config->pong_timeout_ns);
+    if (at_ns == IO_FOREVER)
+        wheel_disarm(&c->net->wheel, &c->timer);
+    else
+        wheel_arm(&c->net->wheel, &c->timer, at_ns);
+}
+
+void conn_set_deadline(struct conn *c, uint64_t from_now_ns)
+{
+    c->deadline = CONN_TICKS(c->net->io->now_ns + from_now_ns);
+    c->deadline += c->deadline == 0; /* 0 means none */
+    conn_rearm(c);
+}
+
+void conn_clear_deadline(struct conn *c)
+{
+    c->deadline = 0;
+    conn_rearm(c);
+}
+
+void conn_ping(struct conn *c)
+{
+    struct net *n = c->net;
+
+    if (!sendq_push(&c->sendq, &n->chunks, n->ping, 0, n->ping->len))
+        return; /* no memory: the next sweep tries again */
+    n->queue_bytes += n->ping->len;
+    conn_mark_dirty(c);
+    c->flags |= CONN_F_PING_OUT;
+    c->ping_at = CONN_TICKS(n->io->now_ns);
+    net_stat(n, NET_STAT_PINGS_OUT);
+    conn_rearm(c);
+}
+
+static void pong_missed(struct conn *c)
+{
+    c->flags &= (uint16_t)~CONN_F_PING_OUT;
+    net_stat(c->net, NET_STAT_PONG_MISSES);
+    if (++c->pong_misses >= c->net->config->pong_misses)
+        conn_end(c, CONN_END_NO_PONG);
+}
+
+/* A shard that lags may not have read the pong yet: it waits once more instead of judging. */
+static void check_pong(struct conn *c, uint32_t now)
+{
+    if (c->net->shard->lag_ns > SHARD_LAG_NS)
+        c->ping_at = now;
+    else
+        pong_missed(c);
+}
+
+static void deadline_passed(struct conn *c)
+{
+    switch (c->state) {
+    case CONN_PROXY:
+        conn_end(c, CONN_END_HANDSHAKE_TIMEOUT);
+        return;
+    case CONN_HEAD:
+        conn_http_timeout(c);
+        return;
+    case CONN_OPEN:
+        if (c->holds != 0) /* we are who waits */
+            conn_set_deadline(c, c->net->config->message_timeout_ns);
+        else
+            conn_end(c, CONN_END_MESSAGE_TIMEOUT);
+        return;
+    case CONN_ENDING:
+    case CONN_GONE:
+        return;
+    default:
+        conn_close_now(c, c->state == CONN_FLUSHING);
+    }
+}
+
+void conn_timer_fired(struct conn *c, uint64_t now_ns)
+{
+    uint32_t now = CONN_TICKS(now_ns);
+
+    if (c->deadline != 0 && (int32_t)(now - c->deadline) >= 0) {
+        c->deadline = 0;
+        deadline_passed(c);
+    }
+    if ((c->flags & CONN_F_PING_OUT) && c->state == CONN_OPEN &&
+        ticks_to_ns(c, c->ping_at) + c->net->config->pong_timeout_ns <= now_ns)
+        check_pong(c, now);
+    if (c->state != CONN_GONE)
+        conn_rearm(c);
+}
+
+/* Output ----------------------------------------------------------------------------------------- */
+
+void conn_queue_failed(struct conn *c, enum conn_end why)
+{
+    conn_end(c, why);
+}
+
+bool conn_queue_bytes(struct conn *c, const void *bytes, uint32_t len)
+{
+    struct net *n = c->net;
+    struct message *m = message_new(&n->shard->messages, len);
+    struct run *r;
+    bool ok;
+
+    if (m == NULL)
+        return false;
+    memcpy(message_payload(m), bytes, len);
+    m->payload_len = len;
+    m->head_len = 0;
+    r = run_new(&n->shard->messages, m);
+    if (r == NULL) {
+        shard_message_release(n->shard, m);
+        return false;
+    }
+    ok = sendq_push(&c->sendq, &n->chunks, r, 0, len);
+    if (ok) {
+        n->queue_bytes += len;
+        conn_mark_dirty(c);
+    }
+    shard_run_unref(n->shard, r);
+    return ok;
+}
+
+/* Everything that was queued has left. */
+static void flushed(struct conn *c)
+{
+    if (c->state == CONN_FLUSHING) {
+        if (end_rows[c->end].how != LAST || (c->flags & CONN_F_EOF)) {
+            conn_close_now(c, false);
+            return;
+        }
+        io_shutdown(c->net->io, &c->io);
+        c->state = CONN_LINGER;
+        io_recv(c->net->io, &c->io, true);
+    } else if (c->holds & CONN_HOLD_OUTPUT) {
+        conn_unhold(c, CONN_HOLD_OUTPUT);
+    }
+}
+
+static void send_failed(struct conn *c)
+{
+    c->net->queue_bytes -= sendq_drop(&c->sendq, c->net->shard, &c->net->chunks, true);
+    c->flags |= CONN_F_BROKEN;
+    if (c->state > CONN_ENDING)
+        conn_close_now(c, false);
+    else
+        conn_end(c, CONN_END_SEND_ERROR);
+}
+
+/* One gathered send at a time; what io takes at once may be followed by more. */
+void conn_flush(struct conn *c)
+{
+    struct net *n = c->net;
+    struct iovec iov[IO_IOV_MAX];
+
+    if (c->sendq.gathered > 0 || c->state >= CONN_LINGER)
+        return;
+    for (int round = 0; !sendq_is_empty(&c->sendq); round++) {
+        size_t bytes;
+        int count, r;
+
+        if (round == FLUSH_ROUNDS_MAX) {
+            conn_mark_dirty(c);
+            n->flush_again = true;
+            return;
+        }
+        count = sendq_gather(&c->sendq, iov, &bytes);
+        r = io_send(n->io, &c->io, iov, count, bytes);
+        net_stat(n, NET_STAT_SENDS);
+        if (r == IO_PENDING)
+            return;
+        if (unlikely(r < 0)) {
+            send_failed(c);
+            return;
+        }
+        stats_add(&n->stats[NET_STAT_SENT_BYTES], bytes);
+        n->queue_bytes -= sendq_sent(&c->sendq, n->shard, &n->chunks);
+    }
+    if (unlikely(c->state == CONN_FLUSHING || c->holds != 0))
+        flushed(c);
+}
+
+static void on_sent(struct io_conn *io, int err)
+{
+    struct conn *c = conn_of(io);
+    struct net *n = c->net;
+    uint32_t bytes;
+
+    if (unlikely(err != 0)) {
+        send_failed(c);
+        return;
+    }
+    bytes = sendq_sent(&c->sendq, n->shard, &n->chunks);
+    n->queue_bytes -= bytes;
+    stats_add(&n->stats[NET_STAT_SENT_BYTES], bytes);
+    if (!sendq_is_empty(&c->sendq))
+        conn_mark_dirty(c);
+    else if (unlikely(c->state == CONN_FLUSHING || c->holds != 0))
+        flushed(c);
+}
+
+/* End -------------------------------------------------------------------------------------------- */
+
+void conn_end(struct conn *c, enum conn_end why)
+{
+    if (c->state >= CONN_ENDING)
+        return;
+    c->state = CONN_ENDING;
+    c->end = (uint8_t)why;
+    c->next_ending = c->net->ending;
+    c->net->ending = c;
+}
+
+static void count_close(struct net *n, uint16_t code)
+{
+    static const struct {
+        uint16_t code;
+        uint16_t stat;
+    } rows[] = {
+        {1000, NET_STAT_CLOSE_1000}, {1001, NET_STAT_CLOSE_1001}, {1002, NET_STAT_CLOSE_1002},
+        {1007, NET_STAT_CLOSE_1007}, {1008, NET_STAT_CLOSE_1008}, {1009, NET_STAT_CLOSE_1009},
+        {1011, NET_STAT_CLOSE_1011}, {1012, NET_STAT_CLOSE_1012}, {1013, NET_STAT_CLOSE_1013},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        if (rows[i].code == code) {
+            net_stat(n, rows[i].stat);
+            return;
+        }
+    }
+    net_stat(n, NET_STAT_CLOSE_OTHER);
+}
+
+/* RFC 6455 5.5.1: a received close is answered with its own code. */
+static void queue_close_frame(struct conn *c)
+{
+    const struct conn_end_row *row = &end_rows[c->end];
+    uint16_t code = row->how == REPLY ? c->peer_code : row->code;
+    uint8_t frame[WS_CONTROL_FRAME_MAX];
+    uint32_t len;
+
+    if (code == 0 && row->how != REPLY)
+        return;
+    len = ws_encode_close(frame, code, row->how == REPLY ? "" : row->text);
+    c->flags |= CONN_F_CLOSE_SENT;
+    count_close(c->net, code);
+    conn_queue_bytes(c, frame, len); /* without memory the FIN must do */
+}
+
+static void end_session(struct conn *c)
+{
+    struct net *n = c->net;
+
+    if (c->flags & CONN_F_SESSION) {
+        c->flags &= (uint16_t)~CONN_F_SESSION;
+        n->app->on_close(n->app_ctx, c);
+    }
+    if (c->flags & CONN_F_WS)
+        stats_sub(&n->stats[NET_STAT_WEBSOCKETS], 1);
+    net_stat(n, (enum net_stat)(NET_STAT_ENDS + c->end));
+}
+
+/* Holds end with the session; kept input is needed only where the peer's close is awaited. */
+static void end_input(struct conn *c, bool awaits_close)
+{
+    struct conn_rx *rx = c->rx;
+
+    if (rx != NULL) {
+        conn_rx_drop(c, &rx->head);
+        conn_rx_drop(c, &rx->assembly);
+        conn_rx_drop(c, &rx->parked);
+        if (!awaits_close)
+            conn_rx_drop(c, &rx->rest);
+        conn_rx_trim(c);
+    }
+    c->flags &= (uint16_t) ~(CONN_F_BEGUN | CONN_F_PING_OUT);
+    if (c->holds != 0)
+        conn_unhold(c, (enum conn_hold)c->holds);
+}
+
+void conn_finish(struct conn *c)
+{
+    struct net *n = c->net;
+    uint8_t how = c->flags & CONN_F_BROKEN ? CUT : end_rows[c->end].how;
+
+    end_session(c);
+    if (how == SLOW)
+        n->queue_bytes -= sendq_drop(&c->sendq, n->shard, &n->chunks, false);
+    if (how != CUT && (c->flags & CONN_F_WS))
+        queue_close_frame(c);
+    c->state = how == WAIT && (c->flags & CONN_F_WS) ? CONN_CLOSING : CONN_FLUSHING;
+    end_input(c, c->state == CONN_CLOSING);
+    if (how == CUT) {
+        conn_close_now(c, false);
+        return;
+    }
+    conn_set_deadline(c, n->config->close_timeout_ns);
+    conn_flush(c);
+    if (how == DEAD && c->state != CONN_GONE)
+        conn_close_now(c, true);
+}
+
+void conn_close_now(struct conn *c, bool reset)
+{
+    struct net *n = c->net;
+
+    if (c->state == CONN_GONE)
+        return;
+    c->state = CONN_GONE;
+    wheel_disarm(&n->wheel, &c->timer);
+    n->queue_bytes -= sendq_drop(&c->sendq, n->shard, &n->chunks, false);
+    io_close(n->io, &c->io, reset);
+}
+
+/* A list is touched here only when a connection goes between two flushes: rare. */
+static void unlink_lists(struct conn *c)
+{
+    struct net *n = c->net;
+
+    if (c->flags & CONN_F_DIRTY) {
+        struct conn **link = &n->dirty;
+
+        while (*link != c)
+            link = &(*link)->next_dirty;
+        *link = c->next_dirty;
+    }
+    if (c->flags & CONN_F_RESUME) {
+        struct conn **link = &n->resume;
+
+        while (*link != c)
+            link = &(*link)->next_resume;
+        *link = c->next_resume;
+    }
+}
+
+void conn_discard(struct conn *c)
+{
+    struct net *n = c->net;
+
+    unlink_lists(c);
+    wheel_disarm(&n->wheel, &c->timer);
+    n->queue_bytes -= sendq_drop(&c->sendq, n->shard, &n->chunks, true);
+    if (c->holds != 0)
+        stats_sub(&n->stats[NET_STAT_HELD], 1);
+    conn_rx_free(c);
+    if (c->flags & CONN_F_ADMITTED)
+        admission_leave(n, &c->peer);
+    if (c->flags & CONN_F_COUNTED)
+        atomic_fetch_sub_explicit(&n->shared->connections, 1, memory_order_relaxed);
+    if (c->flags & CONN_F_REFUSAL)
+        n->refusals--;
+    stats_sub(&n->stats[NET_STAT_CONNECTIONS], 1);
+    pool_release(&n->conns, c);
+}
+
+static void on_closed(struct io_conn *io)
+{
+    struct conn *c = conn_of(io);
+
+    CHECK(c->state == CONN_GONE);
+    conn_discard(c);
+}

@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: MIT
+ * Copyright (c) 2026 The Tidewire authors */
+
+/* The WebSocket part of a connection: pieces of frames become messages, control frames are answered
+ * (RFC 6455 5.4, 5.5). On the shard's thread. */
+
+#include <string.h>
+
+#include "net/conn.h"
+#include "net/conn_rx.h"
+#include "net/ws_encoder.h"
+
+static bool message_rate_passes(struct conn *c)
+{
+    const struct option_rate *rate = &c->net->config->message_rate;
+    uint64_t cost_ns;
+
+    if (likely(rate->per_second == 0))
+        return true;
+    cost_ns = NS_PER_SEC / rate->per_second;
+    if (gcra_pass(&c->message_tat, c->net->io->now_ns, cost_ns, cost_ns * rate->burst))
+        return true;
+    conn_end(c, CONN_END_MESSAGE_RATE);
+    return false;
+}
+
+/* Keeps a message that the app will take later (it holds the connection). */
+static void park(struct conn *c, struct net_message *in)
+{
+    struct conn_rx *rx = conn_rx_get(c);
+    struct message *m = rx == NULL ? NULL : net_message_take(c->net, in);
+
+    if (m == NULL) {
+        conn_end(c, CONN_END_NO_MEMORY);
+        return;
+    }
+    rx->parked_opcode = in->opcode;
+    conn_rx_put(c, &rx->parked, m);
+}
+
+static void offer(struct conn *c, struct net_message *in)
+{
+    struct net *n = c->net;
+
+    if (unlikely(!n->app->on_message(n->app_ctx, c, in)))
+        park(c, in);
+    if (unlikely(in->owned != NULL))
+        message_free(&n->shard->messages, in->owned);
+}
+
+bool conn_ws_offer_parked(struct conn *c)
+{
+    struct conn_rx *rx = c->rx;
+    struct net_message in = {.opcode = rx->parked_opcode};
+
+    in.owned = conn_rx_take(c, &rx->parked, rx->parked->payload_len);
+    in.payload = (struct bytes){message_payload(in.owned), in.owned->payload_len};
+    if (c->state == CONN_OPEN)
+        offer(c, &in);
+    else
+        message_free(&c->net->shard->messages, in.owned);
+    conn_rx_trim(c);
+    return c->holds == 0;
+}
+
+/* A message is complete: rates, then upward. */
+static void deliver(struct conn *c, struct net_message *in)
+{
+    net_stat(c->net, NET_STAT_MESSAGES_IN);
+    if (likely(message_rate_passes(c)))
+        offer(c, in);
+    else if (in->owned != NULL)
+        message_free(&c->net->shard->messages, in->owned);
+}
+
+/* RFC 7692 7.2.2: the whole message is inflated at once, within the limit on its size. */
+static void inflate_message(struct conn *c, uint8_t opcode, const uint8_t *p, size_t len)
+{
+    struct net *n = c->net;
+    struct net_message in = {.opcode = opcode};
+    enum deflate_status st = DEFLATE_NO_MEMORY;
+
+    if (n->deflate == NULL)
+        n->deflate = deflate_new();
+    if (n->deflate != NULL) {
+        deflate_inflate_begin(n->deflate, p, len, n->config->max_message_bytes);
+        st = deflate_inflate_step(n->deflate, SIZE_MAX, &in.payload);
+    }
+    net_stat(n, NET_STAT_INFLATED);
+    if (st != DEFLATE_DONE)
+        conn_end(c, st == DEFLATE_TOO_BIG ? CONN_END_TOO_BIG
+                    : st == DEFLATE_BAD   ? CONN_END_BAD_DEFLATE
+                                          : CONN_END_NO_MEMORY);
+    else if (opcode == WS_OP_TEXT && !simd->utf8_valid(in.payload.ptr, in.payload.len))
+        conn_end(c, CONN_END_BAD_UTF8);
+    else
+        deliver(c, &in);
+    if (n->deflate != NULL)
+        deflate_trim(n->deflate);
+}
+
+/* The usual case: one frame, one piece. */
+static inline void whole_message(struct conn *c, const struct ws_piece *piece)
+{
+    struct net_message in = {.payload = {piece->ptr, piece->len}, .opcode = piece->opcode};
+
+    if (unlikely(piece->compressed))
+        inflate_message(c, piece->opcode, piece->ptr, piece->len);
+    else if (piece->opcode == WS_OP_TEXT && !simd->utf8_valid(piece->ptr, piece->len))
+        conn_end(c, CONN_END_BAD_UTF8);
+    else
+        deliver(c, &in);
+}
+
+static void assembled_message(struct conn *c, uint8_t opcode)
+{
+    struct conn_rx *rx = c->rx;
+    struct net_message in = {.opcode = opcode};
+    bool compressed = rx->compressed;
+
+    if (rx->assembly != NULL) {
+        in.owned = conn_rx_take(c, &rx->assembly, rx->assembly_len);
+        in.payload = (struct bytes){message_payload(in.owned), rx->assembly_len};
+    }
+    rx->assembly_len = 0;
+    rx->in_message = false;
+    conn_rx_trim(c);
+    if (!compressed) {
+        deliver(c, &in);
+        return;
+    }
+    inflate_message(c, opcode, in.payload.ptr, in.payload.len);
+    if (in.owned != NULL)
+        message_free(&c->net->shard->messages, in.owned);
+}
+
+/* A part of a message that is fragmented or cut by the end of the input. */
+static void message_piece(struct conn *c, const struct ws_piece *piece)
+{
+    struct conn_rx *rx = conn_rx_get(c);
+    bool text;
+
+    if (rx == NULL)
+        return;
+    if (piece->message_start) {
+        rx->in_message = true;
+        rx->compressed = piece->compressed;
+        utf8_reset(&rx->utf8);
+    }
+    text = piece->opcode == WS_OP_TEXT && !rx->compressed;
+    if (text && !utf8_feed(&rx->utf8, piece->ptr, piece->len)) {
+        conn_end(c, CONN_END_BAD_UTF8);
+        return;
+    }
+    if (piece->len > 0 && !conn_rx_append(c, &rx->assembly, &rx->assembly_len, piece->ptr,
+                                          piece->len, rx->assembly_len + piece->frame_len))
+        return;
+    if (!piece->message_end)
+        return;
+    if (text && !utf8_is_complete(&rx->utf8))
+        conn_end(c, CONN_END_BAD_UTF8);
+    else
+        assembled_message(c, piece->opcode);
+}
+
+/* Control frames ------------------------------------------------------------------------------------ */
+
+static void answer_ping(struct conn *c, const uint8_t *payload, uint32_t len)
+{
+    uint8_t frame[WS_CONTROL_FRAME_MAX];
+
+    net_stat(c->net, NET_STAT_PINGS_IN);
+    if (c->state != CONN_OPEN || !message_rate_passes(c))
+        return;
+    if (c->sendq.bytes > c->net->config->max_queue_bytes)
+        conn_end(c, CONN_END_SLOW_CONSUMER);
+    else if (!conn_queue_bytes(c, frame, ws_encode_control(frame, WS_OP_PONG, payload, len)))
+        conn_end(c, CONN_END_NO_MEMORY);
+}
+
+/* RFC 6455 5.5.1, 7.4, 8.1. */
+static enum conn_end check_close(struct conn *c, const uint8_t *payload, uint32_t len)
+{
+    if (len == 0)
+        return CONN_END_PEER_CLOSE;
+    if (len == 1)
+        return CONN_END_PROTOCOL;
+    c->peer_code = (uint16_t)(payload[0] << 8 | payload[1]);
+    if (!ws_close_code_is_valid(c->peer_code))
+        return CONN_END_PROTOCOL;
+    if (!simd->utf8_valid(payload + 2, len - 2))
+        return CONN_END_BAD_UTF8;
+    return CONN_END_PEER_CLOSE;
+}
+
+static void peer_close(struct conn *c, const uint8_t *payload, uint32_t len)
+{
+    enum conn_end why = check_close(c, payload, len);
+
+    c->flags |= CONN_F_PEER_CLOSED;
+    if (c->state == CONN_OPEN) {
+        conn_end(c, why);
+        return;
+    }
+    c->end = CONN_END_PEER_CLOSE; /* both have said it: no need to linger */
+    c->state = CONN_FLUSHING;
+    conn_mark_dirty(c);
+}
+
+static void control_frame(struct conn *c, uint8_t opcode, const uint8_t *payload, uint32_t len)
+{
+    switch (opcode) {
+    case WS_OP_PING:
+        answer_ping(c, payload, len);
+        return;
+    case WS_OP_PONG:
+        net_stat(c->net, NET_STAT_PONGS_IN);
+        return;
+    default:
+        peer_close(c, payload, len);
+    }
+}
+
+static void control_piece(struct conn *c, const struct ws_piece *piece)
+{
+    struct conn_rx *rx;
+    uint32_t len;
+
+    if (likely(piece->frame_start && piece->frame_end)) {
+        control_frame(c, piece->opcode, piece->ptr, (uint32_t)piece->len);
+        return;
+    }
+    rx = conn_rx_get(c);
+    if (rx == NULL)
+        return;
+    if (piece->frame_start)
+        rx->control_len = 0;
+    memcpy(rx->control + rx->control_len, piece->ptr, piece->len);
+    rx->control_len += (uint8_t)piece->len;
+    if (!piece->frame_end)
+        return;
+    len = rx->control_len;
+    rx->control_len = 0;
+    control_frame(c, piece->opcode, rx->control, len);
+    conn_rx_trim(c);
+}
+
+/* Frames -------------------------------------------------------------------------------------------- */
+
+static void violation(struct conn *c, enum ws_status st)
+{
+    if (c->state == CONN_CLOSING) {
+        c->state = CONN_FLUSHING;
+        conn_mark_dirty(c);
+        return;
+    }
+    conn_end(c, st == WS_STATUS_TOO_BIG     ? CONN_END_TOO_BIG
+                : st == WS_STATUS_FRAGMENTS ? CONN_END_FRAGMENTS
+                                            : CONN_END_PROTOCOL);
+}
+
+static void stop_clock(struct conn *c)
+{
+    c->flags &= (uint16_t)~CONN_F_BEGUN;
+    conn_clear_deadline(c);
+}
+
+/* The clock of an incomplete frame or message starts with it and ends with it; control frames in
+ * between change nothing. */
+static void watch_incomplete(struct conn *c)
+{
+    if (likely(ws_decoder_is_idle(&c->decoder))) {
+        if (unlikely(c->flags & CONN_F_BEGUN))
+            stop_clock(c);
+    } else if (!(c->flags & CONN_F_BEGUN)) {
+        c->flags |= CONN_F_BEGUN;
+        conn_set_deadline(c, c->net->config->message_timeout_ns);
+    }
+}
+
+static inline void data_piece(struct conn *c, const struct ws_piece *piece)
+{
+    if (unlikely(c->state != CONN_OPEN))
+        return; /* closing: only the peer's close frame matters */
+    if (likely(piece->message_start && piece->message_end))
+        whole_message(c, piece);
+    else
+        message_piece(c, piece);
+    if (piece->message_end && (c->flags & CONN_F_BEGUN) && c->state == CONN_OPEN)
+        stop_clock(c);
+}
+
+void conn_ws_input(struct conn *c, struct bytes *in)
+{
+    const struct ws_limits *limits = &c->net->ws_limits[(c->flags & CONN_F_DEFLATE) != 0];
+    struct ws_piece piece;
+    enum ws_status st;
+
+    while ((st = ws_decode(&c->decoder, limits, in, &piece)) == WS_STATUS_PIECE) {
+        if (unlikely(ws_opcode_is_control(piece.opcode)))
+            control_piece(c, &piece);
+        else
+            data_piece(c, &piece);
+        if (unlikely(c->holds != 0 || (c->state != CONN_OPEN && c->state != CONN_CLOSING)))
+            break;
+    }
+    if (unlikely(st > WS_STATUS_PIECE))
+        violation(c, st);
+    else if (c->state == CONN_OPEN)
+        watch_incomplete(c);
+}

@@ -1,0 +1,495 @@
+/* SPDX-License-Identifier: MIT
+ * Copyright (c) 2026 The Tidewire authors */
+
+/* The transport module of a shard: listeners, turns, heartbeats, drain, bounds of the node. On the
+ * shard's thread, except net_init() and net_deinit(). */
+
+#include "net/net.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/log.h"
+#include "net/conn.h"
+#include "net/conn_rx.h"
+#include "net/heartbeat.h"
+#include "net/ws_encoder.h"
+
+/* Width of a timer slot. Deadlines are late by one at most. */
+#define WHEEL_TICK_NS (10 * NS_PER_MS)
+
+enum net_item {
+    NET_ITEM_SOCKET = SHARD_KIND(SHARD_MODULE_NET, 1), /* a: ticket; b, c: address; ptr: port, family */
+    /* 16 and up: net/admission.c */
+};
+
+static const char answer_503[] = "HTTP/1.1 503 Service Unavailable\r\n"
+                                 "Retry-After: 5\r\n"
+                                 "Content-Length: 0\r\n"
+                                 "Connection: close\r\n\r\n";
+
+const struct stats_desc net_stat_descs[NET_STAT_COUNT] = {
+#define X(id, name, labels, help, kind)                                                            \
+    [NET_STAT_##id] = {"tidewire_" name, labels, help, kind, 0},
+    NET_STATS(X)
+#undef X
+#define X(id, label, code, how, text)                                                              \
+    [NET_STAT_ENDS + CONN_END_##id] = {"tidewire_connections_closed_total",                        \
+                                       "reason=\"" label "\"", "Connections ended, by reason.",    \
+                                       STATS_COUNTER, 0},
+        CONN_ENDS(X)
+#undef X
+};
+
+_Static_assert(CONN_END_COUNT == NET_STAT_COUNT - NET_STAT_ENDS, "a counter for every reason");
+
+/* Messages --------------------------------------------------------------------------------------- */
+
+struct message *net_message_take(struct net *n, struct net_message *in)
+{
+    struct message *m = in->owned;
+
+    if (m == NULL) {
+        m = message_new(&n->shard->messages, (uint32_t)in->payload.len);
+        if (m == NULL) {
+            stats_inc(&n->shard->stats[SHARD_STAT_MESSAGE_ALLOC_FAILED]);
+            return NULL;
+        }
+        memcpy(message_payload(m), in->payload.ptr, in->payload.len);
+        net_stat(n, NET_STAT_PAYLOAD_COPIES);
+    }
+    in->owned = NULL;
+    m->payload_len = (uint32_t)in->payload.len;
+    m->opcode = in->opcode;
+    return m;
+}
+
+void net_message_frame(struct message *m, bool rsv1)
+{
+    m->head_len = (uint8_t)ws_encode_head_before(message_payload(m), (enum ws_opcode)m->opcode, rsv1,
+                                                 m->payload_len);
+}
+
+/* Listeners -------------------------------------------------------------------------------------- */
+
+static void update_accept_mode(struct net *n)
+{
+    bool tickets = n->conns.used >= n->shard_max + NET_REFUSALS_MAX / 2;
+
+    if (likely(tickets == n->tickets))
+        return;
+    n->tickets = tickets;
+    for (uint32_t i = 0; i < n->listener_count; i++) {
+        if (n->listeners[i].io.io != NULL)
+            io_accept_mode(n->io, &n->listeners[i].io,
+                           tickets ? IO_ACCEPT_TICKETS : IO_ACCEPT_CONNS);
+    }
+}
+
+static struct io_conn *on_accept(struct io_listener *io, const struct io_addr *peer)
+{
+    struct net_listener *l = container_of(io, struct net_listener, io);
+    struct net *n = l->net;
+    struct conn *c = conn_new(n, l, peer);
+
+    net_stat(n, NET_STAT_ACCEPTED);
+    if (c == NULL)
+        return NULL;
+    conn_begin(c);
+    return &c->io;
+}
+
+/* The shard with most room below its maximum, or our own index when none has any. */
+static uint32_t shard_with_room(struct net *n)
+{
+    uint32_t best = n->shard->idx;
+    uint64_t best_room = 0;
+
+    for (uint32_t i = 0; i < n->shard->node->shard_count; i++) {
+        struct net *other = n->shared->nets[i];
+        uint64_t used = stats_get(&other->stats[NET_STAT_CONNECTIONS]);
+        uint64_t room = used < other->shard_max ? other->shard_max - used : 0;
+
+        if (i != n->shard->idx && room > best_room) {
+            best_room = room;
+            best = i;
+        }
+    }
+    return best;
+}
+
+static void on_ticket(struct io_listener *io, struct io_ticket t, const struct io_addr *peer)
+{
+    struct net *n = container_of(io, struct net_listener, io)->net;
+    uint32_t to = shard_with_room(n);
+    struct ring_item item = {.kind = NET_ITEM_SOCKET, .a = (uint32_t)t.fd};
+
+    net_stat(n, NET_STAT_ACCEPTED);
+    if (to == n->shard->idx) {
+        net_stat(n, NET_STAT_TURNED_AWAY);
+        io_discard(n->io, t, answer_503, sizeof(answer_503) - 1);
+        return;
+    }
+    memcpy(&item.b, peer->ip, 8);
+    memcpy(&item.c, peer->ip + 8, 8);
+    item.ptr = (void *)((uintptr_t)peer->port | (uintptr_t)peer->family << 16);
+    shard_post(n->shard, to, &item, 0);
+    net_stat(n, NET_STAT_HANDED_OVER);
+}
+
+static void adopt_socket(struct net *n, const struct ring_item *item)
+{
+    struct io_ticket t = {(int32_t)item->a};
+    struct io_addr peer = {.port = (uint16_t)(uintptr_t)item->ptr,
+                           .family = (uint8_t)((uintptr_t)item->ptr >> 16)};
+    struct conn *c;
+
+    memcpy(peer.ip, &item->b, 8);
+    memcpy(peer.ip + 8, &item->c, 8);
+    c = conn_new(n, NULL, &peer);
+    if (c == NULL || io_adopt(n->io, &c->io, t) != 0) {
+        if (c != NULL)
+            conn_discard(c);
+        net_stat(n, NET_STAT_TURNED_AWAY);
+        io_discard(n->io, t, answer_503, sizeof(answer_503) - 1);
+        return;
+    }
+    net_stat(n, NET_STAT_ADOPTED);
+    conn_begin(c);
+}
+
+static const struct io_listener_events listener_events = {
+    .on_accept = on_accept,
+    .on_ticket = on_ticket,
+};
+
+int net_listen(struct net *n, int fd, enum net_listener_kind kind)
+{
+    struct net_listener *l = &n->listeners[n->listener_count];
+    int err;
+
+    CHECK(n->listener_count < NET_LISTENERS_MAX);
+    *l = (struct net_listener){.io = {.events = &listener_events}, .net = n, .kind = (uint8_t)kind};
+    err = io_listen(n->io, &l->io, fd);
+    if (err == 0)
+        n->listener_count++;
+    return err;
+}
+
+static void stop_listening(struct net *n)
+{
+    for (uint32_t i = 0; i < n->listener_count; i++) {
+        if (n->listeners[i].kind == NET_LISTENER_PUBLIC && n->listeners[i].io.io != NULL) {
+            io_unlisten(n->io, &n->listeners[i].io);
+            n->listeners[i].io.io = NULL;
+        }
+    }
+}
+
+/* Bounds of the node ----------------------------------------------------------------------------- */
+
+bool net_over_bound(struct net *n, enum net_stat gauge, uint64_t own, uint64_t bound)
+{
+    uint32_t shards = n->shard->node->shard_count;
+    uint64_t sum = own;
+
+    if (likely(bound == 0 || own <= bound / shards))
+        return false;
+    for (uint32_t i = 0; i < shards; i++) {
+        if (i != n->shard->idx)
+            sum += stats_get(&n->shared->nets[i]->stats[gauge]);
+    }
+    return sum > bound;
+}
+
+static uint64_t assembly_of(const struct conn *c)
+{
+    return c->rx == NULL ? 0 : c->rx->charged;
+}
+
+static uint64_t queue_of(const struct conn *c)
+{
+    return c->sendq.bytes;
+}
+
+static void end_largest(struct net *n, uint64_t (*size_of)(const struct conn *), enum conn_end why)
+{
+    struct conn *largest = NULL;
+    struct conn *c;
+    uint32_t i = 0;
+
+    while ((c = pool_next(&n->conns, &i)) != NULL) {
+        if (c->state < CONN_ENDING && (largest == NULL || size_of(c) > size_of(largest)))
+            largest = c;
+    }
+    if (largest != NULL && size_of(largest) > 0)
+        conn_end(largest, why);
+}
+
+void net_end_largest_assembly(struct net *n)
+{
+    end_largest(n, assembly_of, CONN_END_ASSEMBLY_MEMORY);
+}
+
+void net_end_largest_queue(struct net *n)
+{
+    end_largest(n, queue_of, CONN_END_QUEUE_MEMORY);
+}
+
+/* Turns ------------------------------------------------------------------------------------------ */
+
+static void fire_timer(void *ctx, struct wheel_timer *t)
+{
+    struct net *n = ctx;
+
+    conn_timer_fired(container_of(t, struct conn, timer), n->io->now_ns);
+}
+
+static void resume_all(struct net *n)
+{
+    struct conn *c = n->resume;
+
+    n->resume = NULL;
+    while (c != NULL) {
+        struct conn *next = c->next_resume;
+
+        c->flags &= (uint16_t)~CONN_F_RESUME;
+        conn_resume(c);
+        c = next;
+    }
+}
+
+/* While draining, as many are asked to go as the share of --drain-time that has passed; a whole pass in
+ * the order of the pool. */
+#define DRAIN_STEP_NS (20 * NS_PER_MS)
+
+static uint64_t drain_some(struct net *n, uint64_t now_ns)
+{
+    uint64_t passed = now_ns - n->drain_started_ns;
+    uint64_t due = n->config->drain_time_ns <= passed
+                       ? UINT32_MAX
+                       : n->drain_total * passed / n->config->drain_time_ns;
+
+    while (n->drain_closed < due) {
+        struct conn *c = pool_next(&n->conns, &n->drain_cursor);
+
+        if (c == NULL)
+            break;
+        n->drain_closed++;
+        if (c->state == CONN_OPEN && !(c->flags & CONN_F_ADMIN))
+            conn_end(c, CONN_END_DRAIN);
+        else if (c->state < CONN_OPEN && sendq_is_empty(&c->sendq))
+            conn_end(c, c->refuse != CONN_END_NONE ? c->refuse : CONN_END_HTTP_DONE);
+    }
+    if (due == UINT32_MAX)
+        n->drain_cursor = 0; /* whoever slipped in behind the cursor: look again */
+    return n->conns.used == 0 ? IO_FOREVER : now_ns + DRAIN_STEP_NS;
+}
+
+static uint64_t on_turn(void *ctx, uint64_t now_ns)
+{
+    struct net *n = ctx;
+    uint64_t next_ns = IO_FOREVER;
+
+    wheel_advance(&n->wheel, now_ns, fire_timer, n);
+    next_ns = min_u64(next_ns, heartbeat_sweep(n, now_ns));
+    if (n->resume != NULL)
+        resume_all(n);
+    if (unlikely(n->draining))
+        next_ns = min_u64(next_ns, drain_some(n, now_ns));
+    admission_sweep(n, now_ns);
+    update_accept_mode(n);
+    next_ns = min_u64(next_ns, wheel_next_ns(&n->wheel));
+    return n->resume != NULL || n->flush_again ? now_ns : next_ns;
+}
+
+static void publish_gauges(struct net *n)
+{
+    stats_set(&n->stats[NET_STAT_QUEUE_BYTES], n->queue_bytes);
+    stats_set(&n->stats[NET_STAT_ASSEMBLY_BYTES], n->assembly_bytes);
+    stats_set(&n->stats[NET_STAT_CONN_POOL_BYTES], pool_mapped_bytes(&n->conns));
+    stats_set(&n->stats[NET_STAT_RX_POOL_BYTES], pool_mapped_bytes(&n->rxs));
+    stats_set(&n->stats[NET_STAT_CHUNK_POOL_BYTES], pool_mapped_bytes(&n->chunks));
+    stats_set(&n->stats[NET_STAT_CONN_POOL_FAILED], n->conns.failures);
+    stats_set(&n->stats[NET_STAT_RX_POOL_FAILED], n->rxs.failures);
+    stats_set(&n->stats[NET_STAT_CHUNK_POOL_FAILED], n->chunks.failures);
+    stats_set(&n->stats[NET_STAT_ADDRESSES], n->admission.addresses.count);
+}
+
+static void finish_ending(struct net *n)
+{
+    while (n->ending != NULL) {
+        struct conn *c = n->ending;
+
+        n->ending = c->next_ending;
+        conn_finish(c);
+    }
+}
+
+static void flush_dirty(struct net *n)
+{
+    struct conn *c = n->dirty;
+
+    n->dirty = NULL;
+    while (c != NULL) {
+        struct conn *next = c->next_dirty;
+
+        __builtin_prefetch(next);
+        c->flags &= (uint16_t)~CONN_F_DIRTY;
+        conn_flush(c);
+        c = next;
+    }
+}
+
+static void on_flush(void *ctx)
+{
+    struct net *n = ctx;
+
+    n->flush_again = false;
+    finish_ending(n);
+    flush_dirty(n);
+    if (unlikely(n->ending != NULL))
+        finish_ending(n);
+    if (unlikely(net_over_bound(n, NET_STAT_QUEUE_BYTES, n->queue_bytes,
+                                n->config->queue_memory_bytes))) {
+        net_end_largest_queue(n);
+        finish_ending(n);
+    }
+    publish_gauges(n);
+    if (unlikely(n->flush_again || n->resume != NULL || n->dirty != NULL))
+        n->shard->next_turn_ns = 0;
+}
+
+static void on_phase(void *ctx, enum node_phase phase)
+{
+    struct net *n = ctx;
+
+    if (phase != NODE_DRAINING)
+        return;
+    n->draining = true;
+    n->drain_started_ns = n->io->now_ns;
+    stop_listening(n);
+    n->drain_total = n->conns.used;
+}
+
+static bool is_done(void *ctx)
+{
+    struct net *n = ctx;
+    struct conn *c;
+    uint32_t i = 0;
+
+    while ((c = pool_next(&n->conns, &i)) != NULL) {
+        if (!(c->flags & CONN_F_ADMIN))
+            return false;
+    }
+    return true;
+}
+
+static void on_item(void *ctx, uint32_t from, const struct ring_item *item)
+{
+    struct net *n = ctx;
+
+    if (item->kind == NET_ITEM_SOCKET)
+        adopt_socket(n, item);
+    else
+        admission_on_item(n, from, item);
+}
+
+/* Begin and end ---------------------------------------------------------------------------------- */
+
+static int parse_proxy_nets(struct net *n)
+{
+    const struct option_list *list = &n->config->proxy_from;
+
+    if (list->count == 0)
+        return 0;
+    n->proxy_nets = calloc(list->count, sizeof(*n->proxy_nets));
+    if (n->proxy_nets == NULL)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < list->count; i++) {
+        int err = proxy_net_parse(list->items[i], &n->proxy_nets[i]);
+
+        if (err != 0)
+            return err;
+    }
+    n->proxy_net_count = list->count;
+    return 0;
+}
+
+static int make_ping(struct net *n)
+{
+    struct message *m = message_new(&n->shard->messages, 2);
+
+    if (m == NULL)
+        return -ENOMEM;
+    m->head_len = 0;
+    m->payload_len = ws_encode_control(message_payload(m), WS_OP_PING, NULL, 0);
+    n->ping = run_new(&n->shard->messages, m);
+    return n->ping == NULL ? -ENOMEM : 0;
+}
+
+static void set_limits(struct net *n)
+{
+    const struct net_config *cfg = n->config;
+
+    n->ws_limits[0] = (struct ws_limits){.max_message_bytes = cfg->max_message_bytes,
+                                         .max_fragments = cfg->max_fragments};
+    n->ws_limits[1] = n->ws_limits[0];
+    n->ws_limits[1].rsv1 = true;
+    n->http_limits = (struct http_limits){.max_head_bytes = (uint32_t)cfg->max_head_bytes,
+                                          .max_headers = cfg->max_headers};
+}
+
+int net_init(struct net *n, struct shard *s, const struct net_config *config,
+             struct net_shared *shared, const struct net_app *app, void *app_ctx)
+{
+    struct shard_module module = {.ctx = n,
+                                  .on_item = on_item,
+                                  .on_turn = on_turn,
+                                  .on_flush = on_flush,
+                                  .on_phase = on_phase,
+                                  .is_done = is_done};
+    int err;
+
+    *n = (struct net){.shard = s, .io = s->io, .config = config, .app = app, .app_ctx = app_ctx,
+                      .shared = shared};
+    pool_init(&n->conns, "connections", sizeof(struct conn), 0, 0);
+    pool_init(&n->rxs, "receive_state", sizeof(struct conn_rx), 0, 0);
+    pool_init(&n->chunks, "queue_chunks", sizeof(struct sendq_chunk), 0, 0);
+    wheel_init(&n->wheel, WHEEL_TICK_NS, s->io->now_ns);
+    set_limits(n);
+    admission_init(n);
+    n->shard_max = s->io->conns_max > NET_REFUSALS_MAX ? s->io->conns_max - NET_REFUSALS_MAX : 1;
+    shared->nets[s->idx] = n;
+    err = parse_proxy_nets(n);
+    if (err == 0)
+        err = make_ping(n);
+    if (err != 0) {
+        net_deinit(n);
+        return err;
+    }
+    if (s->node->stats != NULL)
+        stats_register(s->node->stats, net_stat_descs, NET_STAT_COUNT, s->idx, n->stats);
+    shard_set_module(s, SHARD_MODULE_NET, &module);
+    return 0;
+}
+
+void net_deinit(struct net *n)
+{
+    struct conn *c;
+    uint32_t i = 0;
+
+    while ((c = pool_next(&n->conns, &i)) != NULL)
+        conn_discard(c);
+    if (n->ping != NULL)
+        shard_run_unref(n->shard, n->ping);
+    if (n->deflate != NULL)
+        deflate_free(n->deflate);
+    admission_deinit(n);
+    pool_deinit(&n->chunks);
+    pool_deinit(&n->rxs);
+    pool_deinit(&n->conns);
+    free(n->proxy_nets);
+}

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: MIT
+ * Copyright (c) 2026 The Tidewire authors */
+#ifndef NET_NET_H
+#define NET_NET_H
+
+/* The transport layer of one shard: its listeners, connections, queues, limits and counters; a module of
+ * the shard (core/shard.h). The layer above hands down struct net_app and never sees a socket. */
+
+#include "core/shard.h"
+#include "core/simd.h"
+#include "core/wheel.h"
+#include "net/admission.h"
+#include "net/deflate.h"
+#include "net/http.h"
+#include "net/net_config.h"
+#include "net/net_stats.h"
+#include "net/upgrade.h"
+#include "net/ws_decoder.h"
+
+struct conn;
+struct net;
+
+/* A data message as it came in. Borrowed: valid until the callback returns. */
+struct net_message {
+    struct bytes payload;
+    struct message *owned; /* non-NULL: payload lies in this message, which net_message_take() hands
+                              over without a copy */
+    uint8_t opcode;        /* WS_OP_TEXT or WS_OP_BINARY */
+};
+
+/* Where a request leads. Zeroed before net_app.on_request(). */
+struct net_route {
+    bool websocket;             /* upgrade here; otherwise answer with `status` */
+    int status;                 /* of the answer: 200, 404, 405, 426, ... */
+    const char *content_type;   /* of the body; NULL: text/plain */
+    const char *extra_headers;  /* whole lines with CRLF, or NULL */
+    const void *body;           /* borrowed until on_request()'s caller has copied it */
+    size_t body_len;
+    void *body_free;            /* released with free() once the body has been copied, or NULL */
+    const char *const *subprotocols;
+    uint32_t subprotocol_count;
+    uint32_t kind;              /* the app's own, for on_open */
+};
+
+/* Calls upward. All on the shard's thread, within a turn. */
+struct net_app {
+    /* A complete request. Fills *route; keeps nothing of req. */
+    void (*on_request)(void *ctx, struct conn *c, const struct http_request *req,
+                       struct net_route *route);
+    /* The upgrade is accepted and its answer queued: the app makes its session (conn_set_session).
+     * Returns 0, or why the connection must be closed at once (enum conn_end of net/conn.h). */
+    int (*on_open)(void *ctx, struct conn *c, const struct http_request *req, uint32_t kind);
+    /* A whole message, UTF-8 checked, inflated. Returns whether it was taken; false: the app has called
+     * conn_hold(), and the message will be offered again after conn_unhold(). */
+    bool (*on_message)(void *ctx, struct conn *c, struct net_message *m);
+    /* The session is over; once for every on_open() that returned 0. Nothing may be queued any more. */
+    void (*on_close)(void *ctx, struct conn *c);
+};
+
+enum net_listener_kind { NET_LISTENER_PUBLIC, NET_LISTENER_ADMIN };
+
+struct net_listener {
+    struct io_listener io;
+    struct net *net;
+    uint8_t kind; /* enum net_listener_kind */
+};
+
+#define NET_LISTENERS_MAX 16
+/* Connections beyond the shard's own maximum that are taken only to be told why they are refused. */
+#define NET_REFUSALS_MAX 64
+
+/* What the shards' transport layers share. */
+struct net_shared {
+    struct net *nets[MESH_SHARDS_MAX];
+    _Atomic uint32_t connections;  /* of the node, admitted ones */
+    _Atomic uint64_t connect_tat;  /* --connect-rate: GCRA's theoretical arrival time, ns */
+    uint32_t max_connections;      /* resolved: never 0 */
+};
+
+struct net {
+    struct shard *shard;
+    struct io *io;
+    const struct net_config *config;
+    const struct net_app *app;
+    void *app_ctx;
+    struct net_shared *shared;
+    struct pool conns;
+    struct pool rxs;
+    struct pool chunks;
+    struct wheel wheel;
+    struct ws_limits ws_limits[2]; /* [1]: with permessage-deflate */
+    struct http_limits http_limits;
+    struct conn *dirty;  /* have something to send */
+    struct conn *ending; /* marked by conn_end(), dealt with at flush */
+    struct conn *resume; /* holds are over */
+    struct run *ping;    /* the one ping frame that all connections share */
+    struct deflate *deflate; /* made at the first use */
+    struct admission admission;
+    struct net_listener listeners[NET_LISTENERS_MAX];
+    uint32_t listener_count;
+    uint32_t shard_max;      /* connections that this shard takes, refusals left out */
+    uint32_t refusals;       /* connections attached only to be refused */
+    uint64_t queue_bytes;    /* sum of the send queues */
+    uint64_t assembly_bytes; /* sum of what incomplete messages and held input hold */
+    uint64_t sweep_next_ns;  /* when the next part of the heartbeat sweep is due */
+    uint64_t drain_started_ns;
+    uint32_t sweep_cursor;
+    uint32_t drain_cursor;
+    uint32_t drain_total;
+    uint32_t drain_closed;
+    bool flush_again;        /* something is left for the next turn: it must not wait */
+    bool tickets;            /* listeners hand out tickets: the shard is full */
+    bool draining;
+    struct proxy_net *proxy_nets;
+    uint32_t proxy_net_count;
+    stats_value stats[NET_STAT_COUNT];
+};
+
+/* Prepares n as a module of s. The config, app and shared outlive it. 0 or -errno. Main. */
+MUST_USE int net_init(struct net *n, struct shard *s, const struct net_config *config,
+                      struct net_shared *shared, const struct net_app *app, void *app_ctx);
+
+/* Frees everything; connections that are left are forgotten (their io is gone). */
+void net_deinit(struct net *n);
+
+/* Takes a listening socket. 0 or -errno. Shard's thread or main before the first turn. */
+MUST_USE int net_listen(struct net *n, int fd, enum net_listener_kind kind);
+
+/* A message of the app's own for what came in: the assembled one, or a copy (counted). NULL without
+ * memory. payload_len and opcode are set. */
+MUST_USE struct message *net_message_take(struct net *n, struct net_message *in);
+
+/* Writes the frame header into m's room. */
+void net_message_frame(struct message *m, bool rsv1);
+
+/* Whether the node is over one of its bounds: `own` bytes of this shard, and those that the others tell
+ * in their gauge. Looks at the others only when the shard is over its own share. */
+bool net_over_bound(struct net *n, enum net_stat gauge, uint64_t own, uint64_t bound);
+
+/* Ends the connection that holds most of incomplete input, or of queued output, on this shard. */
+void net_end_largest_assembly(struct net *n);
+void net_end_largest_queue(struct net *n);
+
+static inline void net_stat(struct net *n, enum net_stat i)
+{
+    stats_inc(&n->stats[i]);
+}
+
+#endif

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT
+ * Copyright (c) 2026 The Tidewire authors */
+#ifndef NET_NET_STATS_H
+#define NET_NET_STATS_H
+
+/* The transport's counters: one row here is one line of /metrics. Rows of one metric stand together. */
+
+#include "core/stats.h"
+
+/* X(id, name, labels, help, kind) */
+#define NET_STATS(X)                                                                               \
+    X(CONNECTIONS, "connections", NULL, "Connections attached now.", STATS_GAUGE)                  \
+    X(WEBSOCKETS, "websockets", NULL, "WebSocket connections open now.", STATS_GAUGE)              \
+    X(ACCEPTED, "connections_accepted_total", NULL, "Connections accepted.", STATS_COUNTER)        \
+    X(HANDED_OVER, "connections_handed_over_total", NULL,                                          \
+      "Sockets handed to a shard with more room.", STATS_COUNTER)                                  \
+    X(ADOPTED, "connections_adopted_total", NULL, "Sockets taken from a full shard.",              \
+      STATS_COUNTER)                                                                               \
+    X(TURNED_AWAY, "connections_turned_away_total", NULL,                                          \
+      "Sockets answered 503 and closed at accept: no shard had room.", STATS_COUNTER)              \
+    X(HEADS, "http_requests_total", NULL, "Complete request heads.", STATS_COUNTER)                \
+    X(HTTP_101, "http_responses_total", "status=\"101\"", "Answers by status.", STATS_COUNTER)     \
+    X(HTTP_200, "http_responses_total", "status=\"200\"", "", STATS_COUNTER)                       \
+    X(HTTP_304, "http_responses_total", "status=\"304\"", "", STATS_COUNTER)                       \
+    X(HTTP_400, "http_responses_total", "status=\"400\"", "", STATS_COUNTER)                       \
+    X(HTTP_403, "http_responses_total", "status=\"403\"", "", STATS_COUNTER)                       \
+    X(HTTP_404, "http_responses_total", "status=\"404\"", "", STATS_COUNTER)                       \
+    X(HTTP_405, "http_responses_total", "status=\"405\"", "", STATS_COUNTER)                       \
+    X(HTTP_408, "http_responses_total", "status=\"408\"", "", STATS_COUNTER)                       \
+    X(HTTP_413, "http_responses_total", "status=\"413\"", "", STATS_COUNTER)                       \
+    X(HTTP_414, "http_responses_total", "status=\"414\"", "", STATS_COUNTER)                       \
+    X(HTTP_426, "http_responses_total", "status=\"426\"", "", STATS_COUNTER)                       \
+    X(HTTP_431, "http_responses_total", "status=\"431\"", "", STATS_COUNTER)                       \
+    X(HTTP_501, "http_responses_total", "status=\"501\"", "", STATS_COUNTER)                       \
+    X(HTTP_503, "http_responses_total", "status=\"503\"", "", STATS_COUNTER)                       \
+    X(HTTP_505, "http_responses_total", "status=\"505\"", "", STATS_COUNTER)                       \
+    X(HTTP_OTHER, "http_responses_total", "status=\"other\"", "", STATS_COUNTER)                   \
+    X(RECV_BYTES, "received_bytes_total", NULL, "Bytes received from clients.", STATS_COUNTER)     \
+    X(SENT_BYTES, "sent_bytes_total", NULL, "Bytes sent to clients.", STATS_COUNTER)               \
+    X(SENDS, "sends_total", NULL, "Gathered sends.", STATS_COUNTER)                                \
+    X(MESSAGES_IN, "messages_received_total", NULL, "Data messages received.", STATS_COUNTER)      \
+    X(PAYLOAD_COPIES, "payload_copies_total", NULL,                                                \
+      "Payloads copied out of a receive buffer into a message.", STATS_COUNTER)                    \
+    X(PINGS_IN, "pings_received_total", NULL, "Pings received.", STATS_COUNTER)                    \
+    X(PINGS_OUT, "pings_sent_total", NULL, "Heartbeat pings sent.", STATS_COUNTER)                 \
+    X(PONGS_IN, "pongs_received_total", NULL, "Pongs received.", STATS_COUNTER)                    \
+    X(PONG_MISSES, "pong_misses_total", NULL, "Pings that stayed unanswered.", STATS_COUNTER)      \
+    X(INFLATED, "messages_inflated_total", NULL, "Compressed messages inflated.", STATS_COUNTER)   \
+    X(COMPRESSED, "messages_compressed_total", NULL, "Messages compressed.", STATS_COUNTER)        \
+    X(QUEUE_BYTES, "queue_bytes", NULL, "Bytes in send queues.", STATS_GAUGE)                      \
+    X(ASSEMBLY_BYTES, "assembly_bytes", NULL,                                                      \
+      "Memory of incomplete messages and held input.", STATS_GAUGE)                                \
+    X(CONN_POOL_BYTES, "pool_bytes", "pool=\"connections\"", "Memory mapped by pools.",            \
+      STATS_GAUGE)                                                                                 \
+    X(RX_POOL_BYTES, "pool_bytes", "pool=\"receive_state\"", "", STATS_GAUGE)                      \
+    X(CHUNK_POOL_BYTES, "pool_bytes", "pool=\"queue_chunks\"", "", STATS_GAUGE)                    \
+    X(CONN_POOL_FAILED, "pool_failures_total", "pool=\"connections\"",                             \
+      "Slots refused: bound reached or no memory.", STATS_COUNTER)                                 \
+    X(RX_POOL_FAILED, "pool_failures_total", "pool=\"receive_state\"", "", STATS_COUNTER)          \
+    X(CHUNK_POOL_FAILED, "pool_failures_total", "pool=\"queue_chunks\"", "", STATS_COUNTER)        \
+    X(HOLDS, "receive_pauses_total", NULL, "Times that receiving was paused.", STATS_COUNTER)      \
+    X(HELD, "receive_paused", NULL, "Connections whose receiving is paused.", STATS_GAUGE)         \
+    X(ADDRESSES, "addresses", NULL, "Addresses known to the per-address limits.", STATS_GAUGE)     \
+    X(CLOSE_1000, "close_frames_sent_total", "code=\"1000\"", "Close frames sent by code.",        \
+      STATS_COUNTER)                                                                               \
+    X(CLOSE_1001, "close_frames_sent_total", "code=\"1001\"", "", STATS_COUNTER)                   \
+    X(CLOSE_1002, "close_frames_sent_total", "code=\"1002\"", "", STATS_COUNTER)                   \
+    X(CLOSE_1007, "close_frames_sent_total", "code=\"1007\"", "", STATS_COUNTER)                   \
+    X(CLOSE_1008, "close_frames_sent_total", "code=\"1008\"", "", STATS_COUNTER)                   \
+    X(CLOSE_1009, "close_frames_sent_total", "code=\"1009\"", "", STATS_COUNTER)                   \
+    X(CLOSE_1011, "close_frames_sent_total", "code=\"1011\"", "", STATS_COUNTER)                   \
+    X(CLOSE_1012, "close_frames_sent_total", "code=\"1012\"", "", STATS_COUNTER)                   \
+    X(CLOSE_1013, "close_frames_sent_total", "code=\"1013\"", "", STATS_COUNTER)                   \
+    X(CLOSE_OTHER, "close_frames_sent_total", "code=\"other\"", "", STATS_COUNTER)
+
+enum net_stat {
+#define X(id, name, labels, help, kind) NET_STAT_##id,
+    NET_STATS(X)
+#undef X
+    /* One row per enum conn_end (net/conn.h) follows: connections_closed_total{reason="..."}. */
+    NET_STAT_ENDS,
+    NET_STAT_COUNT = NET_STAT_ENDS + 29,
+};
+
+extern const struct stats_desc net_stat_descs[NET_STAT_COUNT];
+
+#endif

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MIT
+ * Copyright (c) 2026 The Tidewire authors */
+
+/* Queues of references to runs. On the shard's thread. */
+
+#include "net/sendq.h"
+
+#include "core/plant.h"
+
+bool sendq_push_chunk(struct sendq *q, struct pool *chunks, struct sendq_ref ref)
+{
+    struct sendq_chunk *c = q->tail;
+
+    if (q->refs >= SENDQ_REFS_MAX)
+        return false;
+    if (c == NULL || c->end == SENDQ_CHUNK_REFS) {
+        c = pool_acquire(chunks);
+        if (c == NULL)
+            return false;
+        c->next = NULL;
+        c->begin = c->end = 0;
+        if (q->tail == NULL)
+            q->head = c;
+        else
+            q->tail->next = c;
+        q->tail = c;
+    }
+    c->refs[c->end++] = ref;
+    q->refs++;
+    return true;
+}
+
+/* Moves the oldest chunked reference to the front place, which has become free. */
+static void pull_first(struct sendq *q, struct pool *chunks)
+{
+    struct sendq_chunk *c = q->head;
+
+    if (c == NULL) {
+        q->first.run = NULL;
+        return;
+    }
+    q->first = c->refs[c->begin++];
+    if (c->begin < c->end)
+        return;
+    q->head = c->next;
+    if (q->head == NULL)
+        q->tail = NULL;
+    pool_release(chunks, c);
+}
+
+static inline void add_span(struct iovec *iov, const struct sendq_ref *ref)
+{
+    iov->iov_base = (void *)(ref->run->bytes + ref->off);
+    iov->iov_len = ref->len;
+}
+
+int sendq_gather(struct sendq *q, struct iovec *iov, size_t *bytes)
+{
+    size_t sum = q->first.len;
+    int n = 1;
+
+    DCHECK(q->gathered == 0);
+    add_span(&iov[0], &q->first);
+    for (struct sendq_chunk *c = q->head; c != NULL; c = c->next) {
+        for (uint32_t i = c->begin; i < c->end; i++) {
+            if (n == IO_IOV_MAX || sum + c->refs[i].len > SENDQ_GATHER_BYTES)
+                goto full;
+            add_span(&iov[n++], &c->refs[i]);
+            sum += c->refs[i].len;
+        }
+    }
+full:
+    q->gathered = (uint16_t)n;
+    *bytes = sum;
+    return n;
+}
+
+uint32_t sendq_sent(struct sendq *q, struct shard *s, struct pool *chunks)
+{
+    uint32_t n = q->gathered;
+    uint32_t bytes = 0;
+
+    if (PLANTED(PLANT_SHORT_SEND_AS_WHOLE) && n == IO_IOV_MAX)
+        n = q->refs;
+    q->gathered = 0;
+    for (; n > 0; n--) {
+        bytes += q->first.len;
+        q->refs--;
+        shard_run_unref(s, q->first.run);
+        pull_first(q, chunks);
+    }
+    q->bytes -= bytes;
+    return bytes;
+}
+
+/* Drops every reference of c from refs[from] on. Returns the bytes. */
+static uint32_t drop_refs(struct sendq *q, struct shard *s, struct sendq_chunk *c, uint32_t from)
+{
+    uint32_t bytes = 0;
+
+    for (uint32_t i = from; i < c->end; i++) {
+        bytes += c->refs[i].len;
+        q->refs--;
+        shard_run_unref(s, c->refs[i].run);
+    }
+    c->end = from;
+    return bytes;
+}
+
+/* Cuts the queue behind the references that are under way, which include the front one. */
+static uint32_t drop_waiting(struct sendq *q, struct shard *s, struct pool *chunks)
+{
+    uint32_t keep = q->gathered - 1u; /* of those in chunks */
+    uint32_t bytes = 0;
+    struct sendq_chunk **link = &q->head;
+    struct sendq_chunk *last = NULL;
+
+    while (*link != NULL) {
+        struct sendq_chunk *c = *link;
+        uint32_t n = c->end - c->begin;
+
+        if (keep >= n) {
+            keep -= n;
+        } else {
+            bytes += drop_refs(q, s, c, c->begin + keep);
+            keep = 0;
+        }
+        if (c->begin == c->end) {
+            *link = c->next;
+            pool_release(chunks, c);
+        } else {
+            last = c;
+            link = &c->next;
+        }
+    }
+    q->tail = last;
+    return bytes;
+}
+
+static uint32_t drop_all(struct sendq *q, struct shard *s, struct pool *chunks)
+{
+    uint32_t bytes = 0;
+
+    while (q->first.run != NULL) {
+        bytes += q->first.len;
+        q->refs--;
+        shard_run_unref(s, q->first.run);
+        pull_first(q, chunks);
+    }
+    q->gathered = 0;
+    return bytes;
+}
+
+uint32_t sendq_drop(struct sendq *q, struct shard *s, struct pool *chunks, bool all)
+{
+    uint32_t bytes;
+
+    if (PLANTED(PLANT_LEAK_ON_CLOSE) && all)
+        q->first.run = NULL;
+    if (q->first.run == NULL)
+        return 0;
+    bytes = all || q->gathered == 0 ? drop_all(q, s, chunks) : drop_waiting(q, s, chunks);
+    q->bytes -= bytes;
+    return bytes;
+}

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT
+ * Copyright (c) 2026 The Tidewire authors */
+#ifndef NET_SENDQ_H
+#define NET_SENDQ_H
+
+/* The send queue of a connection: references to runs, first in, first out. One shard.
+ *
+ * The empty queue owns nothing; one reference lives in the queue itself, further ones in pooled chunks.
+ * A gather takes what waits at the front, up to the bounds below, for one send; those references
+ * stay in the queue (and hold their runs) until sendq_sent(). */
+
+#include "core/message.h"
+#include "core/shard.h"
+
+/* Bytes that one gathered send takes at the most, unless a single reference is larger. */
+#define SENDQ_GATHER_BYTES (256u << 10)
+#define SENDQ_CHUNK_REFS 7
+
+/* A part of a run. Holds one use of it. */
+struct sendq_ref {
+    struct run *run;
+    uint32_t off;
+    uint32_t len;
+};
+
+struct sendq_chunk {
+    struct sendq_chunk *next;
+    uint32_t begin; /* refs[begin..end) are queued */
+    uint32_t end;
+    struct sendq_ref refs[SENDQ_CHUNK_REFS];
+};
+
+struct sendq {
+    struct sendq_ref first;   /* oldest; first.run NULL: the queue is empty */
+    struct sendq_chunk *head; /* behind `first` */
+    struct sendq_chunk *tail;
+    uint32_t bytes;           /* queued, the ones under way included */
+    uint16_t gathered;        /* references of the send under way; they are the oldest */
+    uint16_t refs;            /* all references, saturating use is prevented by SENDQ_REFS_MAX */
+};
+
+/* A queue of tiny messages is bounded by their number as well as by bytes. */
+#define SENDQ_REFS_MAX 60000
+
+static inline bool sendq_is_empty(const struct sendq *q)
+{
+    return q->first.run == NULL;
+}
+
+/* Slow path of sendq_push(): a chunk. False without memory or over SENDQ_REFS_MAX. */
+bool sendq_push_chunk(struct sendq *q, struct pool *chunks, struct sendq_ref ref);
+
+/* Appends run[off..off+len) and takes a new use of the run. False: nothing happened, see above. */
+MUST_USE static inline bool sendq_push(struct sendq *q, struct pool *chunks, struct run *run,
+                                       uint32_t off, uint32_t len)
+{
+    struct sendq_ref ref = {run, off, len};
+
+    if (likely(q->first.run == NULL)) {
+        q->first = ref;
+        q->refs = 1;
+    } else if (!sendq_push_chunk(q, chunks, ref)) {
+        return false;
+    }
+    q->bytes += len;
+    run_ref(run);
+    return true;
+}
+
+/* Fills iov (IO_IOV_MAX) with what leaves in the next send. Returns the number of spans, *bytes their
+ * sum. Not while a send is under way; the queue is not empty. */
+int sendq_gather(struct sendq *q, struct iovec *iov, size_t *bytes);
+
+/* What was gathered has been sent: its references are dropped. Returns the bytes that left. */
+uint32_t sendq_sent(struct sendq *q, struct shard *s, struct pool *chunks);
+
+/* Drops what is not under way; with `all` that too (the backend has forgotten the send). Returns the
+ * bytes dropped. */
+uint32_t sendq_drop(struct sendq *q, struct shard *s, struct pool *chunks, bool all);
+
+#endif

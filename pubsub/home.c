@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: MIT
+ * Copyright (c) 2026 The Tidewire authors */
+
+/* Channels owned by this shard. On the shard's thread. */
+
+#include "pubsub/home.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/plant.h"
+#include "net/compress.h"
+#include "pubsub/pubsub.h"
+
+/* How soon a home that withholds credit looks at its backlog again. */
+#define WITHHELD_LOOK_NS NS_PER_MS
+
+static struct bytes channel_key(const void *object)
+{
+    const struct home_channel *ch = object;
+
+    return (struct bytes){message_payload(ch->name), ch->name->payload_len};
+}
+
+int home_init(struct home *h, struct pubsub *p)
+{
+    *h = (struct home){.pubsub = p};
+    map_init(&h->channels, channel_key, p->shard->node->seed);
+    pool_init(&h->pool, "home_channels", sizeof(struct home_channel), 0, 0);
+    h->credit_due = calloc(p->shard->node->shard_count, sizeof(*h->credit_due));
+    return h->credit_due == NULL ? -ENOMEM : 0;
+}
+
+static void free_channel(struct home *h, struct home_channel *ch)
+{
+    struct message *name = ch->name;
+
+    map_remove(&h->channels, message_payload(name), name->payload_len);
+    if (ch->more != NULL)
+        message_free(&h->pubsub->shard->messages, ch->more);
+    pool_release(&h->pool, ch);
+    shard_message_release(h->pubsub->shard, name);
+    stats_sub(&h->pubsub->stats[PUBSUB_STAT_HOME_CHANNELS], 1);
+}
+
+void home_deinit(struct home *h)
+{
+    struct home_channel *ch;
+    uint32_t i = 0;
+
+    while ((ch = pool_next(&h->pool, &i)) != NULL)
+        free_channel(h, ch);
+    map_deinit(&h->channels);
+    pool_deinit(&h->pool);
+    free(h->credit_due);
+}
+
+uint32_t home_of(const struct pubsub *p, const void *name, size_t len)
+{
+    const struct node *node = p->shard->node;
+
+    /* Not the hash tables' own bits: those of one home would share them. */
+    return (uint32_t)((map_hash(~node->seed, name, len) >> 32) * node->shard_count >> 32);
+}
+
+/* Interests ---------------------------------------------------------------------------------------- */
+
+static bool make_room(struct home *h, struct home_channel *ch)
+{
+    struct message *mem;
+    uint32_t cap = ch->cap * 2;
+
+    if (ch->count < ch->cap)
+        return true;
+    mem = message_new(&h->pubsub->shard->messages, cap * (uint32_t)sizeof(struct home_interest));
+    if (mem == NULL)
+        return false;
+    memcpy(message_payload(mem), ch->interests, ch->count * sizeof(struct home_interest));
+    if (ch->more != NULL)
+        message_free(&h->pubsub->shard->messages, ch->more);
+    ch->more = mem;
+    ch->interests = (struct home_interest *)message_payload(mem);
+    ch->cap = cap;
+    return true;
+}
+
+/* Takes the reference to the name. */
+static struct home_channel *new_channel(struct home *h, struct message *name)
+{
+    struct home_channel *ch = pool_acquire(&h->pool);
+
+    if (ch == NULL)
+        return NULL;
+    memset(ch, 0, sizeof(*ch));
+    ch->name = name;
+    ch->interests = ch->few;
+    ch->cap = HOME_INTERESTS_INLINE;
+    if (map_insert(&h->channels, ch) != 0) {
+        pool_release(&h->pool, ch);
+        return NULL;
+    }
+    stats_inc(&h->pubsub->stats[PUBSUB_STAT_HOME_CHANNELS]);
+    return ch;
+}
+
+uint32_t home_join(struct home *h, uint32_t from, uint32_t hub_handle, struct message *name,
+                   uint32_t wants)
+{
+    struct shard *s = h->pubsub->shard;
+    struct home_channel *ch =
+        map_find(&h->channels, message_payload(name), name->payload_len);
+
+    if (ch == NULL) {
+        ch = new_channel(h, name);
+        if (ch == NULL)
+            goto no_memory;
+    } else {
+        if (!make_room(h, ch))
+            goto no_memory;
+        shard_message_release(s, name);
+    }
+    ch->interests[ch->count++] =
+        (struct home_interest){hub_handle, (uint16_t)from, (uint16_t)wants};
+    ch->wants_compressed += (wants & HOME_INTEREST_COMPRESSED) != 0;
+    return pool_handle(&h->pool, ch);
+no_memory:
+    shard_message_release(s, name);
+    return 0;
+}
+
+static struct home_interest *find_interest(struct home_channel *ch, uint32_t shard)
+{
+    for (uint32_t i = 0; i < ch->count; i++) {
+        if (ch->interests[i].shard == shard)
+            return &ch->interests[i];
+    }
+    return NULL;
+}
+
+void home_want(struct home *h, uint32_t from, uint32_t handle, uint32_t wants)
+{
+    struct home_channel *ch = pool_find(&h->pool, handle);
+    struct home_interest *i = ch == NULL ? NULL : find_interest(ch, from);
+
+    CHECK(i != NULL);
+    if ((i->wants ^ wants) & wants & HOME_INTEREST_COMPRESSED)
+        ch->wants_compressed++;
+    i->wants |= (uint16_t)wants;
+}
+
+void home_leave(struct home *h, uint32_t from, uint32_t handle)
+{
+    struct home_channel *ch = pool_find(&h->pool, handle);
+    struct home_interest *i = ch == NULL ? NULL : find_interest(ch, from);
+
+    CHECK(i != NULL);
+    if (PLANTED(PLANT_STALE_INTEREST) && ch->count > 1)
+        return;
+    ch->wants_compressed -= (i->wants & HOME_INTEREST_COMPRESSED) != 0;
+    *i = ch->interests[--ch->count];
+    if (ch->count == 0)
+        free_channel(h, ch);
+}
+
+/* Messages ----------------------------------------------------------------------------------------- */
+
+static void pass_on(struct home *h, const struct home_interest *to, struct message *m,
+                    struct message *z)
+{
+    struct shard *s = h->pubsub->shard;
+    struct ring_item item = {.kind = PUBSUB_ITEM_DELIVER,
+                             .a = to->hub_handle,
+                             .c = (uint64_t)(uintptr_t)z,
+                             .ptr = m};
+
+    if (to->shard == s->idx)
+        hub_deliver(&h->pubsub->hub, to->hub_handle, m, z);
+    else
+        shard_post(s, to->shard, &item, message_frame_len(m));
+}
+
+void home_publish(struct home *h, uint32_t from, uint32_t handle, struct message *m)
+{
+    struct pubsub *p = h->pubsub;
+    struct home_channel *ch = pool_find(&h->pool, handle);
+    struct message *z = NULL;
+    uint32_t count;
+
+    DCHECK(m->home == p->shard->idx);
+    CHECK(ch != NULL);
+    m->seq = ++ch->seq;
+    pubsub_stat(p, PUBSUB_STAT_ORDERED);
+    if (from != p->shard->idx)
+        h->credit_due[from] += home_cost(m);
+    if (ch->wants_compressed > 0)
+        z = compress_message(p->net, m);
+    /* The one reference that came with m, and one more for each further shard. */
+    count = ch->count;
+    m->refs += count - 1;
+    if (z != NULL)
+        z->refs += count - 1;
+    for (uint32_t i = 0; i < count; i++)
+        pass_on(h, &ch->interests[i], m, z);
+}
+
+static bool backlog_is_over(struct home *h)
+{
+    struct pubsub *p = h->pubsub;
+    uint64_t bound = p->config->mesh_backlog_bytes;
+
+    if (likely(mesh_stats(p->shard->mesh)->backlog_bytes <= bound))
+        return false;
+    for (uint32_t i = 0; i < p->shard->node->shard_count; i++) {
+        if (i != p->shard->idx && mesh_backlog_bytes(p->shard->mesh, i) > bound)
+            return true;
+    }
+    return false;
+}
+
+static void give_credit(struct home *h, uint32_t to)
+{
+    struct ring_item item = {.kind = PUBSUB_ITEM_CREDIT, .b = h->credit_due[to]};
+
+    if (PLANTED(PLANT_LOSE_CREDIT) && (h->credit_due[to] & 63) == 0) {
+        h->credit_due[to] = 0;
+        return;
+    }
+    h->credit_due[to] = 0;
+    shard_post(h->pubsub->shard, to, &item, 0);
+}
+
+void home_flush(struct home *h)
+{
+    struct shard *s = h->pubsub->shard;
+    bool was_withheld = h->withheld;
+
+    if (s->node->shard_count == 1)
+        return;
+    h->withheld = backlog_is_over(h);
+    if (unlikely(h->withheld)) {
+        pubsub_stat(h->pubsub, PUBSUB_STAT_CREDIT_WITHHELD);
+        s->next_turn_ns = min_u64(s->next_turn_ns, s->io->now_ns + WITHHELD_LOOK_NS);
+        return;
+    }
+    if (unlikely(was_withheld))
+        hub_wake_waiters(&h->pubsub->hub, s->idx);
+    for (uint32_t i = 0; i < s->node->shard_count; i++) {
+        if (h->credit_due[i] > 0)
+            give_credit(h, i);
+    }
+}

@@ -1,0 +1,394 @@
+/* SPDX-License-Identifier: MIT
+ * Copyright (c) 2026 The Tidewire authors */
+
+/* Own subscribers by channel. On the shard's thread. Fanning out is hub_fanout.c. */
+
+#include "pubsub/hub.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pubsub/hub_fanout.h"
+#include "pubsub/pubsub.h"
+
+#define PENDING_INITIAL 64
+/* A table of pending messages that a burst has grown beyond this is given back. */
+#define PENDING_KEPT 4096
+
+static struct bytes channel_key(const void *object)
+{
+    const struct hub_channel *ch = object;
+
+    return (struct bytes){message_payload(ch->name), ch->name->payload_len};
+}
+
+int hub_init(struct hub *h, struct pubsub *p)
+{
+    uint32_t shards = p->shard->node->shard_count;
+
+    *h = (struct hub){.pubsub = p, .pending_cap = PENDING_INITIAL};
+    map_init(&h->channels, channel_key, p->shard->node->seed);
+    pool_init(&h->pool, "hub_channels", sizeof(struct hub_channel), 0, 0);
+    h->pending = calloc(PENDING_INITIAL, sizeof(*h->pending));
+    h->credit_used = calloc(shards, sizeof(*h->credit_used));
+    h->waiting = calloc(shards, sizeof(struct hub_waiter *));
+    return h->pending == NULL || h->credit_used == NULL || h->waiting == NULL ? -ENOMEM : 0;
+}
+
+static void free_channel(struct hub *h, struct hub_channel *ch)
+{
+    struct shard *s = h->pubsub->shard;
+
+    map_remove(&h->channels, message_payload(ch->name), ch->name->payload_len);
+    if (ch->more != NULL)
+        message_free(&s->messages, ch->more);
+    message_free(&s->messages, ch->name);
+    pool_release(&h->pool, ch);
+    stats_sub(&h->pubsub->stats[PUBSUB_STAT_CHANNELS], 1);
+}
+
+void hub_deinit(struct hub *h)
+{
+    struct hub_channel *ch;
+    uint32_t i = 0;
+
+    while ((ch = pool_next(&h->pool, &i)) != NULL)
+        free_channel(h, ch);
+    map_deinit(&h->channels);
+    pool_deinit(&h->pool);
+    free(h->pending);
+    free(h->credit_used);
+    free(h->waiting);
+}
+
+/* Members ------------------------------------------------------------------------------------------ */
+
+static struct message *copy_name(struct hub *h, const void *name, uint32_t len)
+{
+    struct message *m = message_new(&h->pubsub->shard->messages, len);
+
+    if (m == NULL)
+        return NULL;
+    memcpy(message_payload(m), name, len);
+    m->payload_len = len;
+    return m;
+}
+
+static struct hub_channel *new_channel(struct hub *h, const void *name, uint32_t len)
+{
+    struct hub_channel *ch = pool_acquire(&h->pool);
+
+    if (ch == NULL)
+        return NULL;
+    memset(ch, 0, sizeof(*ch));
+    ch->members = ch->few;
+    ch->cap = HUB_MEMBERS_INLINE;
+    ch->home = (uint16_t)home_of(h->pubsub, name, len);
+    ch->name = copy_name(h, name, len);
+    if (ch->name == NULL)
+        goto free_slot;
+    if (map_insert(&h->channels, ch) != 0)
+        goto free_name;
+    stats_inc(&h->pubsub->stats[PUBSUB_STAT_CHANNELS]);
+    return ch;
+free_name:
+    message_free(&h->pubsub->shard->messages, ch->name);
+free_slot:
+    pool_release(&h->pool, ch);
+    return NULL;
+}
+
+static bool make_room(struct hub *h, struct hub_channel *ch)
+{
+    uint32_t cap = ch->cap < 8 ? 8 : ch->cap + ch->cap / 2;
+    struct message *mem;
+
+    if (ch->count < ch->cap)
+        return true;
+    mem = message_new(&h->pubsub->shard->messages, cap * (uint32_t)sizeof(struct conn *));
+    if (mem == NULL)
+        return false;
+    memcpy(message_payload(mem), ch->members, ch->count * sizeof(struct conn *));
+    if (ch->more != NULL)
+        message_free(&h->pubsub->shard->messages, ch->more);
+    ch->more = mem;
+    ch->members = (struct conn **)message_payload(mem);
+    ch->cap = message_capacity(mem) / (uint32_t)sizeof(struct conn *);
+    return true;
+}
+
+/* A room that has lost most of its members gives memory back. */
+static void shrink(struct hub *h, struct hub_channel *ch)
+{
+    struct message *mem;
+    uint32_t cap = ch->cap / 2;
+
+    if (ch->more == NULL || ch->count * 4 > ch->cap || cap < 8)
+        return;
+    mem = message_new(&h->pubsub->shard->messages, cap * (uint32_t)sizeof(struct conn *));
+    if (mem == NULL)
+        return;
+    memcpy(message_payload(mem), ch->members, ch->count * sizeof(struct conn *));
+    message_free(&h->pubsub->shard->messages, ch->more);
+    ch->more = mem;
+    ch->members = (struct conn **)message_payload(mem);
+    ch->cap = message_capacity(mem) / (uint32_t)sizeof(struct conn *);
+}
+
+/* Asks the home for the channel: the answer comes at once when that is this shard. */
+static bool ask_home(struct hub *h, struct hub_channel *ch)
+{
+    struct pubsub *p = h->pubsub;
+    struct message *name = copy_name(h, message_payload(ch->name), ch->name->payload_len);
+    uint32_t handle = pool_handle(&h->pool, ch);
+    struct ring_item item = {
+        .kind = PUBSUB_ITEM_JOIN, .a = handle, .b = ch->wants, .ptr = name};
+
+    if (name == NULL)
+        return false;
+    ch->state = HUB_JOINING;
+    if (ch->home != p->shard->idx) {
+        shard_post(p->shard, ch->home, &item, 0);
+        return true;
+    }
+    ch->home_handle = home_join(&p->home, p->shard->idx, handle, name, ch->wants);
+    ch->state = HUB_JOINED;
+    return ch->home_handle != 0;
+}
+
+static void tell_wants(struct hub *h, struct hub_channel *ch)
+{
+    struct pubsub *p = h->pubsub;
+    struct ring_item item = {.kind = PUBSUB_ITEM_INTEREST, .a = ch->home_handle, .b = ch->wants};
+
+    if (ch->home == p->shard->idx)
+        home_want(&p->home, p->shard->idx, ch->home_handle, ch->wants);
+    else
+        shard_post(p->shard, ch->home, &item, 0);
+}
+
+struct hub_channel *hub_join(struct hub *h, const void *name, uint32_t len, struct conn *c,
+                             uint32_t *idx)
+{
+    uint8_t wants = c->flags & CONN_F_DEFLATE ? HOME_INTEREST_COMPRESSED : 0;
+    struct hub_channel *ch = map_find(&h->channels, name, len);
+
+    if (ch == NULL) {
+        ch = new_channel(h, name, len);
+        if (ch == NULL)
+            return NULL;
+        ch->wants = wants;
+        if (!ask_home(h, ch)) {
+            free_channel(h, ch);
+            return NULL;
+        }
+    }
+    if (ch->state == HUB_REFUSED || !make_room(h, ch))
+        return NULL; /* an empty channel is impossible here: it has room inline */
+    *idx = ch->count;
+    ch->members[ch->count++] = c;
+    if (wants & ~ch->wants) {
+        ch->wants |= wants;
+        if (ch->state == HUB_JOINED)
+            tell_wants(h, ch);
+    }
+    if (ch->state == HUB_JOINING)
+        conn_hold(c, CONN_HOLD_APP);
+    return ch;
+}
+
+static void leave_home(struct hub *h, struct hub_channel *ch)
+{
+    struct pubsub *p = h->pubsub;
+    struct ring_item item = {.kind = PUBSUB_ITEM_LEAVE, .a = ch->home_handle};
+
+    if (ch->home == p->shard->idx)
+        home_leave(&p->home, p->shard->idx, ch->home_handle);
+    else
+        shard_post(p->shard, ch->home, &item, 0);
+    CHECK(ch->pending_first == 0); /* sessions end after the hub's flush */
+    free_channel(h, ch);
+}
+
+void hub_leave(struct hub *h, struct hub_channel *ch, uint32_t idx)
+{
+    struct conn *last = ch->members[--ch->count];
+
+    if (idx < ch->count) {
+        ch->members[idx] = last;
+        hub_place_changed(last, idx);
+    }
+    if (ch->count > 0)
+        shrink(h, ch);
+    else if (ch->state == HUB_JOINED)
+        leave_home(h, ch);
+    else if (ch->state == HUB_REFUSED)
+        free_channel(h, ch);
+}
+
+static void join_refused(struct hub *h, struct hub_channel *ch)
+{
+    ch->state = HUB_REFUSED;
+    for (uint32_t i = 0; i < ch->count; i++)
+        conn_end(ch->members[i], CONN_END_NO_MEMORY);
+    if (ch->count == 0)
+        free_channel(h, ch);
+}
+
+void hub_joined(struct hub *h, uint32_t hub_handle, uint32_t home_handle)
+{
+    struct hub_channel *ch = pool_find(&h->pool, hub_handle);
+
+    CHECK(ch != NULL);
+    CHECK(ch->state == HUB_JOINING);
+    if (home_handle == 0) {
+        join_refused(h, ch);
+        return;
+    }
+    ch->home_handle = home_handle;
+    ch->state = HUB_JOINED;
+    if (ch->count == 0) {
+        leave_home(h, ch);
+        return;
+    }
+    if (ch->wants != 0)
+        tell_wants(h, ch); /* repeating what JOIN said is harmless */
+    for (uint32_t i = 0; i < ch->count; i++)
+        conn_unhold(ch->members[i], CONN_HOLD_APP);
+}
+
+/* Publishing --------------------------------------------------------------------------------------- */
+
+bool hub_may_publish(const struct hub *h, const struct hub_channel *ch)
+{
+    const struct pubsub *p = h->pubsub;
+
+    if (ch->home == p->shard->idx)
+        return !p->home.withheld;
+    return h->credit_used[ch->home] < p->config->mesh_window_bytes &&
+           !mesh_is_short(p->shard->mesh);
+}
+
+void hub_wait(struct hub *h, const struct hub_channel *ch, struct hub_waiter *w)
+{
+    pubsub_stat(h->pubsub, PUBSUB_STAT_CREDIT_WAITS);
+    if (w->is_waiting)
+        return;
+    w->is_waiting = true;
+    w->next = h->waiting[ch->home];
+    h->waiting[ch->home] = w;
+}
+
+void hub_unwait(struct hub *h, const struct hub_channel *ch, struct hub_waiter *w)
+{
+    struct hub_waiter **link = &h->waiting[ch->home];
+
+    if (!w->is_waiting)
+        return;
+    while (*link != w)
+        link = &(*link)->next;
+    *link = w->next;
+    w->is_waiting = false;
+}
+
+void hub_wake_waiters(struct hub *h, uint32_t home)
+{
+    struct hub_waiter *w = h->waiting[home];
+
+    h->waiting[home] = NULL;
+    while (w != NULL) {
+        struct hub_waiter *next = w->next;
+
+        w->is_waiting = false;
+        conn_unhold(w->conn, CONN_HOLD_CREDIT);
+        w = next;
+    }
+}
+
+void hub_credit(struct hub *h, uint32_t home, uint64_t bytes)
+{
+    h->credit_used[home] -= bytes;
+    if (h->waiting[home] != NULL && h->credit_used[home] < h->pubsub->config->mesh_window_bytes)
+        hub_wake_waiters(h, home);
+}
+
+void hub_publish(struct hub *h, struct hub_channel *ch, struct message *m)
+{
+    struct pubsub *p = h->pubsub;
+    struct ring_item item = {.kind = PUBSUB_ITEM_PUBLISH, .a = ch->home_handle, .ptr = m};
+
+    pubsub_stat(p, PUBSUB_STAT_PUBLISHED);
+    if (ch->home == p->shard->idx) {
+        home_publish(&p->home, p->shard->idx, ch->home_handle, m);
+        return;
+    }
+    pubsub_stat(p, PUBSUB_STAT_PUBLISHED_REMOTE);
+    m->home = ch->home;
+    h->credit_used[ch->home] += home_cost(m);
+    shard_post(p->shard, ch->home, &item, message_frame_len(m));
+}
+
+/* Delivery ----------------------------------------------------------------------------------------- */
+
+static bool grow_pending(struct hub *h)
+{
+    uint32_t cap = h->pending_cap * 2;
+    struct hub_pending *bigger = realloc(h->pending, cap * sizeof(*bigger));
+
+    if (bigger == NULL)
+        return false;
+    h->pending = bigger;
+    h->pending_cap = cap;
+    return true;
+}
+
+void hub_deliver(struct hub *h, uint32_t hub_handle, struct message *m, struct message *compressed)
+{
+    struct hub_channel *ch = pool_find(&h->pool, hub_handle);
+    uint32_t i;
+
+    if (ch == NULL || ch->count == 0) {
+        pubsub_stat(h->pubsub, PUBSUB_STAT_STALE);
+        shard_message_release(h->pubsub->shard, m);
+        if (compressed != NULL)
+            shard_message_release(h->pubsub->shard, compressed);
+        return;
+    }
+    if (h->pending_count == h->pending_cap && !grow_pending(h))
+        hub_flush(h); /* no memory for a longer list: what waits leaves earlier */
+    i = h->pending_count++;
+    h->pending[i] = (struct hub_pending){.message = m, .compressed = compressed};
+    if (ch->pending_first == 0) {
+        ch->pending_first = i + 1;
+        ch->next_dirty = h->dirty;
+        h->dirty = ch;
+    } else {
+        h->pending[ch->pending_last - 1].next = i + 1;
+    }
+    ch->pending_last = i + 1;
+}
+
+void hub_flush(struct hub *h)
+{
+    struct hub_channel *ch = h->dirty;
+
+    h->dirty = NULL;
+    while (ch != NULL) {
+        struct hub_channel *next = ch->next_dirty;
+        uint32_t first = ch->pending_first;
+
+        ch->pending_first = ch->pending_last = 0;
+        hub_fan_out(h, ch, first);
+        ch = next;
+    }
+    h->pending_count = 0;
+    if (unlikely(h->pending_cap > PENDING_KEPT)) {
+        struct hub_pending *smaller = realloc(h->pending, PENDING_INITIAL * sizeof(*smaller));
+
+        if (smaller != NULL) {
+            h->pending = smaller;
+            h->pending_cap = PENDING_INITIAL;
+        }
+    }
+}

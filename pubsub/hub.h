@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT
+ * Copyright (c) 2026 The Tidewire authors */
+#ifndef PUBSUB_HUB_H
+#define PUBSUB_HUB_H
+
+/* A shard's table of its own subscribers by channel; it fans out. On the shard's thread.
+ *
+ * Messages that arrive for a channel in one turn wait until its end, then leave as one run: their
+ * frames are laid side by side once, and every member's queue gets one reference to that.
+ *
+ *   channel    JOINING  the home was asked; members are held (they publish nothing yet)
+ *              JOINED   the home's handle is known
+ *   The last member's leaving withdraws the interest; a channel still JOINING waits for the answer first. */
+
+#include "core/map.h"
+#include "core/message.h"
+#include "core/pool.h"
+#include "core/ring.h"
+
+struct conn;
+struct pubsub;
+struct hub_waiter;
+
+enum hub_channel_state { HUB_JOINING, HUB_JOINED, HUB_REFUSED };
+
+#define HUB_MEMBERS_INLINE 2
+
+struct hub_channel {
+    struct message *name;      /* payload: the name; a message of this shard */
+    struct conn **members;     /* members[0..count) */
+    struct conn *few[HUB_MEMBERS_INLINE];
+    struct message *more;      /* memory of members[] when there are many */
+    struct hub_channel *next_dirty;
+    uint32_t count;
+    uint32_t cap;
+    uint32_t home_handle;      /* the home's handle once JOINED */
+    uint32_t pending_first;    /* indices into hub.pending + 1; 0: none */
+    uint32_t pending_last;
+    uint16_t home;
+    uint8_t state;             /* enum hub_channel_state */
+    uint8_t wants;             /* HOME_INTEREST_... told to the home */
+};
+
+/* A message that waits for the end of the turn. */
+struct hub_pending {
+    struct message *message;    /* this shard's reference */
+    struct message *compressed; /* the same, compressed; or NULL */
+    uint32_t next;              /* index + 1 of the channel's next one */
+};
+
+struct hub {
+    struct pubsub *pubsub;
+    struct map channels; /* of struct hub_channel, by name */
+    struct pool pool;
+    struct hub_channel *dirty; /* have pending messages */
+    struct hub_pending *pending;
+    uint32_t pending_count;
+    uint32_t pending_cap;
+    uint64_t *credit_used;       /* by home: bytes published and not yet answered */
+    struct hub_waiter **waiting; /* by home: publishers without credit */
+};
+
+/* Embedded in a session: a publisher that waits for credit. */
+struct hub_waiter {
+    struct hub_waiter *next;
+    struct conn *conn;
+    bool is_waiting;
+};
+
+MUST_USE int hub_init(struct hub *h, struct pubsub *p);
+void hub_deinit(struct hub *h);
+
+/* Adds a member; *idx is its place, which hub_place_changed() updates. NULL without memory. Holds c
+ * (CONN_HOLD_APP) while the home has not answered. */
+struct hub_channel *hub_join(struct hub *h, const void *name, uint32_t len, struct conn *c,
+                             uint32_t *idx);
+void hub_leave(struct hub *h, struct hub_channel *ch, uint32_t idx);
+
+/* The session that owns place `idx` of a member; defined by the dialect. */
+void hub_place_changed(struct conn *c, uint32_t idx);
+
+/* Whether the channel's home takes more from this shard. */
+bool hub_may_publish(const struct hub *h, const struct hub_channel *ch);
+
+/* Puts w on the list of those whose connection is unheld (CONN_HOLD_CREDIT) when there is credit. */
+void hub_wait(struct hub *h, const struct hub_channel *ch, struct hub_waiter *w);
+void hub_unwait(struct hub *h, const struct hub_channel *ch, struct hub_waiter *w);
+void hub_wake_waiters(struct hub *h, uint32_t home);
+
+/* Publishes m (takes it): framed, origin this shard. */
+void hub_publish(struct hub *h, struct hub_channel *ch, struct message *m);
+
+/* The home's calls, direct or through the mesh. */
+void hub_joined(struct hub *h, uint32_t hub_handle, uint32_t home_handle);
+void hub_deliver(struct hub *h, uint32_t hub_handle, struct message *m, struct message *compressed);
+void hub_credit(struct hub *h, uint32_t home, uint64_t bytes);
+
+/* Fans out what is pending. End of turn. */
+void hub_flush(struct hub *h);
+
+#endif

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: MIT
+ * Copyright (c) 2026 The Tidewire authors */
+
+/* The module of channels: mesh items to hub and home, the flush. On the shard's thread. */
+
+#include "pubsub/pubsub.h"
+
+#include <errno.h>
+
+#include "pubsub/dialect_rooms.h"
+
+const struct stats_desc pubsub_stat_descs[PUBSUB_STAT_COUNT] = {
+#define X(id, name, labels, help, kind)                                                            \
+    [PUBSUB_STAT_##id] = {"tidewire_" name, labels, help, kind, 0},
+    PUBSUB_STATS(X)
+#undef X
+};
+
+static void joined_remotely(struct pubsub *p, uint32_t from, const struct ring_item *item)
+{
+    struct ring_item answer = {.kind = PUBSUB_ITEM_JOINED, .a = item->a};
+
+    answer.b = home_join(&p->home, from, item->a, item->ptr, (uint32_t)item->b);
+    shard_post(p->shard, from, &answer, 0);
+}
+
+static void on_item(void *ctx, uint32_t from, const struct ring_item *item)
+{
+    struct pubsub *p = ctx;
+
+    switch (item->kind) {
+    case PUBSUB_ITEM_JOIN:
+        joined_remotely(p, from, item);
+        return;
+    case PUBSUB_ITEM_JOINED:
+        hub_joined(&p->hub, item->a, (uint32_t)item->b);
+        return;
+    case PUBSUB_ITEM_INTEREST:
+        home_want(&p->home, from, item->a, (uint32_t)item->b);
+        return;
+    case PUBSUB_ITEM_LEAVE:
+        home_leave(&p->home, from, item->a);
+        return;
+    case PUBSUB_ITEM_PUBLISH:
+        home_publish(&p->home, from, item->a, item->ptr);
+        return;
+    case PUBSUB_ITEM_DELIVER:
+        hub_deliver(&p->hub, item->a, item->ptr, (struct message *)(uintptr_t)item->c);
+        return;
+    case PUBSUB_ITEM_CREDIT:
+        hub_credit(&p->hub, from, item->b);
+        return;
+    default:
+        CHECK(!"unknown pubsub item");
+    }
+}
+
+static void on_flush(void *ctx)
+{
+    struct pubsub *p = ctx;
+
+    if (p->hub.dirty != NULL)
+        hub_flush(&p->hub);
+    home_flush(&p->home);
+}
+
+int pubsub_init(struct pubsub *p, struct shard *s, struct net *n,
+                const struct pubsub_config *config)
+{
+    struct shard_module module = {.ctx = p, .on_item = on_item, .on_flush = on_flush};
+    int err;
+
+    *p = (struct pubsub){.shard = s, .net = n, .config = config};
+    pool_init(&p->members, "members", sizeof(struct rooms_member), 0, 0);
+    err = hub_init(&p->hub, p);
+    if (err == 0)
+        err = home_init(&p->home, p);
+    if (err != 0) {
+        pubsub_deinit(p);
+        return err;
+    }
+    if (s->node->stats != NULL)
+        stats_register(s->node->stats, pubsub_stat_descs, PUBSUB_STAT_COUNT, s->idx, p->stats);
+    shard_set_module(s, SHARD_MODULE_PUBSUB, &module);
+    return 0;
+}
+
+void pubsub_deinit(struct pubsub *p)
+{
+    struct rooms_member *m;
+    uint32_t i = 0;
+
+    while ((m = pool_next(&p->members, &i)) != NULL)
+        pool_release(&p->members, m);
+    hub_deinit(&p->hub);
+    home_deinit(&p->home);
+    pool_deinit(&p->members);
+}

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: MIT
+ * Copyright (c) 2026 The Tidewire authors */
+
+/* Requests to resources. On the shards' threads; /metrics reads other shards' counters, relaxed. */
+
+#include "tools/tidewire/routes.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "pubsub/dialect_rooms.h"
+#include "tools/tidewire/web_files.h"
+
+/* The page loads its own files and talks to its own host, nothing else. */
+#define PAGE_HEADERS                                                                               \
+    "Content-Security-Policy: default-src 'self'; connect-src 'self' ws: wss:; "                   \
+    "frame-ancestors 'none'\r\n"                                                                   \
+    "Referrer-Policy: no-referrer\r\n"                                                             \
+    "Cache-Control: no-cache\r\n"
+
+static bool path_is(const struct http_request *req, const char *path)
+{
+    return req->path_len == strlen(path) && memcmp(req->path, path, req->path_len) == 0;
+}
+
+static void answer_text(struct net_route *route, int status, const char *text)
+{
+    route->status = status;
+    route->body = text;
+    route->body_len = strlen(text);
+}
+
+static bool is_readable(const struct http_request *req, struct net_route *route)
+{
+    if (req->method == HTTP_GET || req->method == HTTP_HEAD)
+        return true;
+    answer_text(route, 405, "only GET and HEAD are allowed here\n");
+    route->extra_headers = "Allow: GET, HEAD\r\n";
+    return false;
+}
+
+static void answer_metrics(const struct routes *r, struct net_route *route)
+{
+    size_t need = stats_render(r->shared->stats, NULL, 0);
+    size_t cap = need + need / 8 + 64; /* numbers may grow meanwhile */
+    char *text = malloc(cap);
+
+    if (text == NULL) {
+        answer_text(route, 503, "out of memory\n");
+        return;
+    }
+    route->status = 200;
+    route->content_type = "text/plain; version=0.0.4; charset=utf-8";
+    route->body_len = min_size(stats_render(r->shared->stats, text, cap), cap - 1);
+    route->body = text;
+    route->body_free = text;
+}
+
+static void admin_request(const struct routes *r, const struct http_request *req,
+                          struct net_route *route)
+{
+    bool running = atomic_load_explicit(&r->shared->node->phase, memory_order_relaxed) ==
+                   NODE_RUNNING;
+
+    if (!is_readable(req, route))
+        return;
+    if (path_is(req, "/metrics"))
+        answer_metrics(r, route);
+    else if (path_is(req, "/health") || path_is(req, "/health/ready"))
+        answer_text(route, running ? 200 : 503, running ? "ok\n" : "draining\n");
+    else if (path_is(req, "/health/live"))
+        answer_text(route, 200, "ok\n");
+    else
+        answer_text(route, 404, "known here: /metrics, /health, /health/ready, /health/live\n");
+}
+
+static const char *content_type_of(const char *name)
+{
+    const char *dot = strrchr(name, '.');
+
+    if (dot != NULL && strcmp(dot, ".html") == 0)
+        return "text/html; charset=utf-8";
+    if (dot != NULL && strcmp(dot, ".css") == 0)
+        return "text/css; charset=utf-8";
+    if (dot != NULL && strcmp(dot, ".js") == 0)
+        return "text/javascript; charset=utf-8";
+    return "application/octet-stream";
+}
+
+static bool page_request(const struct http_request *req, struct net_route *route)
+{
+    const char *name = req->path + 1;
+    size_t len = req->path_len - 1u;
+
+    if (req->path_len == 1) {
+        name = "index.html";
+        len = strlen(name);
+    }
+    for (const struct web_file *f = web_files; f->name != NULL; f++) {
+        if (strlen(f->name) != len || memcmp(f->name, name, len) != 0)
+            continue;
+        if (!is_readable(req, route))
+            return true;
+        route->status = 200;
+        route->content_type = content_type_of(f->name);
+        route->extra_headers = PAGE_HEADERS;
+        route->body = f->bytes;
+        route->body_len = f->len;
+        return true;
+    }
+    return false;
+}
+
+static void on_request(void *ctx, struct conn *c, const struct http_request *req,
+                       struct net_route *route)
+{
+    const struct routes *r = ctx;
+
+    if (c->flags & CONN_F_ADMIN)
+        admin_request(r, req, route);
+    else if (!rooms_route(r->pubsub, req, route) &&
+             !(r->shared->page && req->path_len > 0 && page_request(req, route)))
+        answer_text(route, 404, "not found\n");
+}
+
+static int on_open(void *ctx, struct conn *c, const struct http_request *req, uint32_t kind)
+{
+    return rooms_on_open(((struct routes *)ctx)->pubsub, c, req, kind);
+}
+
+static bool on_message(void *ctx, struct conn *c, struct net_message *m)
+{
+    return rooms_on_message(((struct routes *)ctx)->pubsub, c, m);
+}
+
+static void on_close(void *ctx, struct conn *c)
+{
+    rooms_on_close(((struct routes *)ctx)->pubsub, c);
+}
+
+const struct net_app routes_app = {
+    .on_request = on_request,
+    .on_open = on_open,
+    .on_message = on_message,
+    .on_close = on_close,
+};

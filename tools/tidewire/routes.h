@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT
+ * Copyright (c) 2026 The Tidewire authors */
+#ifndef TOOLS_TIDEWIRE_ROUTES_H
+#define TOOLS_TIDEWIRE_ROUTES_H
+
+/* Which request leads where: the admin listener's resources, rooms, the page. On the shards' threads. */
+
+#include "pubsub/pubsub.h"
+
+/* What every shard's routes share; constant while shards run. */
+struct routes_shared {
+    const struct stats_registry *stats;
+    const struct node *node;
+    bool page; /* serve tools/web at / */
+};
+
+/* One shard's; the ctx of routes_app. */
+struct routes {
+    const struct routes_shared *shared;
+    struct pubsub *pubsub;
+};
+
+extern const struct net_app routes_app;
+
+#endif
