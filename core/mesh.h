@@ -6,20 +6,23 @@
 /* The lock-free rings by which shards talk: one ring for each ordered pair, made when first used.
  *
  *  - mesh_post() never fails, never waits and keeps the order of each pair: what finds no room in
- * the ring goes to a backlog on the producer's side, and while that is not empty everything follows
- *    through it, first in, first out.
+ *    the ring goes to a backlog on the producer's side, and while that is not empty everything
+ *    follows through it, first in, first out.
  *  - Posted items become visible at mesh_flush(), once per turn: one store per touched ring, one
- * bit in the consumer's bitmap of non-empty rings, one doorbell per sleeping consumer.
+ *    bit in the consumer's bitmap of non-empty rings, one doorbell per sleeping consumer.
  *  - A consumer that has drained a ring whose producer has a backlog wakes that producer, so a
- * backlog needs no polling.
- *  - A backlog's memory is taken from a reserve that is refilled each flush; when the system has no
- *    memory, mesh_is_short() tells the shard to stop producing (pause receiving) until it has.
+ *    backlog needs no polling.
+ *  - When the system has no memory for a backlog, a reserve of MESH_RESERVE_ITEMS posts serves;
+ *    each flush tries to refill it. Meanwhile mesh_is_short() tells the shard to stop producing
+ *    (pause receiving) and to wait only some milliseconds before the next flush: for a ring that
+ *    could not be made nobody rings. Posting beyond the reserve ends the process.
  *  - Sleeping: mesh_may_sleep() announces it, then looks once more; whoever posts afterwards rings.
  */
 
 #include "core/ring.h"
 
 #define MESH_SHARDS_MAX 256
+#define MESH_RESERVE_ITEMS 6400
 
 struct mesh;      /* shared by all shards of the node */
 struct mesh_port; /* one shard's end; belongs to that shard's thread */
@@ -68,8 +71,9 @@ typedef void (*mesh_item_fn)(void *ctx, uint32_t from, const struct ring_item *i
  * is kept. The callback may post. Returns how many items. */
 uint32_t mesh_drain(struct mesh_port *p, mesh_item_fn fn, void *ctx);
 
-/* Announces that the shard is about to wait. True: it may; mesh_awake() when it is back. False:
- * something has come, it must not wait (and need not call mesh_awake()). */
+/* Announces that the shard is about to wait, after a flush. True: it may; mesh_awake() when it is
+ * back. False: something has come or can leave, it must not wait (and need not call mesh_awake()).
+ * The bell must stick: one that rings between the return and the wait ends the wait. */
 bool mesh_may_sleep(struct mesh_port *p);
 void mesh_awake(struct mesh_port *p);
 
@@ -78,6 +82,7 @@ uint64_t mesh_backlog_bytes(const struct mesh_port *p, uint32_t to);
 
 bool mesh_is_short(const struct mesh_port *p);
 
+/* For other threads: load each field with __atomic_load_n(.., __ATOMIC_RELAXED). */
 const struct mesh_stats *mesh_stats(const struct mesh_port *p);
 
 #endif

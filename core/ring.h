@@ -40,8 +40,14 @@ void ring_free(struct ring *r);
 /* Producer only. Copies the item into the next slot, unpublished. False when the ring is full. */
 bool ring_stage(struct ring *r, const struct ring_item *item);
 
+/* Producer only. Looks anew whether the next ring_stage() would succeed. */
+bool ring_has_room(struct ring *r);
+
 /* Producer only. Publishes what is staged. Returns whether there was anything. */
 bool ring_publish(struct ring *r);
+
+/* Consumer only. Looks anew how many items are published. */
+uint32_t ring_count(struct ring *r);
 
 /* Consumer only. The oldest published items, in place, at most `max` and never around the end of
  * the array; *items is valid until ring_consume(). Returns how many. */

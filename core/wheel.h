@@ -5,8 +5,9 @@
 
 /* Hashed timer wheel: O(1) arm and disarm, no allocation, no clock of its own. One shard.
  *
- * A timer fires in the first wheel_advance() at or after its deadline, at most one tick late by the
- * wheel's doing. Timers of one slot whose deadline lies rounds ahead are passed over. */
+ * A timer fires in the first wheel_advance() at or after its deadline, rounded up to the next whole
+ * tick: never early, at most one tick late by the wheel's doing. Timers of one slot whose deadline
+ * lies rounds ahead are passed over. */
 
 #include <stdbool.h>
 
@@ -22,6 +23,8 @@ struct wheel_timer {
 
 struct wheel {
     struct wheel_timer slots[WHEEL_SLOTS]; /* list heads */
+    struct wheel_timer due;                /* head: armed for a tick that had come already */
+    uint64_t busy[WHEEL_SLOTS / 64];       /* bit per slot: it may hold timers */
     uint64_t tick_ns;                      /* width of a slot */
     uint64_t now_tick;                     /* ticks below or at this one have fired */
     uint32_t armed;                        /* timers armed now */
@@ -45,7 +48,8 @@ static inline bool wheel_is_armed(const struct wheel_timer *t)
     return t->next != NULL;
 }
 
-/* Fires what is due, in order of ticks. Returns how many. */
+/* Fires what is due, in order of ticks; what a callback arms in the past waits for the next call.
+ * Returns how many. The wheel does not move in memory after wheel_init(). */
 uint32_t wheel_advance(struct wheel *w, uint64_t now_ns, wheel_fire_fn fire, void *ctx);
 
 /* When wheel_advance() should next be called, UINT64_MAX when nothing is armed. A lower bound
