@@ -31,11 +31,14 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 /* What a discarded socket may have sent us before, read so that its close is no reset. */
 #define EP_DISCARD_READS 16
+/* Deadlines farther off than this are first waited for by the clock of the last turn. */
+#define EP_NEAR_NS (10 * NS_PER_MS)
 
 /* What the kernel did not take of a send; io_conn.backend_state. */
 struct ep_rest {
@@ -43,6 +46,21 @@ struct ep_rest {
     int count;
     struct iovec iov[];
 };
+
+/* The three calls of every echo. The C library's own versions are cancellation points, which takes
+ * some 45 instructions each; sanitizers need to see them, though. */
+#ifdef TW_SANITIZED
+#define sys_recv(fd, buf, len) recv(fd, buf, len, 0)
+#define sys_send(fd, buf, len) send(fd, buf, len, MSG_NOSIGNAL)
+#define sys_wait(fd, events, max, ms) epoll_wait(fd, events, max, ms)
+#define sys_wait_ns(fd, events, max, ts) epoll_pwait2(fd, events, max, ts, NULL)
+#else
+#define sys_recv(fd, buf, len) syscall(SYS_recvfrom, fd, buf, len, 0, NULL, NULL)
+#define sys_send(fd, buf, len) syscall(SYS_sendto, fd, buf, len, MSG_NOSIGNAL, NULL, 0)
+#define sys_wait(fd, events, max, ms) (int)syscall(SYS_epoll_pwait, fd, events, max, ms, NULL, 0)
+#define sys_wait_ns(fd, events, max, ts)                                                           \
+    (int)syscall(SYS_epoll_pwait2, fd, events, max, ts, NULL, 0)
+#endif
 
 static uint64_t clock_ns(void)
 {
@@ -80,30 +98,39 @@ void ep_tell_eof(struct io_epoll *ep, struct io_conn *c, int err)
     c->events->on_eof(c, err);
 }
 
-/* Reads until the socket is empty, the turn's bytes are used up, or the owner pauses or closes. A
- * short read means empty, unless an end was announced: its edge will not come again. */
-static void conn_receive(struct io_epoll *ep, struct io_conn *c)
+static void receive_failed(struct io_epoll *ep, struct io_conn *c, ssize_t n)
 {
-    size_t room = IO_RECV_TURN_BYTES;
+    if (n == 0)
+        ep_tell_eof(ep, c, 0);
+    else if (errno == EINTR)
+        ready_push(ep, c);
+    else if (errno != EAGAIN)
+        ep_tell_eof(ep, c, -errno);
+}
 
-    for (;;) {
-        ssize_t n = recv(c->sock, ep->recv_buf, room, 0);
-        ep_count(&ep->io.stats.syscalls, 1);
-        if (unlikely(n <= 0)) {
-            if (n < 0 && errno == EINTR)
-                continue;
-            if (n == 0 || errno != EAGAIN)
-                ep_tell_eof(ep, c, n == 0 ? 0 : -errno);
-            return;
-        }
-        ep_count(&ep->io.stats.recvs, 1);
-        ep_count(&ep->io.stats.recv_bytes, (uint64_t)n);
-        ep->callbacks++;
-        c->events->on_recv(c, (struct bytes){ep->recv_buf, (size_t)n});
+static inline ssize_t receive_some(struct io_epoll *ep, struct io_conn *c, size_t room)
+{
+    ssize_t n = sys_recv(c->sock, ep->recv_buf, room);
+    ep_count(&ep->io.stats.syscalls, 1);
+    if (unlikely(n <= 0)) {
+        receive_failed(ep, c, n);
+        return n;
+    }
+    ep_count(&ep->io.stats.recvs, 1);
+    ep_count(&ep->io.stats.recv_bytes, (uint64_t)n);
+    ep->callbacks++;
+    c->events->on_recv(c, (struct bytes){ep->recv_buf, (size_t)n});
+    return n;
+}
 
-        room -= (size_t)n;
-        if (likely(room > 0 && !(c->flags & EP_HUNG_UP)))
-            return;
+/* Goes on while there may be more, the turn's bytes are not used up (`room` are left), and the
+ * owner neither pauses nor closes. */
+static __attribute__((noinline)) void receive_on(struct io_epoll *ep, struct io_conn *c,
+                                                 size_t room)
+{
+    ssize_t n;
+
+    do {
         if (c->flags & EP_CLOSING)
             return;
         if (c->flags & EP_PAUSED) {
@@ -114,7 +141,18 @@ static void conn_receive(struct io_epoll *ep, struct io_conn *c)
             ready_push(ep, c);
             return;
         }
-    }
+        n = receive_some(ep, c, room);
+        room -= (size_t)n;
+    } while (n > 0 && (room == 0 || (c->flags & EP_HUNG_UP)));
+}
+
+/* A short read means that the socket is empty, unless an end was announced: that edge will not come
+ * again. */
+static inline void conn_receive(struct io_epoll *ep, struct io_conn *c)
+{
+    ssize_t n = receive_some(ep, c, IO_RECV_TURN_BYTES);
+    if (unlikely(n == IO_RECV_TURN_BYTES || ((c->flags & EP_HUNG_UP) && n > 0)))
+        receive_on(ep, c, IO_RECV_TURN_BYTES - (size_t)n);
 }
 
 /* A paused connection is read no more, but a reset is told all the same. */
@@ -175,21 +213,28 @@ static void send_forget_rest(struct io_conn *c)
     c->send_want = 0;
 }
 
-static void conn_continue_send(struct io_epoll *ep, struct io_conn *c)
+/* Returns what the kernel took, or -errno. */
+static ssize_t send_spans(struct io_epoll *ep, struct io_conn *c, const struct iovec *iov,
+                          int iov_count)
 {
-    struct ep_rest *rest = c->backend_state;
-    struct msghdr msg = {.msg_iov = &rest->iov[rest->first],
-                         .msg_iovlen = (size_t)(rest->count - rest->first)};
+    struct msghdr msg = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)iov_count};
     ssize_t n;
 
     do {
         n = sendmsg(c->sock, &msg, MSG_NOSIGNAL);
         ep_count(&ep->io.stats.syscalls, 1);
     } while (n < 0 && errno == EINTR);
-    int err = n < 0 ? -errno : 0;
-    if (err == -EAGAIN)
+    return n < 0 ? -errno : n;
+}
+
+static void conn_continue_send(struct io_epoll *ep, struct io_conn *c)
+{
+    struct ep_rest *rest = c->backend_state;
+    ssize_t n = send_spans(ep, c, &rest->iov[rest->first], rest->count - rest->first);
+
+    if (n == -EAGAIN)
         return;
-    if (err == 0) {
+    if (n > 0) {
         ep_count(&ep->io.stats.send_bytes, (uint64_t)n);
         if ((size_t)n < c->send_want) {
             c->send_want -= (uint32_t)n;
@@ -199,40 +244,44 @@ static void conn_continue_send(struct io_epoll *ep, struct io_conn *c)
     }
     send_forget_rest(c);
     ep->callbacks++;
-    c->events->on_sent(c, err);
+    c->events->on_sent(c, n < 0 ? (int)n : 0);
+}
+
+/* The kernel took n of `bytes`, or n is -errno. */
+static __attribute__((noinline)) int send_short(struct io_epoll *ep, struct io_conn *c,
+                                                const struct iovec *iov, int iov_count,
+                                                size_t bytes, ssize_t n)
+{
+    if (n == -EINTR)
+        n = send_spans(ep, c, iov, iov_count);
+    if (n == -EAGAIN)
+        n = 0;
+    if (n < 0)
+        return (int)n;
+    ep_count(&ep->io.stats.send_bytes, (uint64_t)n);
+    if ((size_t)n == bytes)
+        return IO_SENT;
+    return send_keep_rest(ep, c, iov, iov_count, (size_t)n, bytes - (size_t)n);
 }
 
 static int ep_send(struct io *io, struct io_conn *c, const struct iovec *iov, int iov_count,
                    size_t bytes)
 {
     struct io_epoll *ep = ep_of(io);
-    ssize_t n;
 
     CHECK(c->backend_state == NULL);
     ep_count(&io->stats.sends, 1);
     if (unlikely(c->flags & (EP_CLOSING | EP_CONNECTING)))
         return -ENOTCONN;
-    do {
-        if (likely(iov_count == 1)) {
-            n = send(c->sock, iov->iov_base, bytes, MSG_NOSIGNAL);
-        } else {
-            struct msghdr msg = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)iov_count};
-            n = sendmsg(c->sock, &msg, MSG_NOSIGNAL);
-        }
-        ep_count(&io->stats.syscalls, 1);
-    } while (unlikely(n < 0) && errno == EINTR);
+    if (iov_count != 1)
+        return send_short(ep, c, iov, iov_count, bytes, send_spans(ep, c, iov, iov_count));
 
-    if (likely(n == (ssize_t)bytes)) {
-        ep_count(&io->stats.send_bytes, bytes);
-        return IO_SENT;
-    }
-    if (n < 0) {
-        if (errno != EAGAIN)
-            return -errno;
-        n = 0;
-    }
-    ep_count(&io->stats.send_bytes, (uint64_t)n);
-    return send_keep_rest(ep, c, iov, iov_count, (size_t)n, bytes - (size_t)n);
+    ssize_t n = sys_send(c->sock, iov->iov_base, bytes);
+    ep_count(&io->stats.syscalls, 1);
+    if (unlikely(n != (ssize_t)bytes))
+        return send_short(ep, c, iov, 1, bytes, n < 0 ? -errno : n);
+    ep_count(&io->stats.send_bytes, bytes);
+    return IO_SENT;
 }
 
 static void ep_shutdown(struct io *io, struct io_conn *c)
@@ -512,27 +561,34 @@ static int wait_ns(struct io_epoll *ep, uint64_t ns)
     if (ep->wait_ns_okay) {
         struct timespec ts = {.tv_sec = (time_t)(ns / NS_PER_SEC),
                               .tv_nsec = (long)(ns % NS_PER_SEC)};
-        int n = epoll_pwait2(ep->epoll_fd, ep->events, EP_EVENTS, &ts, NULL);
+        int n = sys_wait_ns(ep->epoll_fd, ep->events, EP_EVENTS, &ts);
         if (n >= 0 || errno == EINTR)
             return n;
         ep->wait_ns_okay = false; /* older than Linux 5.11, or forbidden by a filter */
     }
     uint64_t ms = ns / NS_PER_MS + (ns % NS_PER_MS != 0);
-    return epoll_wait(ep->epoll_fd, ep->events, EP_EVENTS, (int)min_u64(ms, INT_MAX));
+    return sys_wait(ep->epoll_fd, ep->events, EP_EVENTS, (int)min_u64(ms, INT_MAX));
 }
 
+/* io->now_ns is as old as the last turn was long: too old to tell how long to wait. But the clock
+ * needs to be read for that only near the deadline; a busy shard never gets there. */
 static int wait_until(struct io_epoll *ep, uint64_t deadline_ns)
 {
-    uint64_t now;
+    uint64_t now = ep->io.now_ns;
 
     ep_count(&ep->io.stats.syscalls, 1);
     if (ep->retry_ns != 0)
         deadline_ns = min_u64(deadline_ns, ep->retry_ns);
     if (deadline_ns == 0 || ep->ready_count + ep->closing_count > 0 || ep->listener_queued)
-        return epoll_wait(ep->epoll_fd, ep->events, EP_EVENTS, 0);
+        return sys_wait(ep->epoll_fd, ep->events, EP_EVENTS, 0);
     if (deadline_ns == IO_FOREVER)
-        return epoll_wait(ep->epoll_fd, ep->events, EP_EVENTS, -1);
-    /* io->now_ns is as old as the last turn was long: too old to tell how long to wait. */
+        return sys_wait(ep->epoll_fd, ep->events, EP_EVENTS, -1);
+    if (deadline_ns > now && deadline_ns - now > 2 * EP_NEAR_NS) {
+        int n = wait_ns(ep, deadline_ns - now - EP_NEAR_NS);
+        if (n != 0)
+            return n;
+        ep_count(&ep->io.stats.syscalls, 1);
+    }
     now = clock_ns();
     return wait_ns(ep, deadline_ns > now ? deadline_ns - now : 0);
 }
