@@ -37,8 +37,6 @@
 
 /* What a discarded socket may have sent us before, read so that its close is no reset. */
 #define EP_DISCARD_READS 16
-/* Deadlines farther off than this are first waited for by the clock of the last turn. */
-#define EP_NEAR_NS (10 * NS_PER_MS)
 
 /* What the kernel did not take of a send; io_conn.backend_state. */
 struct ep_rest {
@@ -531,7 +529,7 @@ static inline void conn_event(struct io_epoll *ep, struct io_conn *c, uint32_t e
 static void other_event(struct io_epoll *ep, uint64_t data)
 {
     if ((data & EP_TAG_MASK) == EP_TAG_LISTENER) {
-        ep_listener_serve(ep, (struct io_listener *)(uintptr_t)(data - EP_TAG_LISTENER));
+        ep_listener_queue(ep, (struct io_listener *)(uintptr_t)(data - EP_TAG_LISTENER));
     } else if ((data & EP_TAG_MASK) == EP_TAG_WAKE) {
         /* Takes over what the waking threads did before: pairs with the exchange in ep_wake(). The
          * eventfd is never read, since every write is an edge of its own. */
@@ -540,10 +538,10 @@ static void other_event(struct io_epoll *ep, uint64_t data)
     }
 }
 
-/* Those that are queued meanwhile wait for the next poll: one turn each. */
-static void serve_ready(struct io_epoll *ep)
+/* Serves the `due` oldest: who was queued in this very poll has had its turn. */
+static void serve_ready(struct io_epoll *ep, uint32_t due)
 {
-    for (uint32_t due = ep->ready_count; due > 0; due--) {
+    for (; due > 0; due--) {
         struct io_conn *c = ready_pop(ep);
         if (c->flags & EP_CLOSING)
             continue;
@@ -570,12 +568,8 @@ static int wait_ns(struct io_epoll *ep, uint64_t ns)
     return sys_wait(ep->epoll_fd, ep->events, EP_EVENTS, (int)min_u64(ms, INT_MAX));
 }
 
-/* io->now_ns is as old as the last turn was long: too old to tell how long to wait. But the clock
- * needs to be read for that only near the deadline; a busy shard never gets there. */
 static int wait_until(struct io_epoll *ep, uint64_t deadline_ns)
 {
-    uint64_t now = ep->io.now_ns;
-
     ep_count(&ep->io.stats.syscalls, 1);
     if (ep->retry_ns != 0)
         deadline_ns = min_u64(deadline_ns, ep->retry_ns);
@@ -583,13 +577,8 @@ static int wait_until(struct io_epoll *ep, uint64_t deadline_ns)
         return sys_wait(ep->epoll_fd, ep->events, EP_EVENTS, 0);
     if (deadline_ns == IO_FOREVER)
         return sys_wait(ep->epoll_fd, ep->events, EP_EVENTS, -1);
-    if (deadline_ns > now && deadline_ns - now > 2 * EP_NEAR_NS) {
-        int n = wait_ns(ep, deadline_ns - now - EP_NEAR_NS);
-        if (n != 0)
-            return n;
-        ep_count(&ep->io.stats.syscalls, 1);
-    }
-    now = clock_ns();
+    /* io->now_ns is as old as the last turn was long: too old to tell how long to wait. */
+    uint64_t now = clock_ns();
     return wait_ns(ep, deadline_ns > now ? deadline_ns - now : 0);
 }
 
@@ -605,6 +594,7 @@ static int ep_poll(struct io *io, uint64_t deadline_ns)
     if (unlikely(err != 0))
         return err;
 
+    uint32_t ready_due = ep->ready_count;
     ep->event_count = n;
     for (int i = 0; i < n; i++) {
         uint64_t data = ep->events[i].data.u64;
@@ -615,8 +605,8 @@ static int ep_poll(struct io *io, uint64_t deadline_ns)
             other_event(ep, data);
     }
     ep->event_next = ep->event_count = 0;
-    if (ep->ready_count > 0)
-        serve_ready(ep);
+    if (ready_due > 0)
+        serve_ready(ep, ready_due);
     if (ep->listener_queued || ep->retry_ns != 0)
         ep_serve_listeners(ep);
     if (ep->closing_count > 0)

@@ -32,7 +32,7 @@ enum {
 
 /* io_listener.backend_flags */
 enum {
-    EP_LISTENER_QUEUED = 1 << 0,  /* serve in the next poll */
+    EP_LISTENER_QUEUED = 1 << 0,  /* serve without waiting for an edge */
     EP_LISTENER_STARVED = 1 << 1, /* serve when retry_ns has come */
     EP_LISTENER_TURN = 1 << 2,    /* to be served in this poll */
 };
@@ -96,10 +96,10 @@ int ep_listen(struct io *io, struct io_listener *l, int fd);
 void ep_accept_mode(struct io *io, struct io_listener *l, enum io_accept_mode mode);
 void ep_unlisten(struct io *io, struct io_listener *l);
 
-/* io_epoll_accept.c: accepts what waits, as far as one turn goes. */
-void ep_listener_serve(struct io_epoll *ep, struct io_listener *l);
+/* io_epoll_accept.c: has l served at the end of this turn, or in the next. */
+void ep_listener_queue(struct io_epoll *ep, struct io_listener *l);
 
-/* io_epoll_accept.c: serves the listeners that wait for no edge. */
+/* io_epoll_accept.c: accepts from the queued listeners, each once and as far as one turn goes. */
 void ep_serve_listeners(struct io_epoll *ep);
 
 #endif

@@ -23,22 +23,43 @@
 /* How long a listener rests when it can neither accept nor turn away. */
 #define EP_STARVED_NS (100 * NS_PER_MS)
 
+enum turned { TURNED_AWAY, TURNED_NOBODY, TURNED_FAILED };
+
 /* Out of descriptors: the spare one is given up, so that the connection can at least be taken from
- * the backlog and closed. Returns false when not even that was possible. */
-static bool turn_away(struct io_epoll *ep, struct io_listener *l)
+ * the backlog and closed. Without descriptors accept(2) fails even when nobody waits, so only this
+ * tells whether somebody does. */
+static enum turned turn_away(struct io_epoll *ep, struct io_listener *l)
 {
-    bool turned = false;
+    enum turned result = TURNED_FAILED;
 
     if (ep->spare_fd >= 0) {
         close(ep->spare_fd);
         int fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC);
-        turned = fd >= 0;
-        if (turned)
+        if (fd >= 0) {
+            result = TURNED_AWAY;
             ep_close_fd(ep, fd);
+        } else if (errno == EAGAIN) {
+            result = TURNED_NOBODY;
+        }
     }
     ep->spare_fd = fcntl(ep->wake_fd, F_DUPFD_CLOEXEC, 0);
     ep_count(&ep->io.stats.syscalls, 3);
-    return turned;
+    return result;
+}
+
+/* Returns whether to try for the next connection. */
+static bool accept_starved(struct io_epoll *ep, struct io_listener *l)
+{
+    enum turned result = turn_away(ep, l);
+
+    if (result == TURNED_NOBODY)
+        return false;
+    ep_count(&ep->io.stats.accept_errors, 1);
+    if (result == TURNED_AWAY)
+        return true;
+    l->backend_flags |= EP_LISTENER_STARVED;
+    ep->retry_ns = ep->io.now_ns + EP_STARVED_NS;
+    return false;
 }
 
 static void accepted(struct io_epoll *ep, struct io_listener *l, int fd, const struct io_addr *peer)
@@ -82,12 +103,7 @@ static bool accept_one(struct io_epoll *ep, struct io_listener *l)
     case ENFILE:
     case ENOBUFS:
     case ENOMEM:
-        ep_count(&ep->io.stats.accept_errors, 1);
-        if (turn_away(ep, l))
-            return true;
-        l->backend_flags |= EP_LISTENER_STARVED;
-        ep->retry_ns = ep->io.now_ns + EP_STARVED_NS;
-        return false;
+        return accept_starved(ep, l);
     case EINTR:
     case ECONNABORTED:
     case EPROTO:
@@ -103,14 +119,14 @@ static bool accept_one(struct io_epoll *ep, struct io_listener *l)
     }
 }
 
-static void listener_queue(struct io_epoll *ep, struct io_listener *l)
+void ep_listener_queue(struct io_epoll *ep, struct io_listener *l)
 {
     l->backend_flags |= EP_LISTENER_QUEUED;
     ep->listener_queued = true;
 }
 
 /* A callback may have unlistened l, whose memory is not ours any more then. */
-void ep_listener_serve(struct io_epoll *ep, struct io_listener *l)
+static void listener_serve(struct io_epoll *ep, struct io_listener *l)
 {
     l->backend_flags = 0;
     ep->accepting = l;
@@ -123,7 +139,7 @@ void ep_listener_serve(struct io_epoll *ep, struct io_listener *l)
             return;
     }
     ep->accepting = NULL;
-    listener_queue(ep, l);
+    ep_listener_queue(ep, l);
 }
 
 static struct io_listener *listener_with(struct io_epoll *ep, uint8_t flag)
@@ -148,7 +164,7 @@ void ep_serve_listeners(struct io_epoll *ep)
             l->backend_flags |= EP_LISTENER_TURN;
     }
     while ((l = listener_with(ep, EP_LISTENER_TURN)) != NULL)
-        ep_listener_serve(ep, l);
+        listener_serve(ep, l);
 }
 
 int ep_listen(struct io *io, struct io_listener *l, int fd)
@@ -177,7 +193,7 @@ void ep_accept_mode(struct io *io, struct io_listener *l, enum io_accept_mode mo
     bool was_off = l->mode == IO_ACCEPT_OFF;
     l->mode = (uint8_t)mode;
     if (was_off && mode != IO_ACCEPT_OFF)
-        listener_queue(ep_of(io), l);
+        ep_listener_queue(ep_of(io), l);
 }
 
 static void listener_unlink(struct io_epoll *ep, struct io_listener *l)
