@@ -15,9 +15,9 @@
  * bits of URING_F_BUSY), then the descriptor is closed, then the slot is free and on_closed() runs.
  *
  * A receive ends with -ENOBUFS when the buffers are exhausted. That is normal: the connection joins
- * the starved list and is armed again, first come first served, no more of them in a turn than the
- * buffers can probably serve; all at once would starve again at a cost that grows with their
- * number.
+ * the starved list, and when the buffers are back they are shared out, first come first served, in
+ * single receives of limited size; then it is armed as before. To arm all at once would let the
+ * first take everything and make the others starve again, at a cost that grows with their number.
  */
 
 #include "core/uring.h"
@@ -34,6 +34,8 @@
 
 /* Enters per turn that only fetch more events, each about 20. */
 #define FETCH_ROUNDS_MAX 16
+/* What a connection is given at a time while several wait for buffers. */
+#define STARVED_SHARE_BYTES (16u << 10)
 /* Attempts to hand a full submission queue to the kernel. */
 #define SUBMIT_TRIES 16
 
@@ -191,10 +193,14 @@ static bool may_arm(const struct io_conn *c)
     return (c->flags & (URING_F_WANT | need_not)) == URING_F_WANT;
 }
 
-static void arm_recv(struct uring *u, struct io_conn *c)
+/* limit 0: for as long as there are buffers; else one receive of at most so many bytes. */
+static void arm_recv(struct uring *u, struct io_conn *c, uint32_t limit)
 {
     struct io_uring_sqe *sqe = conn_sqe(u, c, URING_F_RECV);
-    io_uring_prep_recv_multishot(sqe, c->sock, NULL, 0, 0);
+    if (limit == 0)
+        io_uring_prep_recv_multishot(sqe, c->sock, NULL, 0, 0);
+    else
+        io_uring_prep_recv(sqe, c->sock, NULL, limit, 0);
     sqe->flags = IOSQE_FIXED_FILE | IOSQE_BUFFER_SELECT;
     sqe->buf_group = URING_RECV_GROUP;
     sqe->user_data = conn_data(URING_RECV, c);
@@ -204,7 +210,7 @@ static void start_recv(struct uring *u, struct io_conn *c)
 {
     c->flags |= URING_F_WANT;
     if (may_arm(c))
-        arm_recv(u, c);
+        arm_recv(u, c, 0);
 }
 
 void uring_attach(struct uring *u, struct io_conn *c, uint32_t slot)
@@ -228,23 +234,28 @@ static void starved_push(struct uring *u, struct io_conn *c)
     else
         u->starved_tail->backend_state = c;
     u->starved_tail = c;
+    u->starved_count++;
 }
 
 static void close_step(struct uring *u, struct io_conn *c);
 
-/* As many as the buffers will probably do for; those that are closing cost nothing. */
+/* Shares out the buffers among the first of the list, one receive for each; so none is refused, and
+ * none can take it all. Who waits alone need not share. */
 static void starved_arm(struct uring *u)
 {
-    uint32_t serve = 1 + u->buffers.left_bytes / (u->recv_average + 1);
+    uint32_t share = u->buffers.incremental ? STARVED_SHARE_BYTES : u->buffers.buffer_bytes;
+    uint32_t serve = u->buffers.left_bytes < share ? 1 : u->buffers.left_bytes / share;
+    uint32_t limit = u->starved_count > 1 ? share : 0;
     while (u->starved_head != NULL && serve > 0) {
         struct io_conn *c = u->starved_head;
         u->starved_head = c->backend_state;
+        u->starved_count--;
         c->backend_state = NULL;
         c->flags &= (uint16_t)~URING_F_STARVED;
         if (c->flags & URING_F_CLOSING) {
             close_step(u, c);
         } else if (may_arm(c)) {
-            arm_recv(u, c);
+            arm_recv(u, c, limit);
             serve--;
         }
     }
@@ -261,7 +272,6 @@ static void tell_eof(struct uring *u, struct io_conn *c, int err)
 
 static void give_bytes(struct uring *u, struct io_conn *c, struct bytes in)
 {
-    u->recv_average += ((int32_t)in.len - (int32_t)u->recv_average) / 8;
     if (c->flags & (URING_F_EOF | URING_F_CLOSING))
         return;
     u->io.stats.recvs++;
@@ -284,7 +294,7 @@ static void recv_ended(struct uring *u, struct io_conn *c, int32_t res)
             starved_push(u, c);
     } else if (res > 0 || res == -ECANCELED || res == -EINTR || res == -EAGAIN) {
         if (may_arm(c))
-            arm_recv(u, c);
+            arm_recv(u, c, 0);
     } else {
         tell_eof(u, c, res);
     }

@@ -122,7 +122,7 @@ struct uring {
     uint32_t callbacks;           /* run in this poll */
     struct io_conn *starved_head; /* first in, first out; linked by backend_state */
     struct io_conn *starved_tail;
-    uint32_t recv_average; /* bytes per receive, moving */
+    uint32_t starved_count;
     struct uring_listener *listeners[URING_LISTENERS_MAX];
     int event_fd;         /* doorbell for threads without a ring */
     uint64_t event_count; /* read from it by the ring */
