@@ -1,0 +1,756 @@
+/* SPDX-License-Identifier: MIT
+ * Copyright (c) 2026 The Tidewire authors */
+
+/* io on io_uring: one ring per shard, direct descriptors, multishot receives into lent buffers,
+ * one enter per turn. Runs on the shard's thread, but for uring_new(), uring_free() and
+ * uring_wake().
+ *
+ * A turn (uring_poll): arm what waits to be armed; one enter submits everything that was collected
+ * since the last turn, and waits; then completions are walked in order and callbacks run. The
+ * kernel delivers about 20 events per enter, so while it says that there are more, it is asked
+ * again, up to a limit: what the callbacks send leaves together with the next turn's enter all the
+ * same. Receive buffers go back to the kernel at the end of the turn.
+ *
+ * Closing: everything under way for the connection is cancelled by its user data and awaited (the
+ * bits of URING_F_BUSY), then the descriptor is closed, then the slot is free and on_closed() runs.
+ *
+ * A receive ends with -ENOBUFS when the buffers are exhausted. That is normal: the connection joins
+ * the starved list, and when the buffers are back they are shared out, first come first served, in
+ * single receives of limited size; then it is armed as before. To arm all at once would let the
+ * first take everything and make the others starve again, at a cost that grows with their number.
+ */
+
+#include "core/uring.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <sys/random.h>
+#include <sys/socket.h>
+
+/* Enters per turn that only fetch more events, each about 20. */
+#define FETCH_ROUNDS_MAX 16
+/* What a connection is given at a time while several wait for buffers. */
+#define STARVED_SHARE_BYTES (16u << 10)
+/* Attempts to hand a full submission queue to the kernel. */
+#define SUBMIT_TRIES 16
+
+static const struct sockaddr NO_ADDRESS = {.sa_family = AF_UNSPEC};
+
+static uint64_t monotonic_ns(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * NS_PER_SEC + (uint64_t)ts.tv_nsec;
+}
+
+/* Requests ------------------------------------------------------------------------------------ */
+
+static void uring_submitted(struct uring *u)
+{
+    u->bell_last = -1;
+    if (io_uring_sq_ready(&u->ring) == 0)
+        u->arena_used = 0;
+}
+
+/* Empties the submission queue in the middle of a turn. */
+static void uring_submit(struct uring *u)
+{
+    int err = 0;
+    for (int i = 0; i < SUBMIT_TRIES && io_uring_sq_ready(&u->ring) > 0; i++) {
+        u->io.stats.syscalls++;
+        int n = io_uring_submit(&u->ring);
+        err = n < 0 ? n : 0;
+    }
+    uring_submitted(u);
+    if (io_uring_sq_ready(&u->ring) > 0)
+        u->broken = err < 0 ? err : -EBUSY;
+}
+
+void uring_reserve(struct uring *u, uint32_t count)
+{
+    if (io_uring_sq_space_left(&u->ring) < count)
+        uring_submit(u);
+}
+
+struct io_uring_sqe *uring_sqe(struct uring *u)
+{
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
+    if (likely(sqe != NULL))
+        return sqe;
+    uring_submit(u);
+    sqe = io_uring_get_sqe(&u->ring);
+    return sqe != NULL ? sqe : &u->dud;
+}
+
+void uring_cancel(struct uring *u, uint64_t data)
+{
+    struct io_uring_sqe *sqe = uring_sqe(u);
+    io_uring_prep_cancel64(sqe, data, 0);
+    sqe->flags = IOSQE_CQE_SKIP_SUCCESS;
+    sqe->user_data = uring_data(URING_IGNORE, 0, 0);
+}
+
+void *uring_arena(struct uring *u, size_t bytes, uint32_t requests)
+{
+    uring_reserve(u, requests);
+    bytes = (bytes + 15) & ~(size_t)15;
+    if (u->arena_used + bytes > URING_ARENA_BYTES)
+        uring_submit(u);
+    if (u->arena_used + bytes > URING_ARENA_BYTES)
+        u->arena_used = 0; /* broken: nothing of it will be read any more */
+    void *p = u->arena + u->arena_used;
+    u->arena_used += (uint32_t)bytes;
+    return p;
+}
+
+/* Slots --------------------------------------------------------------------------------------- */
+
+uint32_t uring_slot_take(struct uring *u)
+{
+    uint32_t slot = u->slots_free;
+    if (slot != URING_SLOT_NONE) {
+        u->slots_free = u->slots[slot].next_free;
+        return slot;
+    }
+    return u->slots_fresh < u->slot_count ? u->slots_fresh++ : URING_SLOT_NONE;
+}
+
+void uring_slot_free(struct uring *u, uint32_t slot)
+{
+    struct uring_slot *s = &u->slots[slot];
+    s->conn = NULL;
+    s->generation++;
+    s->next_free = u->slots_free;
+    u->slots_free = slot;
+}
+
+int32_t uring_slot_fill(struct uring *u, int fd)
+{
+    uint32_t slot = uring_slot_take(u);
+    if (slot == URING_SLOT_NONE)
+        return -ENFILE;
+    u->io.stats.syscalls += 2;
+    int n = io_uring_register_files_update(&u->ring, slot, &fd, 1);
+    if (n != 1) {
+        uring_slot_free(u, slot);
+        return n < 0 ? n : -EIO;
+    }
+    close(fd);
+    return (int32_t)slot;
+}
+
+void uring_slot_drop(struct uring *u, uint32_t slot)
+{
+    struct io_uring_sqe *sqe = uring_sqe(u);
+    io_uring_prep_close_direct(sqe, slot);
+    sqe->user_data = uring_data(URING_DROP, 0, slot);
+}
+
+static uint64_t conn_data(enum uring_op op, const struct io_conn *c)
+{
+    return uring_data(op, c->generation, (uint32_t)c->sock);
+}
+
+/* The connection that a completion belongs to, or NULL. */
+static struct io_conn *conn_of(struct uring *u, uint64_t data)
+{
+    uint32_t slot = (uint32_t)data;
+    if (slot >= u->slots_fresh || u->slots[slot].generation != (uint16_t)(data >> 32))
+        return NULL;
+    return u->slots[slot].conn;
+}
+
+/* A request for c; `flag` says that it is under way until its completion. */
+static struct io_uring_sqe *conn_sqe(struct uring *u, struct io_conn *c, uint16_t flag)
+{
+    c->flags |= flag;
+    return uring_sqe(u);
+}
+
+static void conn_init(struct uring *u, struct io_conn *c, uint32_t slot)
+{
+    c->backend_state = NULL;
+    c->sock = (int32_t)slot;
+    c->send_want = 0;
+    c->flags = 0;
+    c->turn_bytes = 0;
+    c->generation = u->slots[slot].generation;
+    u->slots[slot].conn = c;
+    u->io.conn_count++;
+}
+
+/* Receiving ----------------------------------------------------------------------------------- */
+
+static bool may_arm(const struct io_conn *c)
+{
+    const uint16_t need_not =
+        URING_F_EOF | URING_F_CLOSING | URING_F_RECV | URING_F_STARVED | URING_F_CONNECT;
+    return (c->flags & (URING_F_WANT | need_not)) == URING_F_WANT;
+}
+
+/* limit 0: for as long as there are buffers; else one receive of at most so many bytes. */
+static void arm_recv(struct uring *u, struct io_conn *c, uint32_t limit)
+{
+    struct io_uring_sqe *sqe = conn_sqe(u, c, URING_F_RECV);
+    if (limit == 0)
+        io_uring_prep_recv_multishot(sqe, c->sock, NULL, 0, 0);
+    else
+        io_uring_prep_recv(sqe, c->sock, NULL, limit, 0);
+    sqe->flags = IOSQE_FIXED_FILE | IOSQE_BUFFER_SELECT;
+    sqe->buf_group = URING_RECV_GROUP;
+    sqe->user_data = conn_data(URING_RECV, c);
+}
+
+static void start_recv(struct uring *u, struct io_conn *c)
+{
+    c->flags |= URING_F_WANT;
+    if (may_arm(c))
+        arm_recv(u, c, 0);
+}
+
+void uring_attach(struct uring *u, struct io_conn *c, uint32_t slot)
+{
+    conn_init(u, c, slot);
+    start_recv(u, c);
+}
+
+void uring_attach_connecting(struct uring *u, struct io_conn *c, uint32_t slot)
+{
+    conn_init(u, c, slot);
+    c->flags |= URING_F_CONNECT;
+}
+
+static void starved_push(struct uring *u, struct io_conn *c)
+{
+    c->flags |= URING_F_STARVED;
+    c->backend_state = NULL;
+    if (u->starved_head == NULL)
+        u->starved_head = c;
+    else
+        u->starved_tail->backend_state = c;
+    u->starved_tail = c;
+    u->starved_count++;
+}
+
+static void close_step(struct uring *u, struct io_conn *c);
+
+/* Shares out the buffers among the first of the list, one receive for each; so none is refused, and
+ * none can take it all. Who waits alone need not share. */
+static void starved_arm(struct uring *u)
+{
+    uint32_t share = u->buffers.incremental ? STARVED_SHARE_BYTES : u->buffers.buffer_bytes;
+    uint32_t serve = u->buffers.left_bytes < share ? 1 : u->buffers.left_bytes / share;
+    uint32_t limit = u->starved_count > 1 ? share : 0;
+    while (u->starved_head != NULL && serve > 0) {
+        struct io_conn *c = u->starved_head;
+        u->starved_head = c->backend_state;
+        u->starved_count--;
+        c->backend_state = NULL;
+        c->flags &= (uint16_t)~URING_F_STARVED;
+        if (c->flags & URING_F_CLOSING) {
+            close_step(u, c);
+        } else if (may_arm(c)) {
+            arm_recv(u, c, limit);
+            serve--;
+        }
+    }
+}
+
+static void tell_eof(struct uring *u, struct io_conn *c, int err)
+{
+    if (c->flags & (URING_F_EOF | URING_F_CLOSING))
+        return;
+    c->flags |= URING_F_EOF;
+    u->callbacks++;
+    c->events->on_eof(c, err);
+}
+
+static void give_bytes(struct uring *u, struct io_conn *c, struct bytes in)
+{
+    if (c->flags & (URING_F_EOF | URING_F_CLOSING))
+        return;
+    u->io.stats.recvs++;
+    u->io.stats.recv_bytes += in.len;
+    u->callbacks++;
+    c->events->on_recv(c, in);
+}
+
+/* The receive is over. Cancelled, it is armed again when the owner has changed its mind. */
+static void recv_ended(struct uring *u, struct io_conn *c, int32_t res)
+{
+    c->flags &= (uint16_t) ~(URING_F_RECV | URING_F_RECV_CANCEL);
+    if (c->flags & URING_F_CLOSING) {
+        close_step(u, c);
+        return;
+    }
+    if (res == -ENOBUFS) {
+        u->io.stats.recv_starved++;
+        if (may_arm(c))
+            starved_push(u, c);
+    } else if (res > 0 || res == -ECANCELED || res == -EINTR || res == -EAGAIN) {
+        if (may_arm(c))
+            arm_recv(u, c, 0);
+    } else {
+        tell_eof(u, c, res);
+    }
+}
+
+static void on_recv(struct uring *u, uint64_t data, int32_t res, uint32_t flags)
+{
+    struct io_conn *c = conn_of(u, data);
+    struct bytes in = {NULL, 0};
+    if (flags & IORING_CQE_F_BUFFER)
+        in = uring_buffers_take(&u->buffers, flags, res);
+    if (c == NULL)
+        return;
+    if (in.len > 0)
+        give_bytes(u, c, in);
+    if (!(flags & IORING_CQE_F_MORE))
+        recv_ended(u, c, res);
+}
+
+/* A paused connection receives nothing, not even a reset; this tells. The request stays when
+ * receiving is resumed. */
+static void watch_reset(struct uring *u, struct io_conn *c)
+{
+    if (c->flags & (URING_F_POLL | URING_F_EOF))
+        return;
+    struct io_uring_sqe *sqe = conn_sqe(u, c, URING_F_POLL);
+    io_uring_prep_poll_add(sqe, c->sock, POLLERR);
+    sqe->flags = IOSQE_FIXED_FILE;
+    sqe->user_data = conn_data(URING_POLL, c);
+}
+
+static void on_poll_event(struct uring *u, struct io_conn *c, int32_t res)
+{
+    c->flags &= (uint16_t)~URING_F_POLL;
+    if (c->flags & URING_F_CLOSING)
+        close_step(u, c);
+    else if (res > 0 && res & POLLERR && !(c->flags & URING_F_WANT))
+        tell_eof(u, c, -ECONNRESET);
+}
+
+static void uring_recv(struct io *io, struct io_conn *c, bool on)
+{
+    struct uring *u = uring_of(io);
+    if (c->flags & (URING_F_CLOSING | URING_F_CONNECT))
+        return;
+    if (on) {
+        start_recv(u, c);
+        return;
+    }
+    if (!(c->flags & URING_F_WANT))
+        return;
+    c->flags &= (uint16_t)~URING_F_WANT;
+    if ((c->flags & (URING_F_RECV | URING_F_RECV_CANCEL)) == URING_F_RECV) {
+        c->flags |= URING_F_RECV_CANCEL;
+        uring_cancel(u, conn_data(URING_RECV, c));
+    }
+    watch_reset(u, c);
+}
+
+/* Sending ------------------------------------------------------------------------------------- */
+
+static int uring_send(struct io *io, struct io_conn *c, const struct iovec *iov, int count,
+                      size_t bytes)
+{
+    struct uring *u = uring_of(io);
+    if (count < 1 || count > IO_IOV_MAX || bytes == 0 || bytes > INT32_MAX)
+        return -EINVAL;
+    if (c->flags & (URING_F_CONNECT | URING_F_CLOSING))
+        return -ENOTCONN;
+    if (c->flags & URING_F_SEND)
+        return -EALREADY;
+    const int flags = MSG_NOSIGNAL | MSG_WAITALL;
+    struct io_uring_sqe *sqe;
+    if (count == 1) {
+        sqe = conn_sqe(u, c, URING_F_SEND);
+        io_uring_prep_send(sqe, c->sock, iov->iov_base, bytes, flags);
+    } else {
+        size_t iov_bytes = (size_t)count * sizeof(*iov);
+        struct msghdr *msg = uring_arena(u, sizeof(*msg) + iov_bytes, 1);
+        memset(msg, 0, sizeof(*msg));
+        msg->msg_iov = (struct iovec *)(msg + 1);
+        msg->msg_iovlen = (size_t)count;
+        memcpy(msg->msg_iov, iov, iov_bytes);
+        sqe = conn_sqe(u, c, URING_F_SEND);
+        io_uring_prep_sendmsg(sqe, c->sock, msg, (unsigned)flags);
+    }
+    sqe->flags = IOSQE_FIXED_FILE;
+    sqe->user_data = conn_data(URING_SEND, c);
+    c->send_want = (uint32_t)bytes;
+    io->stats.sends++;
+    io->stats.sends_pending++;
+    io->stats.send_bytes += bytes;
+    return IO_PENDING;
+}
+
+/* A short count is how a broken MSG_WAITALL send ends; the next one would say why. */
+static void on_sent(struct uring *u, struct io_conn *c, int32_t res)
+{
+    int err = res < 0 ? res : (uint32_t)res == c->send_want ? 0 : -EPIPE;
+    c->flags &= (uint16_t)~URING_F_SEND;
+    c->send_want = 0;
+    if (c->flags & URING_F_CLOSING) {
+        close_step(u, c);
+        return;
+    }
+    u->callbacks++;
+    c->events->on_sent(c, err);
+}
+
+static void uring_shutdown(struct io *io, struct io_conn *c)
+{
+    if (c->flags & (URING_F_CLOSING | URING_F_CONNECT | URING_F_SHUTDOWN))
+        return;
+    struct io_uring_sqe *sqe = conn_sqe(uring_of(io), c, URING_F_SHUTDOWN);
+    io_uring_prep_shutdown(sqe, c->sock, SHUT_WR);
+    sqe->flags = IOSQE_FIXED_FILE;
+    sqe->user_data = conn_data(URING_SHUTDOWN, c);
+}
+
+/* Closing ------------------------------------------------------------------------------------- */
+
+/* Closes the descriptor once nothing else is under way. */
+static void close_step(struct uring *u, struct io_conn *c)
+{
+    if (c->flags & URING_F_BUSY)
+        return;
+    uring_reserve(u, 2); /* a chain must not be cut by a submit */
+    if (c->flags & URING_F_RESET) {
+        /* Connecting a TCP socket to no address aborts it: the peer sees RST. */
+        struct io_uring_sqe *abort_sqe = uring_sqe(u);
+        io_uring_prep_connect(abort_sqe, c->sock, &NO_ADDRESS, sizeof(NO_ADDRESS));
+        abort_sqe->flags = IOSQE_FIXED_FILE | IOSQE_IO_HARDLINK;
+        abort_sqe->user_data = uring_data(URING_IGNORE, 0, 0);
+    }
+    struct io_uring_sqe *sqe = conn_sqe(u, c, URING_F_CLOSE);
+    io_uring_prep_close_direct(sqe, (unsigned)c->sock);
+    sqe->user_data = conn_data(URING_CLOSE, c);
+}
+
+static void uring_close(struct io *io, struct io_conn *c, bool reset)
+{
+    struct uring *u = uring_of(io);
+    if (reset)
+        c->flags |= URING_F_RESET;
+    if (c->flags & URING_F_CLOSING)
+        return;
+    c->flags |= URING_F_CLOSING;
+    if ((c->flags & (URING_F_RECV | URING_F_RECV_CANCEL)) == URING_F_RECV)
+        uring_cancel(u, conn_data(URING_RECV, c));
+    if (c->flags & URING_F_SEND)
+        uring_cancel(u, conn_data(URING_SEND, c));
+    if (c->flags & URING_F_CONNECT)
+        uring_cancel(u, conn_data(URING_CONNECT, c));
+    if (c->flags & URING_F_POLL)
+        uring_cancel(u, conn_data(URING_POLL, c));
+    close_step(u, c);
+}
+
+static void on_closed(struct uring *u, struct io_conn *c)
+{
+    uring_slot_free(u, (uint32_t)c->sock);
+    c->sock = -1;
+    u->io.conn_count--;
+    u->callbacks++;
+    c->events->on_closed(c);
+}
+
+static void on_connected(struct uring *u, struct io_conn *c, int32_t res)
+{
+    if (!(c->flags & URING_F_CONNECT))
+        return;
+    c->flags &= (uint16_t)~URING_F_CONNECT;
+    if (c->flags & URING_F_CLOSING) {
+        close_step(u, c);
+        return;
+    }
+    if (res < 0)
+        c->flags |= URING_F_EOF;
+    else
+        start_recv(u, c);
+    u->callbacks++;
+    c->events->on_connect(c, res < 0 ? res : 0);
+}
+
+/* Wake-ups ------------------------------------------------------------------------------------ */
+
+static void arm_eventfd(struct uring *u)
+{
+    struct io_uring_sqe *sqe = uring_sqe(u);
+    io_uring_prep_read(sqe, u->event_fd, &u->event_count, sizeof(u->event_count), 0);
+    sqe->user_data = uring_data(URING_EVENTFD, 0, 0);
+}
+
+/* Cleared before the turn's owner looks at its queues: who finds it set pushed before that. */
+static void on_eventfd(struct uring *u, int32_t res)
+{
+    u->io.stats.wakes_received++;
+    atomic_exchange(&u->event_pending, false);
+    if (res == (int32_t)sizeof(u->event_count) || res == -EINTR || res == -EAGAIN)
+        arm_eventfd(u);
+    else if (res != -ECANCELED)
+        u->broken = res < 0 ? res : -EIO;
+}
+
+static void ring_bell(struct uring *u, int ring_fd)
+{
+    struct io_uring_sqe *sqe = uring_sqe(u);
+    io_uring_prep_msg_ring(sqe, ring_fd, 0, uring_data(URING_BELL, 0, 0), 0);
+    sqe->flags = IOSQE_CQE_SKIP_SUCCESS;
+    sqe->user_data = uring_data(URING_BELL, 1, (uint32_t)ring_fd);
+}
+
+/* Somebody's bell, or the news that ours could not be rung: for want of memory, say. */
+static void on_bell(struct uring *u, uint64_t data, int32_t res)
+{
+    if ((uint16_t)(data >> 32) == 0)
+        u->io.stats.wakes_received++;
+    else if (res == -ENOMEM || res == -EAGAIN || res == -EOVERFLOW)
+        ring_bell(u, (int)(uint32_t)data);
+}
+
+static const struct io_backend URING_BACKEND;
+
+/* A bell rides along with from's next submit, which precedes its next wait. Only bells to the same
+ * ring within one submit are merged: another thread's must not depend on when from gets there. */
+static void uring_wake(struct io *io, struct io *from)
+{
+    struct uring *u = uring_of(io);
+    if (from != NULL)
+        from->stats.wakes_sent++;
+    if (from == io) {
+        u->self_woken = true;
+        return;
+    }
+    bool by_ring = from != NULL && from->backend == &URING_BACKEND &&
+                   uring_of(from)->has_msg_ring && u->has_msg_ring &&
+                   atomic_load_explicit(&u->started, memory_order_acquire);
+    if (by_ring) {
+        struct uring *sender = uring_of(from);
+        if (sender->bell_last == u->ring.ring_fd)
+            return;
+        ring_bell(sender, u->ring.ring_fd);
+        sender->bell_last = u->ring.ring_fd;
+        return;
+    }
+    if (atomic_exchange(&u->event_pending, true))
+        return;
+    const uint64_t one = 1;
+    ssize_t n;
+    do
+        n = write(u->event_fd, &one, sizeof(one));
+    while (n < 0 && errno == EINTR);
+    if (from != NULL)
+        from->stats.syscalls++;
+}
+
+/* The turn ------------------------------------------------------------------------------------ */
+
+static void dispatch_conn(struct uring *u, uint64_t data, int32_t res)
+{
+    struct io_conn *c = conn_of(u, data);
+    if (c == NULL)
+        return;
+    switch (data >> 56) {
+    case URING_SEND:
+        on_sent(u, c, res);
+        break;
+    case URING_CONNECT:
+        on_connected(u, c, res);
+        break;
+    case URING_POLL:
+        on_poll_event(u, c, res);
+        break;
+    case URING_SHUTDOWN:
+        c->flags &= (uint16_t)~URING_F_SHUTDOWN;
+        if (c->flags & URING_F_CLOSING)
+            close_step(u, c);
+        break;
+    case URING_CLOSE:
+        on_closed(u, c);
+        break;
+    default:
+        break;
+    }
+}
+
+static void dispatch(struct uring *u, uint64_t data, int32_t res, uint32_t flags)
+{
+    switch (data >> 56) {
+    case URING_IGNORE:
+        break;
+    case URING_RECV:
+        on_recv(u, data, res, flags);
+        break;
+    case URING_DROP:
+        if ((uint32_t)data < u->slots_fresh)
+            uring_slot_free(u, (uint32_t)data);
+        break;
+    case URING_ACCEPT:
+        uring_accept_done(u, (uint32_t)data, res);
+        break;
+    case URING_BELL:
+        on_bell(u, data, res);
+        break;
+    case URING_EVENTFD:
+        on_eventfd(u, res);
+        break;
+    default:
+        dispatch_conn(u, data, res);
+        break;
+    }
+}
+
+/* Each completion leaves the queue before its callback runs, which may look for others in it
+ * (uring_unlisten) or submit. */
+static void walk(struct uring *u)
+{
+    uint32_t left = io_uring_cq_ready(&u->ring);
+    for (; left > 0 && io_uring_cq_ready(&u->ring) > 0; left--) {
+        const struct io_uring_cqe *cqe = &u->ring.cq.cqes[*u->ring.cq.khead & u->ring.cq.ring_mask];
+        uint64_t data = cqe->user_data;
+        int32_t res = cqe->res;
+        uint32_t flags = cqe->flags;
+        io_uring_cq_advance(&u->ring, 1);
+        dispatch(u, data, res, flags);
+    }
+}
+
+/* More is there when the kernel has said so, and worth fetching while buffers are left. */
+static bool has_more(struct uring *u)
+{
+    unsigned flags = IO_URING_READ_ONCE(*u->ring.sq.kflags);
+    if (flags & IORING_SQ_CQ_OVERFLOW) {
+        u->io.stats.cq_overflows++;
+        return true;
+    }
+    return flags & IORING_SQ_TASKRUN &&
+           u->buffers.left_bytes > u->buffers.count * u->buffers.buffer_bytes / 4;
+}
+
+/* Submits, and waits until deadline_ns for one completion. Returns 0 or -errno. */
+static int uring_enter(struct uring *u, uint64_t deadline_ns)
+{
+    struct io_uring_cqe *cqe;
+    int n;
+    uint64_t now_ns = deadline_ns == 0 || deadline_ns == IO_FOREVER ? 0 : monotonic_ns();
+    u->io.stats.syscalls++;
+    if (deadline_ns <= now_ns) {
+        n = io_uring_submit_and_get_events(&u->ring);
+    } else if (deadline_ns == IO_FOREVER) {
+        n = io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1, NULL, NULL);
+    } else {
+        uint64_t wait_ns = deadline_ns - now_ns;
+        struct __kernel_timespec ts = {.tv_sec = (int64_t)(wait_ns / NS_PER_SEC),
+                                       .tv_nsec = (int64_t)(wait_ns % NS_PER_SEC)};
+        n = io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1, &ts, NULL);
+    }
+    uring_submitted(u);
+    if (n >= 0 || n == -ETIME || n == -EINTR || n == -EAGAIN || n == -EBUSY || n == -EBADR)
+        return 0;
+    return n;
+}
+
+static int uring_poll(struct io *io, uint64_t deadline_ns)
+{
+    struct uring *u = uring_of(io);
+    io->stats.polls++;
+    u->callbacks = 0;
+    starved_arm(u);
+    uint64_t retry_ns = uring_listeners_arm(u);
+    if (u->starved_head != NULL || u->self_woken)
+        deadline_ns = 0;
+    u->self_woken = false;
+    int err = uring_enter(u, min_u64(deadline_ns, retry_ns));
+    io->now_ns = monotonic_ns();
+    if (err < 0)
+        return err;
+    walk(u);
+    for (int i = 0; i < FETCH_ROUNDS_MAX && has_more(u); i++) {
+        io->stats.syscalls++;
+        io_uring_get_events(&u->ring);
+        walk(u);
+    }
+    uring_buffers_return(&u->buffers);
+    return u->broken < 0 ? u->broken : (int)u->callbacks;
+}
+
+/* Life ---------------------------------------------------------------------------------------- */
+
+static void uring_free(struct io *io)
+{
+    struct uring *u = uring_of(io);
+    uring_unmake(u);
+    uring_listeners_free(u);
+    free(u);
+}
+
+static int uring_start(struct io *io)
+{
+    struct uring *u = uring_of(io);
+    int err = io_uring_register((unsigned)u->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
+    if (err < 0)
+        return err;
+    io->stats.syscalls += 2;
+    io_uring_register_ring_fd(&u->ring); /* saves a little per enter; without it all works, too */
+    io->now_ns = monotonic_ns();
+    arm_eventfd(u);
+    atomic_store_explicit(&u->started, true, memory_order_release);
+    return 0;
+}
+
+static const struct io_backend URING_BACKEND = {
+    .name = "uring",
+    .start = uring_start,
+    .free = uring_free,
+    .listen = uring_listen,
+    .accept_mode = uring_accept_mode,
+    .unlisten = uring_unlisten,
+    .adopt = uring_adopt,
+    .discard = uring_discard,
+    .connect = uring_connect,
+    .recv = uring_recv,
+    .send = uring_send,
+    .shutdown = uring_shutdown,
+    .close = uring_close,
+    .poll = uring_poll,
+    .wake = uring_wake,
+};
+
+int uring_new(const struct io_config *cfg, const struct uring_quirks *quirks, struct io **io,
+              const char **why)
+{
+    static const struct uring_quirks NO_QUIRKS;
+    struct uring *u = aligned_alloc(CORE_CACHE_LINE, sizeof(*u));
+    *why = "io_uring: no memory";
+    if (u == NULL)
+        return -ENOMEM;
+    memset(u, 0, sizeof(*u));
+    u->io.backend = &URING_BACKEND;
+    u->bell_last = -1;
+    u->io.now_ns = monotonic_ns();
+    uint64_t seed = 0;
+    if (getrandom(&seed, sizeof(seed), 0) != (ssize_t)sizeof(seed))
+        seed = u->io.now_ns;
+    io_random_seed(&u->io, seed + cfg->shard_idx);
+    int err = uring_make(u, cfg, quirks != NULL ? quirks : &NO_QUIRKS, why);
+    if (err < 0) {
+        free(u);
+        return err;
+    }
+    *why = "";
+    *io = &u->io;
+    return 0;
+}
+
+int io_uring_new(const struct io_config *cfg, struct io **io, const char **why)
+{
+    return uring_new(cfg, NULL, io, why);
+}
