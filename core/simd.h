@@ -3,9 +3,9 @@
 #ifndef CORE_SIMD_H
 #define CORE_SIMD_H
 
-/* Kernels with run-time dispatch: scalar, SSE2/SSE4, AVX2, AVX-512, NEON where built for it. Pure,
- * any thread. The scalar twin is the oracle of the tests. Reading up to 63 bytes beyond either end
- * of a span never happens: tails are handled exactly, so any memory may be passed. */
+/* Kernels with run-time dispatch: scalar, SSE4, AVX2, AVX-512, NEON where built for it. Pure, any
+ * thread. The scalar twin is the oracle of the tests. Not one byte beyond either end of a span is
+ * read: tails are handled exactly, so any memory may be passed. */
 
 #include <stdbool.h>
 
@@ -38,8 +38,8 @@ uint32_t simd_available(const struct simd_kernels *list[8]);
 /* The key for the bytes behind the first `n` of a payload. */
 static inline uint32_t simd_rotate_key(uint32_t key, size_t n)
 {
-    uint32_t bits = (uint32_t)(n & 3) * 8;
-    return bits == 0 ? key : (key >> bits) | (key << (32 - bits)); /* little-endian */
+    uint32_t bits = (uint32_t)n * 8 & 31;
+    return (key >> bits) | (key << (-bits & 31)); /* little-endian: one rotate instruction */
 }
 
 /* UTF-8 as bytes arrive: fails as soon as the bytes so far can't become well-formed. */
@@ -54,7 +54,7 @@ static inline void utf8_reset(struct utf8_state *u)
     *u = (struct utf8_state){0};
 }
 
-/* False: not UTF-8, whatever follows. */
+/* False: not UTF-8, whatever follows; the state stays failed until utf8_reset(). */
 MUST_USE bool utf8_feed(struct utf8_state *u, const uint8_t *p, size_t len);
 
 /* Whether the text may end here. */
