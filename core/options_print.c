@@ -52,18 +52,16 @@ static void facts_text(const struct option *row, char *text, size_t cap)
 /* Breaks at blanks, so that no line is longer than the screen unless a word is. */
 static void print_wrapped(const char *text, FILE *out)
 {
-    int column = HELP_COLUMNS;
+    size_t column = 0; /* 0: nothing printed yet */
     while (*text != 0) {
-        int len = (int)strcspn(text, " ");
-        if (column + 1 + len > HELP_COLUMNS) {
-            fprintf(out, "%s%*s", column == HELP_COLUMNS ? "" : "\n", HELP_INDENT, "");
-            column = HELP_INDENT;
-        } else {
+        size_t len = strcspn(text, " ");
+        bool fits = column != 0 && column + 1 + len <= HELP_COLUMNS;
+        if (fits)
             fputc(' ', out);
-            column++;
-        }
-        fprintf(out, "%.*s", len, text);
-        column += len;
+        else
+            fprintf(out, "%s%*s", column == 0 ? "" : "\n", HELP_INDENT, "");
+        fprintf(out, "%.*s", (int)len, text);
+        column = (fits ? column + 1 : HELP_INDENT) + len;
         text += len;
         text += strspn(text, " ");
     }

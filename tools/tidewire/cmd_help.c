@@ -28,15 +28,14 @@ void help_print_serve(FILE *out)
 {
     fputs("Usage: tidewire serve [FLAGS]\n"
           "\n"
-          "Starts the server in the foreground; SIGTERM or SIGINT drains and ends it. Every flag\n"
-          "can also stand in the config file (port = 9000) and in the environment\n"
-          "(TIDEWIRE_PORT=9000; items of a repeated flag between commas). The command line wins\n"
-          "over the environment, the environment over the file. Sizes take B, KiB, MiB, GiB or\n"
-          "TiB, times us, ms, s, m or h.\n"
+          "Starts the server in the foreground; SIGTERM or SIGINT drains and ends it.\n"
+          "Every flag can also stand in the config file (port = 9000) and in the\n"
+          "environment (TIDEWIRE_PORT=9000; items of a repeated flag between commas). The\n"
+          "command line wins over the environment, the environment over the file. Sizes\n"
+          "take B, KiB, MiB, GiB or TiB, times us, ms, s, m or h.\n"
           "\n"
-          "The file is the one that --config or TIDEWIRE_CONFIG names, else " CONFIG_DEFAULT_FILE
-          "\n"
-          "when it exists.\n",
+          "The file is the one that --config or TIDEWIRE_CONFIG names, or else, when it\n"
+          "exists, " CONFIG_DEFAULT_FILE ".\n",
           out);
     options_print_help(config_table, config_table_len, out);
 }
