@@ -21,11 +21,11 @@ enum log_format { LOG_LOGFMT, LOG_JSON };
 #define LOG_BURST 10
 #define LOG_LINE_MAX 2048
 
-/* State of one call site for the limit of repeats; atomics, shared by threads. */
+/* State of one call site for the limit of repeats; atomics, shared by threads. The static one in
+ * LOG_AT is the documented exception to "no static mutable state". */
 struct log_site {
-    _Atomic uint64_t window_ns;
-    _Atomic uint32_t in_window;
-    _Atomic uint32_t suppressed;
+    _Atomic uint64_t paid_until_ns; /* each line printed moves it on by one second */
+    _Atomic uint32_t suppressed;    /* since the last line printed */
 };
 
 /* Set once, before other threads start. */
@@ -40,7 +40,8 @@ void log_set_clock(uint64_t (*clock_ns)(void));
 
 extern enum log_level log_level_now;
 
-/* Pairs of key and value, both const char *, ended by NULL. A NULL site is not limited. */
+/* Pairs of key and value, both const char *, ended by a NULL key; a NULL value prints as "(none)".
+ * A NULL site is not limited. errno is left as it was. */
 void log_write(struct log_site *site, enum log_level level, const char *msg, ...)
     __attribute__((sentinel));
 

@@ -30,9 +30,25 @@ struct config {
 extern const struct option config_table[];
 extern const uint32_t config_table_len;
 
-/* options_read() for the server, with the checks that span flags. 0 or OPTIONS_EXIT_USAGE, printed.
- */
+/* The config file that is read when none is named and it exists. */
+#define CONFIG_DEFAULT_FILE "/etc/tidewire/tidewire.conf"
+
+/* What config_read() returns when all that was asked for is done. */
+#define CONFIG_DONE (-1)
+
+/* options_read() for the server, with the checks that span flags; argv[0] is skipped. Returns
+ *  - 0: *c and *options are set; free *options when *c is no longer used;
+ *  - OPTIONS_EXIT_USAGE or OPTIONS_EXIT_FILE: one line was printed to err;
+ *  - CONFIG_DONE: --help or --print-config was printed to standard output; exit with 0.
+ * Unless it is 0, *options is NULL. */
 MUST_USE int config_read(struct config *c, int argc, char **argv, char **envp, FILE *err,
                          struct options **options);
+
+/* The first address that others than this host reach, of the admin ones too; NULL when there is
+ * none. It borrows from c. For --page auto and the warning at start. */
+const char *config_exposed_address(const struct config *c);
+
+/* Whether --admin-address is off. */
+bool config_admin_is_off(const struct config *c);
 
 #endif

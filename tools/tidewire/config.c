@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT
+ * Copyright (c) 2026 The Tidewire authors */
+
+/* Reads the server's configuration and checks what spans several flags; the flags themselves are in
+ * config_table.c. Main thread, at start. */
+
+#include "tools/tidewire/config.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "tools/tidewire/address.h"
+#include "tools/tidewire/commands.h"
+
+#define VALUE_TEXT_MAX 64
+
+typedef int (*config_check_fn)(const struct config *c, const struct options *o, FILE *err);
+
+static int check_admin_off(const struct config *c, const struct options *o, FILE *err);
+static int check_same_address(const struct config *c, const struct options *o, FILE *err);
+static int check_exposed(const struct config *c, const struct options *o, FILE *err);
+static int check_sizes(const struct config *c, const struct options *o, FILE *err);
+static int check_byte_rate(const struct config *c, const struct options *o, FILE *err);
+
+static const config_check_fn checks[] = {
+    check_admin_off, check_same_address, check_exposed, check_sizes, check_byte_rate,
+};
+
+static int config_check(const struct config *c, const struct options *o, FILE *err)
+{
+    for (size_t i = 0; i < ARRAY_LEN(checks); i++) {
+        if (checks[i](c, o, err) != 0)
+            return OPTIONS_EXIT_USAGE;
+    }
+    return 0;
+}
+
+int config_read(struct config *c, int argc, char **argv, char **envp, FILE *err,
+                struct options **options)
+{
+    *options = NULL;
+    memset(c, 0, sizeof(*c));
+    struct options *o = NULL;
+    int code = options_read(config_table, config_table_len, c, argc, argv, envp,
+                            CONFIG_DEFAULT_FILE, err, &o);
+    if (code != 0)
+        return code;
+    if (options_request(o) == OPTIONS_HELP) {
+        help_print_serve(stdout);
+        code = CONFIG_DONE;
+    } else {
+        code = config_check(c, o, err);
+    }
+    if (code == 0 && options_request(o) == OPTIONS_PRINT_CONFIG) {
+        options_print_config(o, stdout);
+        code = CONFIG_DONE;
+    }
+    if (code != 0) {
+        options_free(o);
+        memset(c, 0, sizeof(*c));
+        return code;
+    }
+    *options = o;
+    return 0;
+}
+
+bool config_admin_is_off(const struct config *c)
+{
+    return c->admin_address.count == 1 && strcmp(c->admin_address.items[0], "off") == 0;
+}
+
+/* The i-th of all places, those of --address first. The table has checked every text. */
+static void place_at(const struct config *c, uint32_t i, struct address *a)
+{
+    bool is_admin = i >= c->address.count;
+    const char *text =
+        is_admin ? c->admin_address.items[i - c->address.count] : c->address.items[i];
+    CHECK((is_admin ? address_parse_with_port(text, a)
+                    : address_parse(text, (uint16_t)c->port, a)) == 0);
+}
+
+static uint32_t place_count(const struct config *c)
+{
+    return c->address.count + (config_admin_is_off(c) ? 0 : c->admin_address.count);
+}
+
+static const char *place_name(const struct config *c, uint32_t i)
+{
+    return i < c->address.count ? "address" : "admin-address";
+}
+
+static const char *place_text(const struct config *c, uint32_t i)
+{
+    return i < c->address.count ? c->address.items[i]
+                                : c->admin_address.items[i - c->address.count];
+}
+
+/* Index of the first place that others reach; place_count() when there is none. */
+static uint32_t first_exposed(const struct config *c)
+{
+    uint32_t count = place_count(c);
+    for (uint32_t i = 0; i < count; i++) {
+        struct address a;
+        place_at(c, i, &a);
+        if (!address_is_loopback(&a))
+            return i;
+    }
+    return count;
+}
+
+const char *config_exposed_address(const struct config *c)
+{
+    uint32_t i = first_exposed(c);
+    return i < place_count(c) ? place_text(c, i) : NULL;
+}
+
+static int check_admin_off(const struct config *c, const struct options *o, FILE *err)
+{
+    for (uint32_t i = 0; c->admin_address.count > 1 && i < c->admin_address.count; i++) {
+        if (strcmp(c->admin_address.items[i], "off") != 0)
+            continue;
+        options_complain(o, "admin-address", err,
+                         "off stands alone; remove it or the other addresses");
+        return OPTIONS_EXIT_USAGE;
+    }
+    return 0;
+}
+
+static int check_same_address(const struct config *c, const struct options *o, FILE *err)
+{
+    uint32_t count = place_count(c);
+    for (uint32_t i = 0; i < count; i++) {
+        for (uint32_t k = 0; k < i; k++) {
+            struct address a, b;
+            place_at(c, i, &a);
+            place_at(c, k, &b);
+            if (!address_is_same(&a, &b))
+                continue;
+            options_complain(o, place_name(c, i), err,
+                             "%s would be listened on twice; change its port or remove one",
+                             place_text(c, i));
+            return OPTIONS_EXIT_USAGE;
+        }
+    }
+    return 0;
+}
+
+static int check_exposed(const struct config *c, const struct options *o, FILE *err)
+{
+    uint32_t i = first_exposed(c);
+    if (c->insecure || i == place_count(c))
+        return 0;
+    options_complain(o, place_name(c, i), err,
+                     "%s is reached from other hosts, and nobody is authenticated; listen on "
+                     "127.0.0.1 behind a proxy, or accept that with --insecure",
+                     place_text(c, i));
+    return OPTIONS_EXIT_USAGE;
+}
+
+/* A message that is let in must fit where it goes next. */
+static int check_sizes(const struct config *c, const struct options *o, FILE *err)
+{
+    char value[VALUE_TEXT_MAX];
+    options_value_text(o, "max-message", value, sizeof(value));
+    const char *name = NULL;
+    if (c->net.max_queue_bytes < c->net.max_message_bytes)
+        name = "max-queue";
+    else if (c->net.assembly_memory_bytes < c->net.max_message_bytes)
+        name = "assembly-memory";
+    if (name == NULL)
+        return 0;
+    options_complain(o, name, err,
+                     "smaller than max-message %s, so that such a message would never fit; raise "
+                     "%s or lower max-message",
+                     value, name);
+    return OPTIONS_EXIT_USAGE;
+}
+
+static int check_byte_rate(const struct config *c, const struct options *o, FILE *err)
+{
+    uint64_t burst = c->net.byte_rate.burst;
+    if (c->net.byte_rate.per_second == 0 || burst >= c->net.max_message_bytes)
+        return 0;
+    char value[VALUE_TEXT_MAX];
+    options_value_text(o, "max-message", value, sizeof(value));
+    options_complain(o, "byte-rate", err,
+                     "its burst is smaller than max-message %s, so that such a message would "
+                     "always exceed it; give RATE/%s or lower max-message",
+                     value, value);
+    return OPTIONS_EXIT_USAGE;
+}
