@@ -49,8 +49,8 @@ enum ws_status {
 
 struct ws_limits {
     uint64_t max_message_bytes; /* sum over a message's frames, as on the wire */
-    uint32_t max_fragments;
-    bool rsv1; /* permessage-deflate was negotiated */
+    uint32_t max_fragments;     /* 1 at least; from 65536 on: no bound */
+    bool rsv1;                  /* permessage-deflate was negotiated */
 };
 
 /* 40 bytes at most; all zero is the initial state. */
@@ -59,10 +59,10 @@ struct ws_decoder {
     uint64_t left;          /* payload bytes of the current frame still to come */
     uint32_t key;           /* rotated: applies to the next payload byte */
     uint16_t fragments;     /* frames of the begun message so far, saturating */
-    uint8_t head[14];       /* a header that was cut */
-    uint8_t head_len;       /* bytes in it; 0 outside of a cut header */
-    uint8_t bits;           /* the .c's: in frame, fin, message open, compressed, opcodes */
-    uint8_t opcode;         /* opcode of the current frame | opcode of the begun message << 4 */
+    uint8_t head[14];       /* header of the current frame, from its first byte to its last */
+    uint8_t head_len;       /* bytes of it that are there; 0 between frames */
+    uint8_t bits;           /* the .c's; 0 between messages */
+    uint8_t opcode;         /* of the begun message */
 };
 
 struct ws_piece {
