@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * Copyright (c) 2026 The Tidewire authors */
 
-/* The loop of one shard, and the way home of messages. On the shard's thread, except init and deinit. */
+/* The loop of one shard, and the way home of messages. On the shard's thread, except init and
+ * deinit. */
 
 #include "core/shard.h"
 

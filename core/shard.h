@@ -62,8 +62,8 @@ struct node {
     _Atomic uint32_t done;  /* shards that are done */
 };
 
-/* A turn that begins this much later than it was asked for is late: the shard lags, and judges nobody
- * dead for its own slowness. */
+/* A turn that begins this much later than it was asked for is late: the shard lags, and judges
+ * nobody dead for its own slowness. */
 #define SHARD_LAG_NS (200 * NS_PER_MS)
 
 /* X(id, name, labels, help, kind) */
@@ -89,8 +89,8 @@ struct node {
     X(IO_RECV_STARVED, "io_receive_starved_total", NULL,                                           \
       "Receives stopped for want of buffers (io_uring).", STATS_COUNTER)                           \
     X(IO_SENDS, "io_sends_total", NULL, "Sends given to the kernel.", STATS_COUNTER)               \
-    X(IO_SENDS_PENDING, "io_sends_pending_total", NULL,                                            \
-      "Of them not finished at once.", STATS_COUNTER)                                              \
+    X(IO_SENDS_PENDING, "io_sends_pending_total", NULL, "Of them not finished at once.",           \
+      STATS_COUNTER)                                                                               \
     X(IO_WAKES_SENT, "io_wakes_sent_total", NULL, "Doorbells rung.", STATS_COUNTER)                \
     X(IO_WAKES_RECEIVED, "io_wakes_received_total", NULL, "Doorbells heard.", STATS_COUNTER)       \
     X(IO_CQ_OVERFLOWS, "io_cq_overflows_total", NULL,                                              \
@@ -121,9 +121,9 @@ struct shard {
     struct message_pool messages;
     struct shard_module modules[SHARD_MODULES_MAX];
     uint32_t idx;
-    uint32_t phase;           /* enum node_phase as last told to the modules */
-    uint64_t next_turn_ns;    /* earliest deadline of the modules */
-    uint64_t lag_ns;          /* how much later than asked for this turn began */
+    uint32_t phase;        /* enum node_phase as last told to the modules */
+    uint64_t next_turn_ns; /* earliest deadline of the modules */
+    uint64_t lag_ns;       /* how much later than asked for this turn began */
     stats_value stats[SHARD_STAT_COUNT];
 };
 
@@ -136,14 +136,15 @@ void shard_set_module(struct shard *s, enum shard_module_id id, const struct sha
 /* One turn. With wait false it does not block. Returns 0 or -errno when the io is broken. */
 MUST_USE int shard_turn(struct shard *s, bool wait);
 
-/* Whether this shard has nothing left to do: NODE_STOPPING, or NODE_DRAINING and every module is done. */
+/* Whether this shard has nothing left to do: NODE_STOPPING, or NODE_DRAINING and every module is
+ * done. */
 bool shard_is_done(const struct shard *s);
 
 /* Turns until every shard of the node is done: until then others may still need this one. */
 MUST_USE int shard_run(struct shard *s);
 
-/* Gives back one reference that this shard holds: directly, or through the mesh to the message's home,
- * whose last release sends the memory home to its origin. */
+/* Gives back one reference that this shard holds: directly, or through the mesh to the message's
+ * home, whose last release sends the memory home to its origin. */
 void shard_message_release(struct shard *s, struct message *m);
 
 /* Adds references before the message is posted to further shards. Home only. */

@@ -25,11 +25,11 @@ struct address_key {
 
 struct admission_entry {
     struct address_key key;
-    uint64_t rate_tat; /* GCRA of --connect-rate-per-ip */
+    uint64_t rate_tat;            /* GCRA of --connect-rate-per-ip */
     struct admission_entry *next; /* on the idle list while count is 0 */
     struct admission_entry *prev;
-    uint32_t count;    /* admitted connections now */
-    bool is_idle;      /* on the idle list */
+    uint32_t count; /* admitted connections now */
+    bool is_idle;   /* on the idle list */
 };
 
 static struct bytes entry_key(const void *object)
@@ -41,8 +41,7 @@ static struct bytes entry_key(const void *object)
 
 bool admission_is_on(const struct net *n)
 {
-    return n->config->max_connections_per_ip != 0 ||
-           n->config->connect_rate_per_ip.per_second != 0;
+    return n->config->max_connections_per_ip != 0 || n->config->connect_rate_per_ip.per_second != 0;
 }
 
 void admission_init(struct net *n)
@@ -77,7 +76,8 @@ static uint32_t home_of(const struct net *n, const struct address_key *k)
     return (uint32_t)(map_hash(n->shard->node->seed, k, sizeof(*k)) % n->shard->node->shard_count);
 }
 
-/* The home ---------------------------------------------------------------------------------------- */
+/* The home ----------------------------------------------------------------------------------------
+ */
 
 static void idle_push(struct admission *a, struct admission_entry *e)
 {
@@ -170,7 +170,8 @@ void admission_sweep(struct net *n, uint64_t now_ns)
     }
 }
 
-/* The asking shard -------------------------------------------------------------------------------- */
+/* The asking shard --------------------------------------------------------------------------------
+ */
 
 static void post_leave(struct net *n, uint32_t home, const struct address_key *k)
 {

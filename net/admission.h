@@ -3,9 +3,9 @@
 #ifndef NET_ADMISSION_H
 #define NET_ADMISSION_H
 
-/* Limits per client address, exact over all shards and without locks: every address has a home shard
- * (seeded hash of the address) that alone counts it. A shard asks the home through the mesh before it
- * answers a connection; the connection is held meanwhile.
+/* Limits per client address, exact over all shards and without locks: every address has a home
+ * shard (seeded hash of the address) that alone counts it. A shard asks the home through the mesh
+ * before it answers a connection; the connection is held meanwhile.
  *
  * IPv6 addresses count by their /64. Unix sockets have no address and are not limited. */
 
@@ -28,7 +28,8 @@ enum admission_verdict {
 struct admission {
     struct map addresses; /* of struct admission_entry */
     struct pool entries;
-    struct admission_entry *idle_head; /* without connections, oldest first: forgotten when rested */
+    struct admission_entry
+        *idle_head; /* without connections, oldest first: forgotten when rested */
     struct admission_entry *idle_tail;
 };
 
@@ -38,8 +39,8 @@ bool admission_is_on(const struct net *n);
 void admission_init(struct net *n);
 void admission_deinit(struct net *n);
 
-/* Asks for c's peer address; answers by calling admission_answered() (net/conn.c), at once when this
- * shard is the home, else in a later turn. */
+/* Asks for c's peer address; answers by calling admission_answered() (net/conn.c), at once when
+ * this shard is the home, else in a later turn. */
 void admission_ask(struct net *n, struct conn *c);
 
 /* An admitted connection has gone. */
@@ -51,9 +52,10 @@ void admission_on_item(struct net *n, uint32_t from, const struct ring_item *ite
 /* Forgets rested addresses; a bounded number per call. Each turn. */
 void admission_sweep(struct net *n, uint64_t now_ns);
 
-/* GCRA, the token bucket without a clock tick: whether one event of `cost` may pass at now_ns. *tat is
- * the state; interval_ns per unit, tolerance_ns = burst * interval. */
-static inline bool gcra_pass(uint64_t *tat, uint64_t now_ns, uint64_t cost_ns, uint64_t tolerance_ns)
+/* GCRA, the token bucket without a clock tick: whether one event of `cost` may pass at now_ns. *tat
+ * is the state; interval_ns per unit, tolerance_ns = burst * interval. */
+static inline bool gcra_pass(uint64_t *tat, uint64_t now_ns, uint64_t cost_ns,
+                             uint64_t tolerance_ns)
 {
     uint64_t t = *tat > now_ns ? *tat : now_ns;
 

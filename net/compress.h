@@ -3,18 +3,18 @@
 #ifndef NET_COMPRESS_H
 #define NET_COMPRESS_H
 
-/* Outgoing compression of whole messages (RFC 7692): once per message, shared by all who negotiated it.
- * On the shard's thread. */
+/* Outgoing compression of whole messages (RFC 7692): once per message, shared by all who negotiated
+ * it. On the shard's thread. */
 
 #include "net/conn.h"
 
-/* A compressed twin of m, framed with RSV1; NULL when m is under --compress-min, does not get smaller, or
- * there is no memory: then the plain one serves. */
+/* A compressed twin of m, framed with RSV1; NULL when m is under --compress-min, does not get
+ * smaller, or there is no memory: then the plain one serves. */
 struct message *compress_message(struct net *n, const struct message *m);
 
-/* Whether a connection can take the twin of a message of payload_len bytes: it negotiated compression,
- * and without context takeover no distance reaches beyond the message itself, so a message no longer than
- * the client's window is good for it, whatever our own window was. */
+/* Whether a connection can take the twin of a message of payload_len bytes: it negotiated
+ * compression, and without context takeover no distance reaches beyond the message itself, so a
+ * message no longer than the client's window is good for it, whatever our own window was. */
 static inline bool compress_suits(const struct conn *c, uint32_t payload_len)
 {
     return (c->flags & CONN_F_DEFLATE) && payload_len <= 1u << c->window_bits;

@@ -53,7 +53,8 @@ const char *conn_end_text(enum conn_end why)
     return end_rows[why].text;
 }
 
-/* Begin ------------------------------------------------------------------------------------------ */
+/* Begin ------------------------------------------------------------------------------------------
+ */
 
 static bool needs_proxy_header(const struct net *n, const struct io_addr *peer)
 {
@@ -210,7 +211,8 @@ static void proxy_input(struct conn *c, struct bytes *in)
     check_limits(c);
 }
 
-/* Input ------------------------------------------------------------------------------------------ */
+/* Input ------------------------------------------------------------------------------------------
+ */
 
 void conn_feed(struct conn *c, struct bytes *in)
 {
@@ -303,7 +305,8 @@ static void on_eof(struct io_conn *io, int err)
     }
 }
 
-/* Holds ------------------------------------------------------------------------------------------ */
+/* Holds ------------------------------------------------------------------------------------------
+ */
 
 void conn_hold(struct conn *c, enum conn_hold why)
 {
@@ -358,7 +361,8 @@ void conn_resume(struct conn *c)
         io_recv(c->net->io, &c->io, true);
 }
 
-/* Time ------------------------------------------------------------------------------------------- */
+/* Time -------------------------------------------------------------------------------------------
+ */
 
 static uint64_t ticks_to_ns(const struct conn *c, uint32_t tick)
 {
@@ -464,7 +468,8 @@ void conn_timer_fired(struct conn *c, uint64_t now_ns)
         conn_rearm(c);
 }
 
-/* Output ----------------------------------------------------------------------------------------- */
+/* Output -----------------------------------------------------------------------------------------
+ */
 
 void conn_queue_failed(struct conn *c, enum conn_end why)
 {
@@ -575,7 +580,8 @@ static void on_sent(struct io_conn *io, int err)
         flushed(c);
 }
 
-/* End -------------------------------------------------------------------------------------------- */
+/* End --------------------------------------------------------------------------------------------
+ */
 
 void conn_end(struct conn *c, enum conn_end why)
 {

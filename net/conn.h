@@ -15,10 +15,12 @@
  *   LINGER     ignored, read away         end of file or time-out -> GONE
  *   GONE       none comes                 io's on_closed frees it
  *
- * What arrives while a connection is held (conn_hold) waits in its rx state; an idle connection has none.
+ * What arrives while a connection is held (conn_hold) waits in its rx state; an idle connection has
+ * none.
  *
- * The way of bytes in: io -> conn_received() -> [TLS records would be opened here] -> conn_feed() ->
- * conn_http.c / conn_ws.c. The way out: conn_queue() -> sendq -> conn_flush() -> [records sealed here]
+ * The way of bytes in: io -> conn_received() -> [TLS records would be opened here] -> conn_feed()
+ * -> conn_http.c / conn_ws.c. The way out: conn_queue() -> sendq -> conn_flush() -> [records sealed
+ * here]
  * -> io_send(). */
 
 #include "net/net.h"
@@ -36,9 +38,9 @@ enum conn_state {
 };
 
 /* Why a connection ends. X(id, label, code, how, text). The close code of each is fixed here only.
- * how: CUT at once; LAST close frame, flush, FIN, read away; WAIT the same, but the peer's close frame is
- * awaited; REPLY the peer has sent its own: answer and close; SLOW what waits in the queue is dropped first;
- * DEAD nobody is there to wait for. */
+ * how: CUT at once; LAST close frame, flush, FIN, read away; WAIT the same, but the peer's close
+ * frame is awaited; REPLY the peer has sent its own: answer and close; SLOW what waits in the queue
+ * is dropped first; DEAD nobody is there to wait for. */
 #define CONN_ENDS(X)                                                                               \
     X(NONE, "none", 0, CUT, "")                                                                    \
     X(PEER_EOF, "peer_eof", 0, CUT, "peer closed the connection")                                  \
@@ -85,26 +87,26 @@ enum conn_hold {
 };
 
 enum {
-    CONN_F_WS = 1,          /* 101 was queued: frames from here on */
-    CONN_F_SESSION = 2,     /* the app has a session: on_close is due */
-    CONN_F_DIRTY = 4,       /* on net->dirty */
-    CONN_F_RESUME = 8,      /* on net->resume */
-    CONN_F_PING_OUT = 16,   /* a ping is unanswered */
-    CONN_F_ADMITTED = 32,   /* counted at its address's home */
-    CONN_F_COUNTED = 64,    /* counted in net_shared.connections */
-    CONN_F_REFUSAL = 128,   /* attached only to be refused: counted in net->refusals */
-    CONN_F_ADMIN = 256,     /* came by the admin listener */
-    CONN_F_DEFLATE = 512,   /* permessage-deflate negotiated */
-    CONN_F_EOF = 1024,      /* nothing more will be received */
+    CONN_F_WS = 1,        /* 101 was queued: frames from here on */
+    CONN_F_SESSION = 2,   /* the app has a session: on_close is due */
+    CONN_F_DIRTY = 4,     /* on net->dirty */
+    CONN_F_RESUME = 8,    /* on net->resume */
+    CONN_F_PING_OUT = 16, /* a ping is unanswered */
+    CONN_F_ADMITTED = 32, /* counted at its address's home */
+    CONN_F_COUNTED = 64,  /* counted in net_shared.connections */
+    CONN_F_REFUSAL = 128, /* attached only to be refused: counted in net->refusals */
+    CONN_F_ADMIN = 256,   /* came by the admin listener */
+    CONN_F_DEFLATE = 512, /* permessage-deflate negotiated */
+    CONN_F_EOF = 1024,    /* nothing more will be received */
     CONN_F_KEEP_ALIVE = 2048,
     CONN_F_PEER_CLOSED = 4096, /* the peer's close frame has come */
     CONN_F_CLOSE_SENT = 8192,
-    CONN_F_BROKEN = 32768,  /* a send has failed: nothing can be sent any more */
-    CONN_F_BEGUN = 16384,   /* a message or head is begun and its time is running */
+    CONN_F_BROKEN = 32768, /* a send has failed: nothing can be sent any more */
+    CONN_F_BEGUN = 16384,  /* a message or head is begun and its time is running */
 };
 
-/* Time that fits: units of 2^20 ns (1.05 ms) since the io's epoch; wraps after 52 days, compared as a
- * signed difference. */
+/* Time that fits: units of 2^20 ns (1.05 ms) since the io's epoch; wraps after 52 days, compared as
+ * a signed difference. */
 #define CONN_TICK_SHIFT 20
 #define CONN_TICKS(ns) ((uint32_t)((ns) >> CONN_TICK_SHIFT))
 
@@ -122,40 +124,40 @@ struct conn_rx {
     struct utf8_state utf8;
     uint8_t control_len;
     uint8_t control_opcode;
-    bool in_message;          /* a fragmented or cut message is begun */
-    bool compressed;          /* it is compressed */
+    bool in_message; /* a fragmented or cut message is begun */
+    bool compressed; /* it is compressed */
     uint8_t parked_opcode;
-    uint8_t control[125];     /* payload of a control frame that was cut */
-    uint64_t charged;         /* bytes counted in net->assembly_bytes */
+    uint8_t control[125]; /* payload of a control frame that was cut */
+    uint64_t charged;     /* bytes counted in net->assembly_bytes */
 };
 
 struct conn {
-    struct io_conn io;          /* hot: every callback begins here */
+    struct io_conn io; /* hot: every callback begins here */
     struct net *net;
-    struct conn_rx *rx;         /* NULL when idle */
+    struct conn_rx *rx; /* NULL when idle */
     struct ws_decoder decoder;
     struct sendq sendq;
     struct conn *next_dirty;
     struct conn *next_ending;
     struct conn *next_resume;
-    void *session;              /* the app's */
-    uint16_t flags;             /* CONN_F_... */
-    uint8_t state;              /* enum conn_state */
-    uint8_t holds;              /* enum conn_hold bits */
-    uint32_t heard;             /* CONN_TICKS of the last received byte */
-    uint32_t deadline;          /* CONN_TICKS: handshake, message or closing, as the state says */
-    uint32_t ping_at;           /* CONN_TICKS of the last ping sent */
-    struct wheel_timer timer;   /* armed only while one of the deadlines runs */
-    uint64_t message_tat;       /* --message-rate and --byte-rate: GCRA */
+    void *session;            /* the app's */
+    uint16_t flags;           /* CONN_F_... */
+    uint8_t state;            /* enum conn_state */
+    uint8_t holds;            /* enum conn_hold bits */
+    uint32_t heard;           /* CONN_TICKS of the last received byte */
+    uint32_t deadline;        /* CONN_TICKS: handshake, message or closing, as the state says */
+    uint32_t ping_at;         /* CONN_TICKS of the last ping sent */
+    struct wheel_timer timer; /* armed only while one of the deadlines runs */
+    uint64_t message_tat;     /* --message-rate and --byte-rate: GCRA */
     uint64_t byte_tat;
     struct io_addr peer;
-    uint16_t peer_code;         /* close code that the peer sent */
-    uint8_t end;                /* enum conn_end, from ENDING on */
-    uint8_t refuse;             /* enum conn_end that the handshake shall end with; 0: none */
+    uint16_t peer_code; /* close code that the peer sent */
+    uint8_t end;        /* enum conn_end, from ENDING on */
+    uint8_t refuse;     /* enum conn_end that the handshake shall end with; 0: none */
     uint8_t pong_misses;
-    uint8_t window_bits;        /* of permessage-deflate towards the client */
-    uint8_t app_bits;           /* the app's */
-    uint8_t jitter;             /* of the heartbeat: 0..255 of interval/16 */
+    uint8_t window_bits; /* of permessage-deflate towards the client */
+    uint8_t app_bits;    /* the app's */
+    uint8_t jitter;      /* of the heartbeat: 0..255 of interval/16 */
 };
 
 static inline struct conn *conn_of(struct io_conn *io)
@@ -185,8 +187,8 @@ static inline void conn_mark_dirty(struct conn *c)
 /* Slow path of conn_queue(): the bound is reached or there is no memory; ends the connection. */
 void conn_queue_failed(struct conn *c, enum conn_end why);
 
-/* Queues run[off..off+len) for sending; the queue takes a use of its own. False when the connection is
- * not open, or is ended by this: slow consumer. */
+/* Queues run[off..off+len) for sending; the queue takes a use of its own. False when the connection
+ * is not open, or is ended by this: slow consumer. */
 static inline bool conn_queue(struct conn *c, struct run *run, uint32_t off, uint32_t len)
 {
     struct net *n = c->net;
@@ -217,9 +219,11 @@ void conn_end(struct conn *c, enum conn_end why);
 void conn_hold(struct conn *c, enum conn_hold why);
 void conn_unhold(struct conn *c, enum conn_hold why);
 
-/* For net.c, the listeners and the phases of the connection ---------------------------------------- */
+/* For net.c, the listeners and the phases of the connection
+ * ---------------------------------------- */
 
-/* Accept: makes the connection of a listener's socket and checks the limits. NULL without memory. */
+/* Accept: makes the connection of a listener's socket and checks the limits. NULL without memory.
+ */
 struct conn *conn_new(struct net *n, const struct net_listener *l, const struct io_addr *peer);
 /* Frees a connection that no io has attached. */
 void conn_discard(struct conn *c);

@@ -48,17 +48,17 @@ struct answer {
 static void send_answer(struct conn *c, const struct answer *a)
 {
     char head[1024];
-    int len = snprintf(head, sizeof(head),
-                       "HTTP/1.1 %d %s\r\n"
-                       "Content-Type: %s\r\n"
-                       "Content-Length: %zu\r\n"
-                       "X-Content-Type-Options: nosniff\r\n"
-                       "Connection: %s\r\n"
-                       "%s\r\n",
-                       a->status, http_status_text(a->status),
-                       a->content_type != NULL ? a->content_type : "text/plain; charset=utf-8",
-                       a->len, a->keep_alive ? "keep-alive" : "close",
-                       a->extra != NULL ? a->extra : "");
+    int len =
+        snprintf(head, sizeof(head),
+                 "HTTP/1.1 %d %s\r\n"
+                 "Content-Type: %s\r\n"
+                 "Content-Length: %zu\r\n"
+                 "X-Content-Type-Options: nosniff\r\n"
+                 "Connection: %s\r\n"
+                 "%s\r\n",
+                 a->status, http_status_text(a->status),
+                 a->content_type != NULL ? a->content_type : "text/plain; charset=utf-8", a->len,
+                 a->keep_alive ? "keep-alive" : "close", a->extra != NULL ? a->extra : "");
     bool ok = len > 0 && (size_t)len < sizeof(head) && conn_queue_bytes(c, head, (uint32_t)len);
 
     if (ok && a->len > 0 && !a->head_only)
@@ -142,8 +142,7 @@ static void upgrade(struct conn *c, const struct http_request *req, const struct
     if (status == 101)
         accept_upgrade(c, req, route, &u);
     else if (status == 426)
-        refuse_request(c, status, u.problem,
-                       "Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\n");
+        refuse_request(c, status, u.problem, "Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\n");
     else
         refuse_request(c, status, u.problem, NULL);
 }
@@ -199,7 +198,7 @@ static void handle_head(struct conn *c, const uint8_t *p, size_t len)
 
 static void refuse_head(struct conn *c, enum http_result r)
 {
-    const char *problem = r == HTTP_URI_TOO_LONG        ? "the request target is too long"
+    const char *problem = r == HTTP_URI_TOO_LONG     ? "the request target is too long"
                           : r == HTTP_HEAD_TOO_LARGE ? "the request head is over --max-head"
                                                      : "the request head is malformed";
 

@@ -3,7 +3,8 @@
 #ifndef NET_CONN_RX_H
 #define NET_CONN_RX_H
 
-/* What a busy connection keeps of its input (struct conn_rx in net/conn.h), and the node's bound on it
+/* What a busy connection keeps of its input (struct conn_rx in net/conn.h), and the node's bound on
+ * it
  * (--assembly-memory). On the shard's thread. */
 
 #include "net/conn.h"
@@ -11,9 +12,10 @@
 /* The connection's rx state, made when needed. NULL without memory: the connection is ended. */
 struct conn_rx *conn_rx_get(struct conn *c);
 
-/* Appends n bytes to *m (made when NULL), which holds *len. `want` is what the whole is expected to need;
- * up to CONN_RX_AT_ONCE of it is allocated at once, beyond that the message grows by doubling as bytes
- * really come. False: no memory, or the node's bound is reached; the connection is ended. */
+/* Appends n bytes to *m (made when NULL), which holds *len. `want` is what the whole is expected to
+ * need; up to CONN_RX_AT_ONCE of it is allocated at once, beyond that the message grows by doubling
+ * as bytes really come. False: no memory, or the node's bound is reached; the connection is ended.
+ */
 #define CONN_RX_AT_ONCE (64u << 10)
 bool conn_rx_append(struct conn *c, struct message **m, uint32_t *len, const uint8_t *p, size_t n,
                     uint64_t want);

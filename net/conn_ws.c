@@ -163,7 +163,8 @@ static void message_piece(struct conn *c, const struct ws_piece *piece)
         assembled_message(c, piece->opcode);
 }
 
-/* Control frames ------------------------------------------------------------------------------------ */
+/* Control frames
+ * ------------------------------------------------------------------------------------ */
 
 static void answer_ping(struct conn *c, const uint8_t *payload, uint32_t len)
 {
@@ -245,7 +246,8 @@ static void control_piece(struct conn *c, const struct ws_piece *piece)
     conn_rx_trim(c);
 }
 
-/* Frames -------------------------------------------------------------------------------------------- */
+/* Frames
+ * -------------------------------------------------------------------------------------------- */
 
 static void violation(struct conn *c, enum ws_status st)
 {

@@ -7,8 +7,8 @@
 
 #include "net/conn.h"
 
-/* The whole table is walked in 1/16 of the interval, in parts of 1/8 of the table: a ping is late by
- * 1/16 of the interval at most, the jitter adds as much. */
+/* The whole table is walked in 1/16 of the interval, in parts of 1/8 of the table: a ping is late
+ * by 1/16 of the interval at most, the jitter adds as much. */
 #define PASSES_PER_INTERVAL 16
 #define PARTS_PER_PASS 8
 

@@ -21,7 +21,8 @@
 #define WHEEL_TICK_NS (10 * NS_PER_MS)
 
 enum net_item {
-    NET_ITEM_SOCKET = SHARD_KIND(SHARD_MODULE_NET, 1), /* a: ticket; b, c: address; ptr: port, family */
+    NET_ITEM_SOCKET =
+        SHARD_KIND(SHARD_MODULE_NET, 1), /* a: ticket; b, c: address; ptr: port, family */
     /* 16 and up: net/admission.c */
 };
 
@@ -31,8 +32,7 @@ static const char answer_503[] = "HTTP/1.1 503 Service Unavailable\r\n"
                                  "Connection: close\r\n\r\n";
 
 const struct stats_desc net_stat_descs[NET_STAT_COUNT] = {
-#define X(id, name, labels, help, kind)                                                            \
-    [NET_STAT_##id] = {"tidewire_" name, labels, help, kind, 0},
+#define X(id, name, labels, help, kind) [NET_STAT_##id] = {"tidewire_" name, labels, help, kind, 0},
     NET_STATS(X)
 #undef X
 #define X(id, label, code, how, text)                                                              \
@@ -45,7 +45,8 @@ const struct stats_desc net_stat_descs[NET_STAT_COUNT] = {
 
 _Static_assert(CONN_END_COUNT == NET_STAT_COUNT - NET_STAT_ENDS, "a counter for every reason");
 
-/* Messages --------------------------------------------------------------------------------------- */
+/* Messages ---------------------------------------------------------------------------------------
+ */
 
 struct message *net_message_take(struct net *n, struct net_message *in)
 {
@@ -68,11 +69,12 @@ struct message *net_message_take(struct net *n, struct net_message *in)
 
 void net_message_frame(struct message *m, bool rsv1)
 {
-    m->head_len = (uint8_t)ws_encode_head_before(message_payload(m), (enum ws_opcode)m->opcode, rsv1,
-                                                 m->payload_len);
+    m->head_len = (uint8_t)ws_encode_head_before(message_payload(m), (enum ws_opcode)m->opcode,
+                                                 rsv1, m->payload_len);
 }
 
-/* Listeners -------------------------------------------------------------------------------------- */
+/* Listeners --------------------------------------------------------------------------------------
+ */
 
 static void update_accept_mode(struct net *n)
 {
@@ -188,7 +190,8 @@ static void stop_listening(struct net *n)
     }
 }
 
-/* Bounds of the node ----------------------------------------------------------------------------- */
+/* Bounds of the node -----------------------------------------------------------------------------
+ */
 
 bool net_over_bound(struct net *n, enum net_stat gauge, uint64_t own, uint64_t bound)
 {
@@ -238,7 +241,8 @@ void net_end_largest_queue(struct net *n)
     end_largest(n, queue_of, CONN_END_QUEUE_MEMORY);
 }
 
-/* Turns ------------------------------------------------------------------------------------------ */
+/* Turns ------------------------------------------------------------------------------------------
+ */
 
 static void fire_timer(void *ctx, struct wheel_timer *t)
 {
@@ -261,8 +265,8 @@ static void resume_all(struct net *n)
     }
 }
 
-/* While draining, as many are asked to go as the share of --drain-time that has passed; a whole pass in
- * the order of the pool. */
+/* While draining, as many are asked to go as the share of --drain-time that has passed; a whole
+ * pass in the order of the pool. */
 #define DRAIN_STEP_NS (20 * NS_PER_MS)
 
 static uint64_t drain_some(struct net *n, uint64_t now_ns)
@@ -397,7 +401,8 @@ static void on_item(void *ctx, uint32_t from, const struct ring_item *item)
         admission_on_item(n, from, item);
 }
 
-/* Begin and end ---------------------------------------------------------------------------------- */
+/* Begin and end ----------------------------------------------------------------------------------
+ */
 
 static int parse_proxy_nets(struct net *n)
 {
@@ -453,7 +458,11 @@ int net_init(struct net *n, struct shard *s, const struct net_config *config,
                                   .is_done = is_done};
     int err;
 
-    *n = (struct net){.shard = s, .io = s->io, .config = config, .app = app, .app_ctx = app_ctx,
+    *n = (struct net){.shard = s,
+                      .io = s->io,
+                      .config = config,
+                      .app = app,
+                      .app_ctx = app_ctx,
                       .shared = shared};
     pool_init(&n->conns, "connections", sizeof(struct conn), 0, 0);
     pool_init(&n->rxs, "receive_state", sizeof(struct conn_rx), 0, 0);

@@ -3,8 +3,9 @@
 #ifndef NET_NET_H
 #define NET_NET_H
 
-/* The transport layer of one shard: its listeners, connections, queues, limits and counters; a module of
- * the shard (core/shard.h). The layer above hands down struct net_app and never sees a socket. */
+/* The transport layer of one shard: its listeners, connections, queues, limits and counters; a
+ * module of the shard (core/shard.h). The layer above hands down struct net_app and never sees a
+ * socket. */
 
 #include "core/shard.h"
 #include "core/simd.h"
@@ -30,16 +31,16 @@ struct net_message {
 
 /* Where a request leads. Zeroed before net_app.on_request(). */
 struct net_route {
-    bool websocket;             /* upgrade here; otherwise answer with `status` */
-    int status;                 /* of the answer: 200, 404, 405, 426, ... */
-    const char *content_type;   /* of the body; NULL: text/plain */
-    const char *extra_headers;  /* whole lines with CRLF, or NULL */
-    const void *body;           /* borrowed until on_request()'s caller has copied it */
+    bool websocket;            /* upgrade here; otherwise answer with `status` */
+    int status;                /* of the answer: 200, 404, 405, 426, ... */
+    const char *content_type;  /* of the body; NULL: text/plain */
+    const char *extra_headers; /* whole lines with CRLF, or NULL */
+    const void *body;          /* borrowed until on_request()'s caller has copied it */
     size_t body_len;
-    void *body_free;            /* released with free() once the body has been copied, or NULL */
+    void *body_free; /* released with free() once the body has been copied, or NULL */
     const char *const *subprotocols;
     uint32_t subprotocol_count;
-    uint32_t kind;              /* the app's own, for on_open */
+    uint32_t kind; /* the app's own, for on_open */
 };
 
 /* Calls upward. All on the shard's thread, within a turn. */
@@ -50,10 +51,11 @@ struct net_app {
     /* The upgrade is accepted and its answer queued: the app makes its session (conn_set_session).
      * Returns 0, or why the connection must be closed at once (enum conn_end of net/conn.h). */
     int (*on_open)(void *ctx, struct conn *c, const struct http_request *req, uint32_t kind);
-    /* A whole message, UTF-8 checked, inflated. Returns whether it was taken; false: the app has called
-     * conn_hold(), and the message will be offered again after conn_unhold(). */
+    /* A whole message, UTF-8 checked, inflated. Returns whether it was taken; false: the app has
+     * called conn_hold(), and the message will be offered again after conn_unhold(). */
     bool (*on_message)(void *ctx, struct conn *c, struct net_message *m);
-    /* The session is over; once for every on_open() that returned 0. Nothing may be queued any more. */
+    /* The session is over; once for every on_open() that returned 0. Nothing may be queued any
+     * more. */
     void (*on_close)(void *ctx, struct conn *c);
 };
 
@@ -66,15 +68,16 @@ struct net_listener {
 };
 
 #define NET_LISTENERS_MAX 16
-/* Connections beyond the shard's own maximum that are taken only to be told why they are refused. */
+/* Connections beyond the shard's own maximum that are taken only to be told why they are refused.
+ */
 #define NET_REFUSALS_MAX 64
 
 /* What the shards' transport layers share. */
 struct net_shared {
     struct net *nets[MESH_SHARDS_MAX];
-    _Atomic uint32_t connections;  /* of the node, admitted ones */
-    _Atomic uint64_t connect_tat;  /* --connect-rate: GCRA's theoretical arrival time, ns */
-    uint32_t max_connections;      /* resolved: never 0 */
+    _Atomic uint32_t connections; /* of the node, admitted ones */
+    _Atomic uint64_t connect_tat; /* --connect-rate: GCRA's theoretical arrival time, ns */
+    uint32_t max_connections;     /* resolved: never 0 */
 };
 
 struct net {
@@ -90,10 +93,10 @@ struct net {
     struct wheel wheel;
     struct ws_limits ws_limits[2]; /* [1]: with permessage-deflate */
     struct http_limits http_limits;
-    struct conn *dirty;  /* have something to send */
-    struct conn *ending; /* marked by conn_end(), dealt with at flush */
-    struct conn *resume; /* holds are over */
-    struct run *ping;    /* the one ping frame that all connections share */
+    struct conn *dirty;      /* have something to send */
+    struct conn *ending;     /* marked by conn_end(), dealt with at flush */
+    struct conn *resume;     /* holds are over */
+    struct run *ping;        /* the one ping frame that all connections share */
     struct deflate *deflate; /* made at the first use */
     struct admission admission;
     struct net_listener listeners[NET_LISTENERS_MAX];
@@ -108,8 +111,8 @@ struct net {
     uint32_t drain_cursor;
     uint32_t drain_total;
     uint32_t drain_closed;
-    bool flush_again;        /* something is left for the next turn: it must not wait */
-    bool tickets;            /* listeners hand out tickets: the shard is full */
+    bool flush_again; /* something is left for the next turn: it must not wait */
+    bool tickets;     /* listeners hand out tickets: the shard is full */
     bool draining;
     struct proxy_net *proxy_nets;
     uint32_t proxy_net_count;
@@ -133,8 +136,8 @@ MUST_USE struct message *net_message_take(struct net *n, struct net_message *in)
 /* Writes the frame header into m's room. */
 void net_message_frame(struct message *m, bool rsv1);
 
-/* Whether the node is over one of its bounds: `own` bytes of this shard, and those that the others tell
- * in their gauge. Looks at the others only when the shard is over its own share. */
+/* Whether the node is over one of its bounds: `own` bytes of this shard, and those that the others
+ * tell in their gauge. Looks at the others only when the shard is over its own share. */
 bool net_over_bound(struct net *n, enum net_stat gauge, uint64_t own, uint64_t bound);
 
 /* Ends the connection that holds most of incomplete input, or of queued output, on this shard. */

@@ -3,7 +3,8 @@
 #ifndef NET_NET_STATS_H
 #define NET_NET_STATS_H
 
-/* The transport's counters: one row here is one line of /metrics. Rows of one metric stand together. */
+/* The transport's counters: one row here is one line of /metrics. Rows of one metric stand
+ * together. */
 
 #include "core/stats.h"
 
@@ -48,8 +49,8 @@
     X(INFLATED, "messages_inflated_total", NULL, "Compressed messages inflated.", STATS_COUNTER)   \
     X(COMPRESSED, "messages_compressed_total", NULL, "Messages compressed.", STATS_COUNTER)        \
     X(QUEUE_BYTES, "queue_bytes", NULL, "Bytes in send queues.", STATS_GAUGE)                      \
-    X(ASSEMBLY_BYTES, "assembly_bytes", NULL,                                                      \
-      "Memory of incomplete messages and held input.", STATS_GAUGE)                                \
+    X(ASSEMBLY_BYTES, "assembly_bytes", NULL, "Memory of incomplete messages and held input.",     \
+      STATS_GAUGE)                                                                                 \
     X(CONN_POOL_BYTES, "pool_bytes", "pool=\"connections\"", "Memory mapped by pools.",            \
       STATS_GAUGE)                                                                                 \
     X(RX_POOL_BYTES, "pool_bytes", "pool=\"receive_state\"", "", STATS_GAUGE)                      \

@@ -5,9 +5,9 @@
 
 /* The send queue of a connection: references to runs, first in, first out. One shard.
  *
- * The empty queue owns nothing; one reference lives in the queue itself, further ones in pooled chunks.
- * A gather takes what waits at the front, up to the bounds below, for one send; those references
- * stay in the queue (and hold their runs) until sendq_sent(). */
+ * The empty queue owns nothing; one reference lives in the queue itself, further ones in pooled
+ * chunks. A gather takes what waits at the front, up to the bounds below, for one send; those
+ * references stay in the queue (and hold their runs) until sendq_sent(). */
 
 #include "core/message.h"
 #include "core/shard.h"
@@ -34,9 +34,9 @@ struct sendq {
     struct sendq_ref first;   /* oldest; first.run NULL: the queue is empty */
     struct sendq_chunk *head; /* behind `first` */
     struct sendq_chunk *tail;
-    uint32_t bytes;           /* queued, the ones under way included */
-    uint16_t gathered;        /* references of the send under way; they are the oldest */
-    uint16_t refs;            /* all references, saturating use is prevented by SENDQ_REFS_MAX */
+    uint32_t bytes;    /* queued, the ones under way included */
+    uint16_t gathered; /* references of the send under way; they are the oldest */
+    uint16_t refs;     /* all references, saturating use is prevented by SENDQ_REFS_MAX */
 };
 
 /* A queue of tiny messages is bounded by their number as well as by bytes. */
@@ -67,15 +67,15 @@ MUST_USE static inline bool sendq_push(struct sendq *q, struct pool *chunks, str
     return true;
 }
 
-/* Fills iov (IO_IOV_MAX) with what leaves in the next send. Returns the number of spans, *bytes their
- * sum. Not while a send is under way; the queue is not empty. */
+/* Fills iov (IO_IOV_MAX) with what leaves in the next send. Returns the number of spans, *bytes
+ * their sum. Not while a send is under way; the queue is not empty. */
 int sendq_gather(struct sendq *q, struct iovec *iov, size_t *bytes);
 
 /* What was gathered has been sent: its references are dropped. Returns the bytes that left. */
 uint32_t sendq_sent(struct sendq *q, struct shard *s, struct pool *chunks);
 
-/* Drops what is not under way; with `all` that too (the backend has forgotten the send). Returns the
- * bytes dropped. */
+/* Drops what is not under way; with `all` that too (the backend has forgotten the send). Returns
+ * the bytes dropped. */
 uint32_t sendq_drop(struct sendq *q, struct shard *s, struct pool *chunks, bool all);
 
 #endif

@@ -16,10 +16,11 @@ static const char rooms_prefix[] = "/rooms/";
 
 enum rooms_kind { ROOMS_KIND_ROOM = 1, ROOMS_KIND_ECHO };
 
-/* Requests ------------------------------------------------------------------------------------------- */
+/* Requests
+ * ------------------------------------------------------------------------------------------- */
 
-/* The name behind /rooms/, percent-decoded into out (http's target is bounded, so is out). Returns its
- * length, or -1 when it is no name. */
+/* The name behind /rooms/, percent-decoded into out (http's target is bounded, so is out). Returns
+ * its length, or -1 when it is no name. */
 static int32_t room_name(const struct http_request *req, uint8_t *out, size_t cap)
 {
     const char *p = req->path + ROOMS_PREFIX_LEN;
@@ -71,7 +72,8 @@ bool rooms_route(const struct pubsub *p, const struct http_request *req, struct 
     return true;
 }
 
-/* Sessions ------------------------------------------------------------------------------------------- */
+/* Sessions
+ * ------------------------------------------------------------------------------------------- */
 
 static bool wants_no_echo(const struct http_request *req)
 {
@@ -130,7 +132,8 @@ void rooms_on_close(void *ctx, struct conn *c)
     stats_sub(&p->stats[PUBSUB_STAT_MEMBERS], 1);
 }
 
-/* Messages ------------------------------------------------------------------------------------------- */
+/* Messages
+ * ------------------------------------------------------------------------------------------- */
 
 /* Back to the sender, by the same path of message, queue and flush. */
 static void echo(struct pubsub *p, struct conn *c, struct message *m)

@@ -64,7 +64,8 @@ uint32_t home_of(const struct pubsub *p, const void *name, size_t len)
     return (uint32_t)((map_hash(~node->seed, name, len) >> 32) * node->shard_count >> 32);
 }
 
-/* Interests ---------------------------------------------------------------------------------------- */
+/* Interests
+ * ---------------------------------------------------------------------------------------- */
 
 static bool make_room(struct home *h, struct home_channel *ch)
 {
@@ -108,8 +109,7 @@ uint32_t home_join(struct home *h, uint32_t from, uint32_t hub_handle, struct me
                    uint32_t wants)
 {
     struct shard *s = h->pubsub->shard;
-    struct home_channel *ch =
-        map_find(&h->channels, message_payload(name), name->payload_len);
+    struct home_channel *ch = map_find(&h->channels, message_payload(name), name->payload_len);
 
     if (ch == NULL) {
         ch = new_channel(h, name);
@@ -163,16 +163,15 @@ void home_leave(struct home *h, uint32_t from, uint32_t handle)
         free_channel(h, ch);
 }
 
-/* Messages ----------------------------------------------------------------------------------------- */
+/* Messages
+ * ----------------------------------------------------------------------------------------- */
 
 static void pass_on(struct home *h, const struct home_interest *to, struct message *m,
                     struct message *z)
 {
     struct shard *s = h->pubsub->shard;
-    struct ring_item item = {.kind = PUBSUB_ITEM_DELIVER,
-                             .a = to->hub_handle,
-                             .c = (uint64_t)(uintptr_t)z,
-                             .ptr = m};
+    struct ring_item item = {
+        .kind = PUBSUB_ITEM_DELIVER, .a = to->hub_handle, .c = (uint64_t)(uintptr_t)z, .ptr = m};
 
     if (to->shard == s->idx)
         hub_deliver(&h->pubsub->hub, to->hub_handle, m, z);

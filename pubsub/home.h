@@ -3,12 +3,13 @@
 #ifndef PUBSUB_HOME_H
 #define PUBSUB_HOME_H
 
-/* The channels that one shard owns: it alone orders and numbers their messages and knows which shards
- * have subscribers. On the shard's thread; hubs of other shards speak to it through the mesh.
+/* The channels that one shard owns: it alone orders and numbers their messages and knows which
+ * shards have subscribers. On the shard's thread; hubs of other shards speak to it through the
+ * mesh.
  *
- * Flow control: what a shard publishes here counts against its credit (--mesh-window) until this home has
- * dealt with it. While the backlog towards any shard is over --mesh-backlog, credit is withheld, and
- * publishers of this shard itself wait as well. */
+ * Flow control: what a shard publishes here counts against its credit (--mesh-window) until this
+ * home has dealt with it. While the backlog towards any shard is over --mesh-backlog, credit is
+ * withheld, and publishers of this shard itself wait as well. */
 
 #include "core/map.h"
 #include "core/message.h"
@@ -24,28 +25,28 @@ enum { HOME_INTEREST_COMPRESSED = 1 }; /* it has members that negotiated permess
 struct home_interest {
     uint32_t hub_handle; /* that shard's handle of the channel */
     uint16_t shard;
-    uint16_t wants;      /* HOME_INTEREST_... */
+    uint16_t wants; /* HOME_INTEREST_... */
 };
 
 #define HOME_INTERESTS_INLINE 2
 
 struct home_channel {
-    struct message *name;              /* payload: the name; a reference of ours */
-    uint64_t seq;                      /* of the last message */
-    struct message *more;              /* memory of `interests` when there are many */
+    struct message *name; /* payload: the name; a reference of ours */
+    uint64_t seq;         /* of the last message */
+    struct message *more; /* memory of `interests` when there are many */
     struct home_interest *interests;
     struct home_interest few[HOME_INTERESTS_INLINE];
     uint32_t count;
     uint32_t cap;
-    uint32_t wants_compressed;         /* interests with HOME_INTEREST_COMPRESSED */
+    uint32_t wants_compressed; /* interests with HOME_INTEREST_COMPRESSED */
 };
 
 struct home {
     struct pubsub *pubsub;
-    struct map channels;       /* of struct home_channel, by name */
+    struct map channels; /* of struct home_channel, by name */
     struct pool pool;
-    uint64_t *credit_due;      /* by shard: bytes to give back at the next flush */
-    bool withheld;             /* a backlog is over its bound */
+    uint64_t *credit_due; /* by shard: bytes to give back at the next flush */
+    bool withheld;        /* a backlog is over its bound */
 };
 
 MUST_USE int home_init(struct home *h, struct pubsub *p);
@@ -54,8 +55,8 @@ void home_deinit(struct home *h);
 /* The home shard of a name. Any thread. */
 uint32_t home_of(const struct pubsub *p, const void *name, size_t len);
 
-/* Shard `from` has its first subscriber. Takes a reference to the name's message. Returns the home's
- * handle of the channel, or 0 without memory (the reference is released). */
+/* Shard `from` has its first subscriber. Takes a reference to the name's message. Returns the
+ * home's handle of the channel, or 0 without memory (the reference is released). */
 uint32_t home_join(struct home *h, uint32_t from, uint32_t hub_handle, struct message *name,
                    uint32_t wants);
 
@@ -64,7 +65,8 @@ void home_want(struct home *h, uint32_t from, uint32_t handle, uint32_t wants);
 /* Shard `from` has no subscriber any more. */
 void home_leave(struct home *h, uint32_t from, uint32_t handle);
 
-/* Numbers the message and passes it on to every interested shard. Takes m, whose counter is ours. */
+/* Numbers the message and passes it on to every interested shard. Takes m, whose counter is ours.
+ */
 void home_publish(struct home *h, uint32_t from, uint32_t handle, struct message *m);
 
 /* Gives credit back, or withholds it. End of turn. */

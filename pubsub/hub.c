@@ -62,7 +62,8 @@ void hub_deinit(struct hub *h)
     free(h->waiting);
 }
 
-/* Members ------------------------------------------------------------------------------------------ */
+/* Members
+ * ------------------------------------------------------------------------------------------ */
 
 static struct message *copy_name(struct hub *h, const void *name, uint32_t len)
 {
@@ -142,8 +143,7 @@ static bool ask_home(struct hub *h, struct hub_channel *ch)
     struct pubsub *p = h->pubsub;
     struct message *name = copy_name(h, message_payload(ch->name), ch->name->payload_len);
     uint32_t handle = pool_handle(&h->pool, ch);
-    struct ring_item item = {
-        .kind = PUBSUB_ITEM_JOIN, .a = handle, .b = ch->wants, .ptr = name};
+    struct ring_item item = {.kind = PUBSUB_ITEM_JOIN, .a = handle, .b = ch->wants, .ptr = name};
 
     if (name == NULL)
         return false;
@@ -258,7 +258,8 @@ void hub_joined(struct hub *h, uint32_t hub_handle, uint32_t home_handle)
         conn_unhold(ch->members[i], CONN_HOLD_APP);
 }
 
-/* Publishing --------------------------------------------------------------------------------------- */
+/* Publishing
+ * --------------------------------------------------------------------------------------- */
 
 bool hub_may_publish(const struct hub *h, const struct hub_channel *ch)
 {
@@ -329,7 +330,8 @@ void hub_publish(struct hub *h, struct hub_channel *ch, struct message *m)
     shard_post(p->shard, ch->home, &item, message_frame_len(m));
 }
 
-/* Delivery ----------------------------------------------------------------------------------------- */
+/* Delivery
+ * ----------------------------------------------------------------------------------------- */
 
 static bool grow_pending(struct hub *h)
 {

@@ -10,7 +10,8 @@
  *
  *   channel    JOINING  the home was asked; members are held (they publish nothing yet)
  *              JOINED   the home's handle is known
- *   The last member's leaving withdraws the interest; a channel still JOINING waits for the answer first. */
+ *   The last member's leaving withdraws the interest; a channel still JOINING waits for the answer
+ * first. */
 
 #include "core/map.h"
 #include "core/message.h"
@@ -26,19 +27,19 @@ enum hub_channel_state { HUB_JOINING, HUB_JOINED, HUB_REFUSED };
 #define HUB_MEMBERS_INLINE 2
 
 struct hub_channel {
-    struct message *name;      /* payload: the name; a message of this shard */
-    struct conn **members;     /* members[0..count) */
+    struct message *name;  /* payload: the name; a message of this shard */
+    struct conn **members; /* members[0..count) */
     struct conn *few[HUB_MEMBERS_INLINE];
-    struct message *more;      /* memory of members[] when there are many */
+    struct message *more; /* memory of members[] when there are many */
     struct hub_channel *next_dirty;
     uint32_t count;
     uint32_t cap;
-    uint32_t home_handle;      /* the home's handle once JOINED */
-    uint32_t pending_first;    /* indices into hub.pending + 1; 0: none */
+    uint32_t home_handle;   /* the home's handle once JOINED */
+    uint32_t pending_first; /* indices into hub.pending + 1; 0: none */
     uint32_t pending_last;
     uint16_t home;
-    uint8_t state;             /* enum hub_channel_state */
-    uint8_t wants;             /* HOME_INTEREST_... told to the home */
+    uint8_t state; /* enum hub_channel_state */
+    uint8_t wants; /* HOME_INTEREST_... told to the home */
 };
 
 /* A message that waits for the end of the turn. */
@@ -82,7 +83,8 @@ void hub_place_changed(struct conn *c, uint32_t idx);
 /* Whether the channel's home takes more from this shard. */
 bool hub_may_publish(const struct hub *h, const struct hub_channel *ch);
 
-/* Puts w on the list of those whose connection is unheld (CONN_HOLD_CREDIT) when there is credit. */
+/* Puts w on the list of those whose connection is unheld (CONN_HOLD_CREDIT) when there is credit.
+ */
 void hub_wait(struct hub *h, const struct hub_channel *ch, struct hub_waiter *w);
 void hub_unwait(struct hub *h, const struct hub_channel *ch, struct hub_waiter *w);
 void hub_wake_waiters(struct hub *h, uint32_t home);

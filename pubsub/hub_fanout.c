@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * Copyright (c) 2026 The Tidewire authors */
 
-/* Fan-out. The cost per member and turn is one reference and one send, however many messages. On the
- * shard's thread. */
+/* Fan-out. The cost per member and turn is one reference and one send, however many messages. On
+ * the shard's thread. */
 
 #include "pubsub/hub_fanout.h"
 
@@ -25,10 +25,10 @@ struct batch {
     struct message *compressed[RUN_MESSAGES_MAX];
     uint32_t at[RUN_MESSAGES_MAX + 1];
     uint32_t count;
-    uint32_t bytes;           /* of the plain frames */
-    uint32_t payload_max;     /* longest payload that has a compressed twin */
+    uint32_t bytes;       /* of the plain frames */
+    uint32_t payload_max; /* longest payload that has a compressed twin */
     bool has_compressed;
-    bool has_own;             /* some sender on this shard does not want its own message */
+    bool has_own; /* some sender on this shard does not want its own message */
 };
 
 static void release_batch(struct hub *h, struct batch *b)
@@ -54,7 +54,8 @@ static inline bool is_own(const struct hub *h, const struct conn *c, const struc
            m->sender == conn_handle(c);
 }
 
-/* One message ------------------------------------------------------------------------------------------ */
+/* One message
+ * ------------------------------------------------------------------------------------------ */
 
 /* A run over a message whose reference it takes; NULL: no memory, the reference is released. */
 static struct run *run_over(struct hub *h, struct message *m)
@@ -107,7 +108,8 @@ static void fan_out_single(struct hub *h, struct hub_channel *ch, struct message
         shard_run_unref(s, compressed);
 }
 
-/* Several messages --------------------------------------------------------------------------------------- */
+/* Several messages
+ * --------------------------------------------------------------------------------------- */
 
 /* Lays the frames side by side; with `compressed` the twins where there are some. */
 static struct run *lay_run(struct hub *h, struct batch *b, bool compressed)

@@ -10,8 +10,8 @@
 /* Bit of conn.app_bits: a member that does not want its own messages back. */
 #define HUB_CONN_NO_ECHO 1
 
-/* Fans out the channel's pending messages, a list that begins at index first - 1 of hub.pending, in order,
- * and releases them. */
+/* Fans out the channel's pending messages, a list that begins at index first - 1 of hub.pending, in
+ * order, and releases them. */
 void hub_fan_out(struct hub *h, struct hub_channel *ch, uint32_t first);
 
 #endif

@@ -3,8 +3,8 @@
 #ifndef PUBSUB_PUBSUB_H
 #define PUBSUB_PUBSUB_H
 
-/* The channels of one shard: its hub (own subscribers), its home (channels that it owns) and the dialect
- * of rooms; a module of the shard. */
+/* The channels of one shard: its hub (own subscribers), its home (channels that it owns) and the
+ * dialect of rooms; a module of the shard. */
 
 #include "net/conn.h"
 #include "pubsub/home.h"
@@ -14,7 +14,8 @@
 
 /* What shards say to each other about channels. */
 enum pubsub_item {
-    /* hub -> home. a: hub's handle of the channel; ptr: message with the name; b: HOME_INTEREST_... */
+    /* hub -> home. a: hub's handle of the channel; ptr: message with the name; b: HOME_INTEREST_...
+     */
     PUBSUB_ITEM_JOIN = SHARD_KIND(SHARD_MODULE_PUBSUB, 1),
     /* home -> hub. a: hub's handle; b: home's handle, 0: refused for want of memory */
     PUBSUB_ITEM_JOINED,

@@ -59,8 +59,8 @@ static void answer_metrics(const struct routes *r, struct net_route *route)
 static void admin_request(const struct routes *r, const struct http_request *req,
                           struct net_route *route)
 {
-    bool running = atomic_load_explicit(&r->shared->node->phase, memory_order_relaxed) ==
-                   NODE_RUNNING;
+    bool running =
+        atomic_load_explicit(&r->shared->node->phase, memory_order_relaxed) == NODE_RUNNING;
 
     if (!is_readable(req, route))
         return;

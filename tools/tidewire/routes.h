@@ -3,7 +3,8 @@
 #ifndef TOOLS_TIDEWIRE_ROUTES_H
 #define TOOLS_TIDEWIRE_ROUTES_H
 
-/* Which request leads where: the admin listener's resources, rooms, the page. On the shards' threads. */
+/* Which request leads where: the admin listener's resources, rooms, the page. On the shards'
+ * threads. */
 
 #include "pubsub/pubsub.h"
 

@@ -1,0 +1,489 @@
+/* SPDX-License-Identifier: MIT
+ * Copyright (c) 2026 The Tidewire authors */
+
+/* `tidewire serve`: opens what can fail first, starts a thread per shard, waits for signals,
+ * drains. On the main thread, but for shard_main(). */
+
+#include "tools/tidewire/serve.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "core/io_socket.h"
+#include "tools/tidewire/address.h"
+#include "tools/tidewire/commands.h"
+#include "tools/tidewire/notify.h"
+#include "tools/tidewire/server.h"
+
+/* Descriptors that are not connections: standard streams, listeners, doorbells, rings, spare. */
+#define DESCRIPTORS_FIXED 32
+#define DESCRIPTORS_PER_SHARD 16
+/* A drain that goes on this much longer than it should is cut off. */
+#define DRAIN_GRACE_NS (2 * NS_PER_SEC)
+/* How often main looks at a drain. */
+#define DRAIN_LOOK_NS (20 * NS_PER_MS)
+/* A second signal: out at once. */
+#define EXIT_FORCED 7
+
+struct place {
+    struct address address;
+    bool admin;
+    int fds[MESH_SHARDS_MAX]; /* one per shard, -1: none */
+};
+
+struct serve {
+    struct config config;
+    struct options *options;
+    struct server server;
+    struct place places[NET_LISTENERS_MAX];
+    uint32_t place_count;
+    uint32_t shard_count;
+    uint32_t nofile;
+    uint32_t capacity;   /* connections that descriptors allow */
+    const char *backend; /* that runs, and why it was chosen */
+    const char *backend_reason;
+    cpu_set_t cpus; /* usable ones */
+    sigset_t signals;
+};
+
+/* One line with the remedy, on standard error: the log is for a server that runs. */
+static int fail(int code, const char *what, const char *where, const char *why, const char *remedy)
+{
+    fprintf(stderr, "tidewire: %s%s%s: %s; %s\n", what, where[0] != '\0' ? " " : "", where, why,
+            remedy);
+    return code;
+}
+
+/* What this host gives
+ * ------------------------------------------------------------------------------- */
+
+static int count_shards(struct serve *s)
+{
+    uint32_t want = s->config.core.shards;
+
+    if (sched_getaffinity(0, sizeof(s->cpus), &s->cpus) != 0)
+        CPU_ZERO(&s->cpus);
+    s->shard_count = want != 0 ? want : (uint32_t)CPU_COUNT(&s->cpus);
+    if (s->shard_count == 0)
+        s->shard_count = 1;
+    s->shard_count = min_u32(s->shard_count, MESH_SHARDS_MAX);
+    return 0;
+}
+
+static int raise_descriptors(struct serve *s)
+{
+    int64_t n = io_socket_raise_nofile();
+    uint64_t fixed = DESCRIPTORS_FIXED + (uint64_t)s->shard_count * DESCRIPTORS_PER_SHARD;
+
+    if (n < 0)
+        return fail(EXIT_LIMIT, "RLIMIT_NOFILE", "", strerror((int)-n), "set it with ulimit -n");
+    if ((uint64_t)n < fixed + 2 * NET_REFUSALS_MAX)
+        return fail(EXIT_LIMIT, "RLIMIT_NOFILE", "", "too low for the shards alone",
+                    "raise it (ulimit -n, LimitNOFILE=) or lower --shards");
+    s->nofile = (uint32_t)min_u64((uint64_t)n, UINT32_MAX);
+    return 0;
+}
+
+/* io
+ * -----------------------------------------------------------------------------------------------
+ */
+
+static int make_ios(struct serve *s, struct io **ios,
+                    int (*make)(const struct io_config *, struct io **, const char **),
+                    const char **why)
+{
+    uint32_t fixed = DESCRIPTORS_FIXED + s->shard_count * DESCRIPTORS_PER_SHARD;
+    struct io_config cfg = {.conns_max = s->nofile - fixed,
+                            .recv_buffers = s->config.core.recv_buffers};
+
+    for (uint32_t i = 0; i < s->shard_count; i++) {
+        int err;
+
+        cfg.shard_idx = i;
+        err = make(&cfg, &ios[i], why);
+        if (err != 0) {
+            while (i-- > 0)
+                io_free(ios[i]);
+            return err;
+        }
+    }
+    return 0;
+}
+
+static int choose_io(struct serve *s, struct io **ios)
+{
+    const char *why = "";
+    int want = s->config.core.io;
+    int err = -ENOSYS;
+
+    if (want != CORE_IO_EPOLL)
+        err = make_ios(s, ios, io_uring_new, &why);
+    if (want == CORE_IO_URING && err != 0)
+        return fail(EXIT_BACKEND, "--io uring", "", why, "use --io epoll or --io auto");
+    if (err == 0) {
+        s->backend_reason = want == CORE_IO_URING ? "asked for" : "the kernel has what it needs";
+        return 0;
+    }
+    s->backend_reason = want == CORE_IO_EPOLL ? "asked for" : why;
+    err = make_ios(s, ios, io_epoll_new, &why);
+    if (err != 0)
+        return fail(EXIT_BACKEND, "--io epoll", "", why, "see the limits of this host");
+    return 0;
+}
+
+/* io_uring's direct descriptors are counted per ring, epoll's sockets for the process. */
+static int resolve_capacity(struct serve *s, struct io **ios)
+{
+    uint64_t sum = 0;
+    uint32_t want = s->config.net.max_connections;
+    char text[32];
+
+    for (uint32_t i = 0; i < s->shard_count; i++) {
+        uint32_t room = ios[i]->conns_max - NET_REFUSALS_MAX;
+
+        sum = strcmp(ios[i]->backend->name, "epoll") == 0 ? room : sum + room;
+    }
+    s->capacity = (uint32_t)min_u64(sum, UINT32_MAX);
+    if (want > s->capacity) {
+        snprintf(text, sizeof(text), "%u", want);
+        for (uint32_t i = 0; i < s->shard_count; i++)
+            io_free(ios[i]);
+        return fail(EXIT_LIMIT, "--max-connections", text, "RLIMIT_NOFILE does not allow as many",
+                    "raise it (ulimit -n, LimitNOFILE=) or lower --max-connections");
+    }
+    return 0;
+}
+
+/* Listening sockets
+ * -------------------------------------------------------------------------------- */
+
+static int listen_failed(const struct place *p, int err)
+{
+    char where[ADDRESS_PATH_MAX + IO_ADDR_TEXT_MAX];
+    const char *remedy = "choose another --address or --port";
+
+    io_addr_format(&p->address.addr, where);
+    if (p->address.path != NULL)
+        snprintf(where, sizeof(where), "unix:%s", p->address.path);
+    if (err == -EADDRINUSE)
+        remedy = p->admin ? "stop who listens there, or choose another --admin-address"
+                          : "stop who listens there, or choose another --port";
+    else if (err == -EACCES || err == -EPERM)
+        remedy = p->address.path != NULL ? "check the directory's permissions"
+                                         : "ports below 1024 need CAP_NET_BIND_SERVICE";
+    else if (err == -EADDRNOTAVAIL)
+        remedy = "the address is not one of this host's";
+    return fail(EXIT_LISTEN, "can't listen on", where, strerror(-err), remedy);
+}
+
+static int open_place(struct serve *s, struct place *p)
+{
+    bool everywhere = !p->admin && p->address.path == NULL;
+    struct io_socket_options opt = {.backlog = (int)s->config.net.backlog,
+                                    .sndbuf_bytes = (int)s->config.net.tcp_sndbuf_bytes,
+                                    .reuseport = everywhere};
+    int err = 0;
+
+    for (uint32_t i = 0; i < MESH_SHARDS_MAX; i++)
+        p->fds[i] = -1;
+    if (everywhere && p->address.addr.port != 0)
+        err = io_socket_probe(&p->address.addr);
+    for (uint32_t i = 0; err == 0 && i < s->shard_count; i++) {
+        if (i == 0 || everywhere) {
+            err = io_socket_listen(&p->address.addr, p->address.path, &opt, &p->fds[i]);
+        } else if (!p->admin) {
+            p->fds[i] = dup(p->fds[0]); /* a Unix socket has one queue: all shards take from it */
+            err = p->fds[i] < 0 ? -errno : 0;
+        }
+    }
+    return err == 0 ? 0 : listen_failed(p, err);
+}
+
+static int add_place(struct serve *s, const char *text, bool admin)
+{
+    struct place *p = &s->places[s->place_count];
+    int err;
+
+    if (s->place_count == NET_LISTENERS_MAX)
+        return fail(EXIT_USAGE, "too many addresses at", text, "16 are the most", "name fewer");
+    p->admin = admin;
+    err = admin ? address_parse_with_port(text, &p->address)
+                : address_parse(text, (uint16_t)s->config.port, &p->address);
+    CHECK(err == 0); /* config_read() has checked it */
+    s->place_count++;
+    return open_place(s, p);
+}
+
+static int open_places(struct serve *s)
+{
+    const struct config *c = &s->config;
+    int code = 0;
+
+    for (uint32_t i = 0; i < c->address.count && code == 0; i++)
+        code = add_place(s, c->address.items[i], false);
+    if (config_admin_is_off(c))
+        return code;
+    for (uint32_t i = 0; i < c->admin_address.count && code == 0; i++)
+        code = add_place(s, c->admin_address.items[i], true);
+    return code;
+}
+
+/* Shards
+ * ------------------------------------------------------------------------------------------- */
+
+/* The n-th usable core, round and round. */
+static void pin(const struct serve *s, uint32_t n)
+{
+    uint32_t count = (uint32_t)CPU_COUNT(&s->cpus);
+    cpu_set_t one;
+
+    if (!s->config.core.pin || count == 0 || s->shard_count > count)
+        return;
+    n %= count;
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (!CPU_ISSET(cpu, &s->cpus) || n-- > 0)
+            continue;
+        CPU_ZERO(&one);
+        CPU_SET(cpu, &one);
+        (void)pthread_setaffinity_np(pthread_self(), sizeof(one), &one); /* only a wish */
+        return;
+    }
+}
+
+static int start_listening(struct serve *s, struct server_shard *ss)
+{
+    int err = 0;
+
+    for (uint32_t i = 0; i < s->place_count && err == 0; i++) {
+        struct place *p = &s->places[i];
+        int fd = p->fds[ss->shard.idx];
+
+        if (fd < 0)
+            continue;
+        err = net_listen(&ss->net, fd, p->admin ? NET_LISTENER_ADMIN : NET_LISTENER_PUBLIC);
+        if (err == 0)
+            p->fds[ss->shard.idx] = -1; /* the shard's now */
+    }
+    return err;
+}
+
+struct shard_start {
+    struct serve *serve;
+    struct server_shard *shard;
+    pthread_barrier_t *started;
+};
+
+static void *shard_main(void *arg)
+{
+    struct shard_start start = *(struct shard_start *)arg;
+    struct server_shard *ss = start.shard;
+
+    pin(start.serve, ss->shard.idx);
+    ss->err = io_start(ss->shard.io);
+    if (ss->err == 0)
+        ss->err = start_listening(start.serve, ss);
+    pthread_barrier_wait(start.started); /* no doorbell before every ring is enabled */
+    if (ss->err == 0)
+        ss->err = shard_run(&ss->shard);
+    if (ss->err != 0) /* a shard can't go on: neither can the node */
+        kill(getpid(), SIGTERM);
+    return NULL;
+}
+
+static int start_shards(struct serve *s)
+{
+    struct shard_start starts[MESH_SHARDS_MAX];
+    pthread_barrier_t started;
+    char text[16];
+
+    pthread_barrier_init(&started, NULL, s->shard_count + 1);
+    for (uint32_t i = 0; i < s->shard_count; i++) {
+        struct server_shard *ss = &s->server.shards[i];
+        int err;
+
+        starts[i] = (struct shard_start){s, ss, &started};
+        err = pthread_create(&ss->thread, NULL, shard_main, &starts[i]);
+        snprintf(text, sizeof(text), "%u", i);
+        if (err != 0) /* threads that wait at the barrier go with the process */
+            exit(fail(EXIT_LIMIT, "can't start shard", text, strerror(err),
+                      "lower --shards or raise the limit on threads"));
+        pthread_setname_np(ss->thread, "tw-shard");
+    }
+    pthread_barrier_wait(&started);
+    pthread_barrier_destroy(&started);
+    for (uint32_t i = 0; i < s->shard_count; i++) {
+        if (s->server.shards[i].err != 0)
+            return fail(EXIT_INTERNAL, "a shard could not start", "",
+                        strerror(-s->server.shards[i].err), "see the limits of this host");
+    }
+    return 0;
+}
+
+/* Life -------------------------------------------------------------------------------------------
+ */
+
+static void log_start(const struct serve *s)
+{
+    const char *exposed = config_exposed_address(&s->config);
+    struct log_num a, b, c;
+    char where[ADDRESS_PATH_MAX + IO_ADDR_TEXT_MAX];
+
+    for (uint32_t i = 0; i < s->place_count; i++) {
+        const struct place *p = &s->places[i];
+
+        io_addr_format(&p->address.addr, where);
+        if (p->address.path != NULL)
+            snprintf(where, sizeof(where), "unix:%s", p->address.path);
+        log_write(NULL, LOG_INFO, p->admin ? "admin listening" : "listening", "address", where,
+                  NULL);
+    }
+    if (exposed != NULL)
+        log_warn("listening beyond loopback without authentication, as --insecure allows",
+                 "address", exposed, NULL);
+    log_write(NULL, LOG_INFO, "ready", "version", TW_VERSION, "shards", log_u64(&a, s->shard_count),
+              "io", s->backend, "io_reason", s->backend_reason, "connections_fit",
+              log_u64(&b, s->capacity), "max_connections",
+              log_u64(&c, s->server.net_shared.max_connections), NULL);
+}
+
+static bool shards_are_done(struct serve *s)
+{
+    return atomic_load_explicit(&s->server.node.done, memory_order_acquire) >= s->shard_count;
+}
+
+static uint64_t ns_between(const struct timespec *a, const struct timespec *b)
+{
+    return (uint64_t)((b->tv_sec - a->tv_sec) * (int64_t)NS_PER_SEC + (b->tv_nsec - a->tv_nsec));
+}
+
+/* Everyone is asked to go within --drain-time, and has --close-timeout to answer. */
+static void drain(struct serve *s)
+{
+    const struct net_config *net = &s->config.net;
+    uint64_t bound_ns = net->drain_time_ns + net->close_timeout_ns + DRAIN_GRACE_NS;
+    struct timespec begin, now, look = {.tv_nsec = DRAIN_LOOK_NS};
+
+    notify("STOPPING=1");
+    log_info("draining; a second signal exits at once", NULL);
+    server_set_phase(&s->server, NODE_DRAINING);
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    do {
+        int sig = sigtimedwait(&s->signals, NULL, &look);
+
+        if (sig == SIGTERM || sig == SIGINT) {
+            log_warn("second signal: exiting now", NULL);
+            _exit(EXIT_FORCED);
+        }
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    } while (!shards_are_done(s) && ns_between(&begin, &now) < bound_ns);
+    if (!shards_are_done(s))
+        log_warn("some connections did not close in time", NULL);
+    server_set_phase(&s->server, NODE_STOPPING);
+}
+
+static int run(struct serve *s)
+{
+    int code = start_shards(s);
+    int sig;
+
+    if (code != 0)
+        return code;
+    log_start(s);
+    notify("READY=1");
+    do
+        sig = sigwaitinfo(&s->signals, NULL);
+    while (sig != SIGTERM && sig != SIGINT);
+    drain(s);
+    for (uint32_t i = 0; i < s->shard_count; i++) {
+        pthread_join(s->server.shards[i].thread, NULL);
+        if (s->server.shards[i].err != 0) {
+            log_error("a shard failed", "error", strerror(-s->server.shards[i].err), NULL);
+            code = EXIT_INTERNAL;
+        }
+    }
+    server_settle(&s->server);
+    log_info("stopped", NULL);
+    return code;
+}
+
+/* Removes the files of Unix sockets; closes what no shard has taken. */
+static void close_places(struct serve *s)
+{
+    for (uint32_t i = 0; i < s->place_count; i++) {
+        for (uint32_t k = 0; k < s->shard_count; k++) {
+            if (s->places[i].fds[k] >= 0)
+                close(s->places[i].fds[k]);
+        }
+        if (s->places[i].address.path != NULL)
+            unlink(s->places[i].address.path);
+    }
+}
+
+static void block_signals(struct serve *s)
+{
+    sigemptyset(&s->signals);
+    sigaddset(&s->signals, SIGTERM);
+    sigaddset(&s->signals, SIGINT);
+    sigaddset(&s->signals, SIGHUP); /* nothing to reload so far: not a reason to die */
+    pthread_sigmask(SIG_BLOCK, &s->signals, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+static int build(struct serve *s)
+{
+    struct io *ios[MESH_SHARDS_MAX];
+    uint32_t max;
+    uint64_t seed;
+    int code = choose_io(s, ios);
+
+    if (code == 0)
+        code = resolve_capacity(s, ios);
+    if (code != 0)
+        return code;
+    s->backend = ios[0]->backend->name;
+    if (getrandom(&seed, sizeof(seed), 0) != (ssize_t)sizeof(seed))
+        seed = io_random(ios[0]);
+    max = s->config.net.max_connections != 0 ? s->config.net.max_connections : s->capacity;
+    if (server_init(&s->server, &s->config, ios, s->shard_count, seed, max) != 0)
+        return fail(EXIT_INTERNAL, "can't build the shards", "", "out of memory",
+                    "free memory or lower --shards");
+    return 0;
+}
+
+int serve_main(int argc, char **argv, char **envp)
+{
+    struct serve *s = calloc(1, sizeof(*s));
+    int code;
+
+    if (s == NULL)
+        return fail(EXIT_INTERNAL, "can't start", "", "out of memory", "free memory");
+    code = config_read(&s->config, argc, argv, envp, stderr, &s->options);
+    if (code != 0) {
+        free(s);
+        return code == CONFIG_DONE ? EXIT_OK : code;
+    }
+    log_setup((enum log_level)s->config.log_level, (enum log_format)s->config.log_format);
+    block_signals(s);
+    CHECK(simd_init(NULL) == 0);
+    count_shards(s);
+    code = raise_descriptors(s);
+    if (code == 0)
+        code = open_places(s);
+    if (code == 0)
+        code = build(s);
+    if (code == 0) {
+        code = run(s);
+        if (code == 0) /* else threads may still be running */
+            server_deinit(&s->server);
+    }
+    close_places(s);
+    options_free(s->options);
+    free(s);
+    return code;
+}

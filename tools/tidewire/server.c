@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT
+ * Copyright (c) 2026 The Tidewire authors */
+
+/* Puts the layers of each shard together. One thread. */
+
+#include "tools/tidewire/server.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+static void wake(void *ctx, uint32_t from, uint32_t to)
+{
+    struct server *s = ctx;
+
+    io_wake(s->shards[to].shard.io, s->shards[from].shard.io);
+}
+
+static int init_shard(struct server *s, uint32_t idx, struct io *io)
+{
+    struct server_shard *ss = &s->shards[idx];
+    int err;
+
+    ss->server = s;
+    shard_init(&ss->shard, &s->node, idx, io);
+    s->shard_list[idx] = &ss->shard;
+    ss->routes = (struct routes){.shared = &s->routes_shared, .pubsub = &ss->pubsub};
+    err = net_init(&ss->net, &ss->shard, &s->config->net, &s->net_shared, &routes_app, &ss->routes);
+    if (err != 0)
+        goto no_net;
+    err = pubsub_init(&ss->pubsub, &ss->shard, &ss->net, &s->config->pubsub);
+    if (err != 0)
+        goto no_pubsub;
+    return 0;
+no_pubsub:
+    net_deinit(&ss->net);
+no_net:
+    shard_deinit(&ss->shard);
+    return err;
+}
+
+int server_init(struct server *s, const struct config *config, struct io **ios, uint32_t count,
+                uint64_t seed, uint32_t max_connections)
+{
+    struct mesh_config mesh = {
+        .shards = count, .ring_slots = config->core.mesh_slots, .wake = wake, .ctx = s};
+    int err;
+
+    *s = (struct server){.config = config,
+                         .node = {.shard_count = count, .seed = seed},
+                         .net_shared = {.max_connections = max_connections}};
+    s->node.stats = &s->stats;
+    s->node.shards = s->shard_list;
+    s->routes_shared = (struct routes_shared){.stats = &s->stats, .node = &s->node};
+    s->routes_shared.page =
+        config->page == CONFIG_PAGE_ON ||
+        (config->page == CONFIG_PAGE_AUTO && config_exposed_address(config) == NULL);
+    s->shards = calloc(count, sizeof(*s->shards));
+    err = s->shards == NULL ? -ENOMEM : mesh_new(&mesh, &s->node.mesh);
+    if (err == 0) {
+        while (s->ready < count && err == 0) {
+            err = init_shard(s, s->ready, ios[s->ready]);
+            s->ready++; /* its io is taken in any case */
+        }
+        if (err == 0)
+            return 0;
+        s->ready--;
+        for (uint32_t i = s->ready + 1; i < count; i++)
+            io_free(ios[i]);
+    } else {
+        for (uint32_t i = 0; i < count; i++)
+            io_free(ios[i]);
+    }
+    server_deinit(s);
+    return err;
+}
+
+static void settle_item(void *ctx, uint32_t from, const struct ring_item *item)
+{
+    struct shard *s = ctx;
+    struct shard_module *m = &s->modules[item->kind >> SHARD_KIND_SHIFT];
+
+    m->on_item(m->ctx, from, item);
+}
+
+void server_settle(struct server *s)
+{
+    uint32_t moved;
+
+    do {
+        moved = 0;
+        for (uint32_t i = 0; i < s->ready; i++) {
+            struct shard *shard = &s->shards[i].shard;
+            struct shard_module *pubsub = &shard->modules[SHARD_MODULE_PUBSUB];
+
+            moved += mesh_drain(shard->mesh, settle_item, shard);
+            pubsub->on_flush(pubsub->ctx);
+            mesh_flush(shard->mesh);
+        }
+    } while (moved > 0);
+}
+
+void server_deinit(struct server *s)
+{
+    for (uint32_t i = 0; i < s->ready; i++)
+        pubsub_deinit(&s->shards[i].pubsub);
+    for (uint32_t i = 0; i < s->ready; i++)
+        net_deinit(&s->shards[i].net);
+    for (uint32_t i = 0; i < s->ready; i++)
+        shard_deinit(&s->shards[i].shard);
+    if (s->node.mesh != NULL)
+        mesh_free(s->node.mesh, NULL, NULL);
+    free(s->shards);
+    s->shards = NULL;
+}
+
+void server_set_phase(struct server *s, enum node_phase phase)
+{
+    atomic_store_explicit(&s->node.phase, phase, memory_order_release);
+    for (uint32_t i = 0; i < s->ready; i++)
+        io_wake(s->shards[i].shard.io, NULL);
+}
