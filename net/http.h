@@ -23,12 +23,12 @@ enum http_result {
     HTTP_BAD_REQUEST = 400,
     HTTP_URI_TOO_LONG = 414,
     HTTP_HEAD_TOO_LARGE = 431,
-    HTTP_NOT_IMPLEMENTED = 501,       /* a method that is no token of ours, RFC 9110 15.6.2 */
+    HTTP_NOT_IMPLEMENTED = 501,       /* CONNECT, or no method of RFC 9110 9.3 or PATCH */
     HTTP_VERSION_NOT_SUPPORTED = 505, /* major version other than 1 */
 };
 
 struct http_limits {
-    uint32_t max_head_bytes;   /* request line and all fields with the empty line */
+    uint32_t max_head_bytes;   /* request line and all fields with the empty line; up to 65535 */
     uint32_t max_headers;      /* <= HTTP_HEADERS_MAX */
     uint32_t max_target_bytes; /* request target; over it: 414. 0: max_head_bytes / 2 */
 };
@@ -56,10 +56,13 @@ struct http_request {
     bool chunked;
     bool upgrade_websocket; /* HTTP/1.1, Connection has `upgrade`, Upgrade has `websocket` */
     uint64_t content_length;
-    const char *target; /* origin-form as sent; absolute-form reduced to it (RFC 9112 3.2.2) */
-    const char *path;   /* target up to '?' */
-    const char *query;  /* behind '?'; length 0 when there is none */
-    const char *host;
+    /* Views of the head, but for the constant "/" of an absolute-form without a path. */
+    const char *target;  /* origin-form as sent; absolute-form reduced to it (RFC 9112 3.2.2);
+                            "*" only with OPTIONS */
+    const char *path;    /* target up to '?' */
+    const char *query;   /* behind '?'; length 0 when there is none */
+    const char *host;    /* with its port, as sent; of an absolute-form: that of the target.
+                            Length 0: HTTP/1.0 without Host */
     const char *problem; /* on a refusal: constant text for the answer's body and the log */
     uint16_t target_len, path_len, query_len, host_len;
     uint16_t header_count;
@@ -90,6 +93,9 @@ bool http_name_is(const struct http_header *h, const char *lower_name);
  * element without white space, empty ones skipped. Quoted strings are kept whole. False at the end.
  */
 bool http_list_next(const char **at, const char *end, const char **element, size_t *len);
+
+/* Whether it is a token (RFC 9110 5.6.2), at least one character. */
+bool http_is_token(const char *p, size_t len);
 
 /* ASCII case-insensitive comparison with a zero-terminated text. */
 bool http_token_is(const char *p, size_t len, const char *text);

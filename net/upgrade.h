@@ -13,9 +13,13 @@
 #define UPGRADE_RESPONSE_MAX 512
 #define UPGRADE_SUBPROTOCOL_MAX 64
 
+/* Entries of allow_origin: "*" is every origin. Else [scheme "://"] host [":" port], where the host
+ * may be "*.example.com", which is every name below example.com and not itself; without a scheme
+ * http and https both do, without a port the Origin must have its scheme's default port. "null"
+ * is the opaque origin. */
 struct upgrade_policy {
-    const char *const *allow_origin; /* "https://example.com", "*.example.com", "*"; count 0: the
-                                        Origin's host and port must be the request's Host */
+    const char *const *allow_origin; /* count 0: the Origin's host and port must be the request's
+                                        Host */
     uint32_t allow_origin_count;
     const char *const
         *subprotocols; /* that the route speaks, in the server's order of preference */
@@ -30,10 +34,11 @@ struct upgrade {
     const char *problem; /* on a refusal: constant text */
 };
 
-/* Returns 101 (out is filled), or the status of the refusal: 400 (key missing, not 16 bytes of
- * Base64, repeated Sec-WebSocket-* fields, malformed extensions, a body), 403 (Origin), 426
- * (version other than 13: the answer says Sec-WebSocket-Version: 13), 405 (not GET). The request
- * has upgrade_websocket. */
+/* Returns 101 (out is filled), or the status of the refusal: 400 (a body; version missing; key
+ * missing or not 16 bytes of Base64; either or Origin repeated; malformed subprotocols or
+ * extensions), 403 (Origin), 426 (version other than 13: the answer says Sec-WebSocket-Version:
+ * 13), 405 (not GET). A request without Origin is no browser's and passes. Sec-WebSocket-Protocol
+ * and -Extensions may be repeated, as lists (RFC 6455 11.3). The request has upgrade_websocket. */
 int upgrade_check(const struct http_request *req, const struct upgrade_policy *policy,
                   struct upgrade *out);
 

@@ -51,9 +51,10 @@ uint32_t ws_encode_control(uint8_t *out, enum ws_opcode opcode, const void *payl
     return head_len + len;
 }
 
-/* How much of a UTF-8 text of len bytes fits into max without cutting a character. */
-static uint32_t cut_text(const char *text, size_t len, uint32_t max)
+/* How much of a UTF-8 text fits into max bytes without cutting a character. */
+static uint32_t fitting_len(const char *text, uint32_t max)
 {
+    size_t len = strlen(text);
     if (len <= max)
         return (uint32_t)len;
     while (max > 0 && ((uint8_t)text[max] & 0xC0) == 0x80)
@@ -66,7 +67,7 @@ uint32_t ws_encode_close(uint8_t *out, uint16_t code, const char *reason)
     uint8_t payload[WS_CONTROL_PAYLOAD_MAX];
     if (code == 0)
         return ws_encode_control(out, WS_OP_CLOSE, NULL, 0);
-    uint32_t reason_len = reason == NULL ? 0 : cut_text(reason, strlen(reason), CLOSE_REASON_MAX);
+    uint32_t reason_len = reason == NULL ? 0 : fitting_len(reason, CLOSE_REASON_MAX);
     payload[0] = (uint8_t)(code >> 8);
     payload[1] = (uint8_t)code;
     if (reason_len > 0)
