@@ -70,7 +70,7 @@ static void tell_phase(struct shard *s)
 {
     uint32_t phase = atomic_load_explicit(&s->node->phase, memory_order_acquire);
 
-    if (likely(phase == s->phase))
+    if (likely(phase <= s->phase))
         return;
     s->phase = phase;
     for (uint32_t i = 0; i < SHARD_MODULES_MAX; i++) {
@@ -190,6 +190,26 @@ bool shard_is_done(const struct shard *s)
 /* How often a shard that is done looks whether all are. */
 #define DONE_LOOK_NS (5 * NS_PER_MS)
 
+/* Everything that hangs on the io goes before it: listeners, connections, on this thread. */
+#define STOP_TURNS_MAX 1000
+
+static int stop(struct shard *s)
+{
+    struct shard_module *m;
+    int err = 0;
+
+    for (m = s->modules; m < s->modules + SHARD_MODULES_MAX; m++) {
+        if (m->on_phase != NULL)
+            m->on_phase(m->ctx, NODE_STOPPING);
+    }
+    s->phase = NODE_STOPPING;
+    for (int i = 0; err == 0 && s->io->conn_count > 0 && i < STOP_TURNS_MAX; i++) {
+        s->next_turn_ns = s->io->now_ns + NS_PER_MS;
+        err = shard_turn(s, true);
+    }
+    return err;
+}
+
 int shard_run(struct shard *s)
 {
     _Atomic uint32_t *done = &s->node->done;
@@ -205,7 +225,7 @@ int shard_run(struct shard *s)
         if (!told)
             continue;
         if (atomic_load_explicit(done, memory_order_acquire) >= s->node->shard_count)
-            return 0;
+            return stop(s);
         s->next_turn_ns = min_u64(s->next_turn_ns, s->io->now_ns + DONE_LOOK_NS);
     }
     return err;

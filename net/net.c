@@ -180,10 +180,11 @@ int net_listen(struct net *n, int fd, enum net_listener_kind kind)
     return err;
 }
 
-static void stop_listening(struct net *n)
+static void stop_listening(struct net *n, bool admin_too)
 {
     for (uint32_t i = 0; i < n->listener_count; i++) {
-        if (n->listeners[i].kind == NET_LISTENER_PUBLIC && n->listeners[i].io.io != NULL) {
+        if ((admin_too || n->listeners[i].kind == NET_LISTENER_PUBLIC) &&
+            n->listeners[i].io.io != NULL) {
             io_unlisten(n->io, &n->listeners[i].io);
             n->listeners[i].io.io = NULL;
         }
@@ -366,16 +367,37 @@ static void on_flush(void *ctx)
         n->shard->next_turn_ns = 0;
 }
 
-static void on_phase(void *ctx, enum node_phase phase)
+static void begin_drain(struct net *n)
 {
-    struct net *n = ctx;
-
-    if (phase != NODE_DRAINING)
-        return;
     n->draining = true;
     n->drain_started_ns = n->io->now_ns;
-    stop_listening(n);
+    stop_listening(n, false);
     n->drain_total = n->conns.used;
+}
+
+/* Nobody is waited for any more. */
+static void close_everything(struct net *n)
+{
+    struct conn *c;
+    uint32_t i = 0;
+
+    stop_listening(n, true);
+    while ((c = pool_next(&n->conns, &i)) != NULL) {
+        conn_end(c, CONN_END_DRAIN);
+        if (c->state > CONN_ENDING)
+            conn_close_now(c, false);
+    }
+    finish_ending(n);
+    for (i = 0; (c = pool_next(&n->conns, &i)) != NULL;)
+        conn_close_now(c, false);
+}
+
+static void on_phase(void *ctx, enum node_phase phase)
+{
+    if (phase == NODE_DRAINING)
+        begin_drain(ctx);
+    else if (phase == NODE_STOPPING)
+        close_everything(ctx);
 }
 
 static bool is_done(void *ctx)
