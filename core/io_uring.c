@@ -34,8 +34,8 @@
 
 /* Enters per turn that only fetch more events, each about 20. */
 #define FETCH_ROUNDS_MAX 16
-/* What a connection is given at a time while several wait for buffers. */
-#define STARVED_SHARE_BYTES (16u << 10)
+/* Shares of the buffers are not smaller, when several connections wait for them. */
+#define STARVED_LEAST_BYTES (16u << 10)
 /* Attempts to hand a full submission queue to the kernel. */
 #define SUBMIT_TRIES 16
 
@@ -243,9 +243,10 @@ static void close_step(struct uring *u, struct io_conn *c);
  * none can take it all. Who waits alone need not share. */
 static void starved_arm(struct uring *u)
 {
-    uint32_t share = u->buffers.incremental ? STARVED_SHARE_BYTES : u->buffers.buffer_bytes;
-    uint32_t serve = u->buffers.left_bytes < share ? 1 : u->buffers.left_bytes / share;
-    uint32_t limit = u->starved_count > 1 ? share : 0;
+    uint32_t least = u->buffers.incremental ? STARVED_LEAST_BYTES : u->buffers.buffer_bytes;
+    uint32_t serve = min_u32(u->starved_count, u->buffers.left_bytes / least);
+    serve = serve > 0 ? serve : 1;
+    uint32_t limit = u->starved_count > 1 ? u->buffers.left_bytes / serve : 0;
     while (u->starved_head != NULL && serve > 0) {
         struct io_conn *c = u->starved_head;
         u->starved_head = c->backend_state;

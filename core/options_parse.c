@@ -291,7 +291,9 @@ void option_range(const struct option *row, char *text, size_t cap)
     if (row->type != OPTION_U32 && row->type != OPTION_SIZE && row->type != OPTION_DURATION &&
         row->type != OPTION_RATE)
         return;
-    if (row->max != 0)
+    if (row->max != 0 && row->min == 0 && row->zero_off)
+        snprintf(text, cap, "up to %s%s", high, off);
+    else if (row->max != 0)
         snprintf(text, cap, "%s to %s%s", low, high, off);
     else if (row->min != 0)
         snprintf(text, cap, "at least %s%s", low, off);
