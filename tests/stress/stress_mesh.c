@@ -4,6 +4,8 @@
 /* Rings and mesh under real threads, meant for ThreadSanitizer and for plain speed alike.
  *
  *   hammer    one ring, a producer and a consumer at full speed, random batches
+ *   duel      one item at a time against a consumer that goes to sleep after each, at shifting
+ *             distances; both spin, so that the narrow moments of the handshake are met often
  *   saturate  every shard posts to every other through tiny rings, so that backlogs carry the flow
  *   stopped   the same, but one shard stands still for a third of the time and is slow afterwards
  *   bursts    each token is a burst of many times the ring's size; who got a whole burst sends the
@@ -157,6 +159,103 @@ static void run_hammer(uint32_t slots, uint32_t ms)
     printf("hammer    %5u slots: %llu items\n", slots, (unsigned long long)h.published);
     STRESS_REQUIRE(h.published > 0);
     ring_free(h.ring);
+}
+
+/* The duel --------------------------------------------------------------------------------------*/
+
+struct duel {
+    struct mesh_port *consumer;
+    alignas(CORE_CACHE_LINE) _Atomic bool rung;
+    alignas(CORE_CACHE_LINE) _Atomic uint64_t got;
+    alignas(CORE_CACHE_LINE) _Atomic bool stop;
+};
+
+static void duel_on_wake(void *ctx, uint32_t from, uint32_t to)
+{
+    struct duel *d = ctx;
+    STRESS_REQUIRE(from == 0);
+    STRESS_REQUIRE(to == 1);
+    atomic_store(&d->rung, true);
+}
+
+static void duel_on_item(void *ctx, uint32_t from, const struct ring_item *item)
+{
+    struct duel *d = ctx;
+    STRESS_REQUIRE(from == 0);
+    STRESS_REQUIRE(item->b == atomic_load(&d->got));
+    atomic_store(&d->got, item->b + 1);
+}
+
+/* Spins, and gives the processor away now and then, should the other need it. */
+static void spin(uint32_t *spins)
+{
+    if (++*spins % 512 == 0)
+        sched_yield();
+}
+
+/* Up to about as long as an item takes from one thread to the other. */
+static void linger(uint64_t *random)
+{
+    for (uint32_t n = stress_random(random, 1000); n > 0; n--)
+        atomic_signal_fence(memory_order_seq_cst);
+}
+
+static void *duel_consume(void *arg)
+{
+    struct duel *d = arg;
+    uint32_t spins = 0;
+    uint64_t random = 10;
+    while (!atomic_load_explicit(&d->stop, memory_order_relaxed)) {
+        mesh_drain(d->consumer, duel_on_item, d);
+        linger(&random);
+        if (!mesh_may_sleep(d->consumer))
+            continue;
+        while (!atomic_load_explicit(&d->rung, memory_order_relaxed) &&
+               !atomic_load_explicit(&d->stop, memory_order_relaxed))
+            spin(&spins);
+        atomic_store_explicit(&d->rung, false, memory_order_relaxed);
+        mesh_awake(d->consumer);
+    }
+    return NULL;
+}
+
+static uint64_t duel_produce(struct duel *d, struct mesh_port *producer, uint64_t end_ms)
+{
+    uint64_t b = 0;
+    uint64_t random = 9;
+    uint32_t spins = 0;
+    struct stress_watch watch = {0};
+    while (b % 256 != 0 || stress_now_ms() < end_ms) {
+        struct ring_item item = {.kind = KIND_PLAIN, .b = b};
+        mesh_post(producer, 1, &item, 0);
+        mesh_flush(producer);
+        b++;
+        while (atomic_load(&d->got) < b) {
+            spin(&spins);
+            if (spins % 65536 == 0)
+                stress_watch(&watch, b, "duel");
+        }
+        linger(&random);
+    }
+    return b;
+}
+
+static void run_duel(uint32_t ms)
+{
+    struct duel d = {0};
+    struct mesh *mesh;
+    pthread_t consumer;
+    struct mesh_config cfg = {.shards = 2, .ring_slots = 4, .wake = duel_on_wake, .ctx = &d};
+    STRESS_REQUIRE(mesh_new(&cfg, &mesh) == 0);
+    d.consumer = mesh_port(mesh, 1);
+    STRESS_REQUIRE(pthread_create(&consumer, NULL, duel_consume, &d) == 0);
+    uint64_t sent = duel_produce(&d, mesh_port(mesh, 0), stress_now_ms() + ms);
+    atomic_store(&d.stop, true);
+    pthread_join(consumer, NULL);
+    STRESS_REQUIRE(atomic_load(&d.got) == sent);
+    printf("duel      %5u slots: %llu items, %llu wakes\n", 4, (unsigned long long)sent,
+           (unsigned long long)mesh_stats(mesh_port(mesh, 0))->wakes);
+    mesh_free(mesh, NULL, NULL);
 }
 
 /* Shards ----------------------------------------------------------------------------------------*/
@@ -407,9 +506,10 @@ int main(int argc, char **argv)
         {"bursts", BURSTS, 1},     {"bursts", BURSTS, 4},
     };
     struct stress_args args = stress_parse(argc, argv, 4);
-    uint32_t each_ms = args.total_ms / (ARRAY_LEN(hammer_slots) + ARRAY_LEN(plans));
+    uint32_t each_ms = args.total_ms / (ARRAY_LEN(hammer_slots) + 1 + ARRAY_LEN(plans));
     for (uint32_t i = 0; i < ARRAY_LEN(hammer_slots); i++)
         run_hammer(hammer_slots[i], each_ms);
+    run_duel(each_ms);
     for (uint32_t i = 0; i < ARRAY_LEN(plans); i++)
         run_plan(&plans[i], args.shards, each_ms);
     return 0;
