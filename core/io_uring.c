@@ -222,7 +222,7 @@ void uring_attach(struct uring *u, struct io_conn *c, uint32_t slot)
 void uring_attach_connecting(struct uring *u, struct io_conn *c, uint32_t slot)
 {
     conn_init(u, c, slot);
-    c->flags |= URING_F_CONNECT;
+    c->flags |= URING_F_CONNECT | URING_F_WANT;
 }
 
 static void starved_push(struct uring *u, struct io_conn *c)
@@ -339,7 +339,7 @@ static void on_poll_event(struct uring *u, struct io_conn *c, int32_t res)
 static void uring_recv(struct io *io, struct io_conn *c, bool on)
 {
     struct uring *u = uring_of(io);
-    if (c->flags & (URING_F_CLOSING | URING_F_CONNECT))
+    if (c->flags & URING_F_CLOSING)
         return;
     if (on) {
         start_recv(u, c);
@@ -348,6 +348,8 @@ static void uring_recv(struct io *io, struct io_conn *c, bool on)
     if (!(c->flags & URING_F_WANT))
         return;
     c->flags &= (uint16_t)~URING_F_WANT;
+    if (c->flags & URING_F_CONNECT)
+        return;
     if ((c->flags & (URING_F_RECV | URING_F_RECV_CANCEL)) == URING_F_RECV) {
         c->flags |= URING_F_RECV_CANCEL;
         uring_cancel(u, conn_data(URING_RECV, c));
@@ -474,8 +476,10 @@ static void on_connected(struct uring *u, struct io_conn *c, int32_t res)
     }
     if (res < 0)
         c->flags |= URING_F_EOF;
-    else
+    else if (c->flags & URING_F_WANT)
         start_recv(u, c);
+    else
+        watch_reset(u, c);
     u->callbacks++;
     c->events->on_connect(c, res < 0 ? res : 0);
 }
@@ -654,7 +658,7 @@ static int uring_enter(struct uring *u, uint64_t deadline_ns)
         n = io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1, &ts, NULL);
     }
     uring_submitted(u);
-    if (n >= 0 || n == -ETIME || n == -EINTR || n == -EAGAIN || n == -EBUSY || n == -EBADR)
+    if (n >= 0 || n == -ETIME || n == -EINTR || n == -EAGAIN || n == -EBUSY)
         return 0;
     return n;
 }

@@ -26,7 +26,7 @@
 #define URING_ACCEPT_SLOTS_MAX 64 /* held by accepts under way, of all listeners */
 #define URING_SLOT_RESERVE 128    /* slots beyond conns_max: those, and closing ones */
 #define URING_SLOT_NONE UINT32_MAX
-#define URING_LISTENERS_MAX 64
+#define URING_LISTENERS_MAX 16
 #define URING_ARENA_BYTES (256u << 10)
 #define URING_RECV_GROUP 0
 

@@ -184,6 +184,9 @@ static void listener_arm(struct uring *u, struct uring_listener *ul)
     uint32_t room = held < u->io.conns_max ? u->io.conns_max - held : 0;
     room = min_u32(room, URING_ACCEPT_SLOTS_MAX - u->accepting_slots);
     bool conns = ul->l->mode == IO_ACCEPT_CONNS;
+    bool by_slot = conns && room > 0;
+    if (ul->armed >= (by_slot ? URING_ACCEPTS : URING_ACCEPTS_FD))
+        return;
     for (uint32_t i = 0; i < URING_ACCEPTS; i++) {
         struct uring_accept *a = &ul->accepts[i];
         if (a->state != URING_ACCEPT_IDLE)
