@@ -17,8 +17,7 @@
 #define SIM_NUMBER_BASE 16
 #define SIM_MILLION 1000000u
 
-/* Chance ------------------------------------------------------------------------------------------
- */
+/* Chance --------------------------------------------------------------------------------------- */
 
 static uint64_t sim_random(uint64_t *state)
 {
@@ -71,6 +70,16 @@ size_t sim_part(struct sim_net *net, size_t len)
     }
 }
 
+void sim_noise(struct sim_net *net, uint8_t *bytes, size_t len)
+{
+    uint64_t word = sim_net_below(net, UINT64_MAX) | 1;
+
+    for (size_t i = 0; i < len; i++) {
+        bytes[i] = (uint8_t)(word >> 56);
+        word *= 0x9e3779b97f4a7c15u;
+    }
+}
+
 /* Off in a third of the mixtures, else log-uniform from 0.01 % to `max`. */
 static uint32_t draw_rate(uint64_t *state, uint32_t max)
 {
@@ -106,8 +115,7 @@ void sim_faults_draw(struct sim_faults *f, uint64_t seed, bool harsh)
     }
 }
 
-/* The network -------------------------------------------------------------------------------------
- */
+/* The network ---------------------------------------------------------------------------------- */
 
 struct sim_net *sim_net_new(uint64_t seed, const struct sim_faults *faults)
 {
@@ -233,8 +241,7 @@ enum sim_idle sim_net_idle(struct sim_net *net, uint64_t deadline_ns)
     return SIM_ADVANCED;
 }
 
-/* Wires -------------------------------------------------------------------------------------------
- */
+/* Wires ---------------------------------------------------------------------------------------- */
 
 int32_t sim_end_number(const struct sim_end *e)
 {
@@ -457,8 +464,7 @@ static struct sim_link *link_make(struct sim_net *net)
     return link;
 }
 
-/* Backlogs ----------------------------------------------------------------------------------------
- */
+/* Backlogs ------------------------------------------------------------------------------------- */
 
 int sim_net_listen(struct sim_net *net, const struct io_addr *a, uint32_t backlog)
 {
@@ -568,8 +574,7 @@ int sim_link_new(struct sim_net *net, const struct io_addr *to, const struct io_
     return 0;
 }
 
-/* Clients -----------------------------------------------------------------------------------------
- */
+/* Clients -------------------------------------------------------------------------------------- */
 
 struct sim_client *sim_client_connect(struct sim_net *net, const struct io_addr *to,
                                       const struct io_addr *from)
