@@ -117,6 +117,15 @@ void sim_faults_draw(struct sim_faults *f, uint64_t seed, bool harsh)
 
 /* The network ---------------------------------------------------------------------------------- */
 
+static void client_end(struct sim_client *c, bool reset)
+{
+    if (c->end == NULL)
+        return;
+    sim_release(c->end, reset);
+    c->end = NULL;
+    c->end_state = SIM_CLIENT_CLOSED;
+}
+
 struct sim_net *sim_net_new(uint64_t seed, const struct sim_faults *faults)
 {
     struct sim_net *net = calloc(1, sizeof(*net));
@@ -137,8 +146,11 @@ void sim_net_set_faults(struct sim_net *net, const struct sim_faults *faults)
 void sim_net_free(struct sim_net *net)
 {
     CHECK(net->ios_count == 0);
-    while (net->clients != NULL)
-        sim_client_free(net->clients);
+    for (struct sim_client *c = net->clients, *next; c != NULL; c = next) {
+        next = c->next;
+        client_end(c, false);
+        free(c);
+    }
     for (uint32_t i = 0; i < net->listeners_count; i++) {
         sim_listener_close(net->listeners[i]);
         free(net->listeners[i]);
@@ -640,15 +652,6 @@ void sim_client_shutdown(struct sim_client *c)
         return;
     c->end->was_shutdown = true;
     sim_put_fin(c->end);
-}
-
-static void client_end(struct sim_client *c, bool reset)
-{
-    if (c->end == NULL)
-        return;
-    sim_release(c->end, reset);
-    c->end = NULL;
-    c->end_state = SIM_CLIENT_CLOSED;
 }
 
 void sim_client_close(struct sim_client *c)
