@@ -49,8 +49,7 @@ static struct sim_end *end_of(struct sim_io *s, struct io_conn *c, const char *w
     return e;
 }
 
-/* Sends -------------------------------------------------------------------------------------------
- */
+/* Sends ---------------------------------------------------------------------------------------- */
 
 #define CHECKSUM_START 0xcbf29ce484222325u
 
@@ -166,8 +165,7 @@ static int sim_send(struct io *io, struct io_conn *c, const struct iovec *iov, i
     return IO_PENDING;
 }
 
-/* Callbacks ---------------------------------------------------------------------------------------
- */
+/* Callbacks ------------------------------------------------------------------------------------ */
 
 /* Whether the end with this number is still what it was before a callback. */
 static bool is_still(struct sim_io *s, int32_t number, const struct sim_end *e,
@@ -219,17 +217,6 @@ static int serve_send(struct sim_io *s, struct sim_end *e)
     return 1;
 }
 
-/* Noise that depends on the seed; one draw for a whole run of bytes. */
-static void fill_noise(struct sim_net *net, uint8_t *bytes, size_t len)
-{
-    uint64_t word = sim_net_below(net, UINT64_MAX) | 1;
-
-    for (size_t i = 0; i < len; i++) {
-        bytes[i] = (uint8_t)(word >> 56);
-        word *= 0x9e3779b97f4a7c15u;
-    }
-}
-
 /* Lends `len` bytes of e in surroundings of noise; nothing outside of them may change, and nothing
  * of them lasts. */
 static void lend(struct sim_io *s, struct sim_end *e, size_t len)
@@ -240,7 +227,7 @@ static void lend(struct sim_io *s, struct sim_end *e, size_t len)
     uint8_t around[2 * IO_RECV_PAD];
 
     SIM_UNPOISON(slice - IO_RECV_PAD, len + 2 * IO_RECV_PAD);
-    fill_noise(net, around, sizeof(around));
+    sim_noise(net, around, sizeof(around));
     memcpy(slice - IO_RECV_PAD, around, IO_RECV_PAD);
     memcpy(slice + len, around + IO_RECV_PAD, IO_RECV_PAD);
     sim_take(e, slice, len);
@@ -253,7 +240,7 @@ static void lend(struct sim_io *s, struct sim_end *e, size_t len)
     if (memcmp(slice - IO_RECV_PAD, around, IO_RECV_PAD) != 0 ||
         memcmp(slice + len, around + IO_RECV_PAD, IO_RECV_PAD) != 0)
         sim_violation(net, "on_recv has written beyond its slice");
-    fill_noise(net, slice, len);
+    sim_noise(net, slice, len);
     SIM_POISON(s->lend, sizeof(s->lend));
 }
 
@@ -391,8 +378,7 @@ static int serve_end(struct sim_io *s, int32_t number)
     return callbacks;
 }
 
-/* Listeners and attaching -------------------------------------------------------------------------
- */
+/* Listeners and attaching ---------------------------------------------------------------------- */
 
 static bool reserve_end(struct sim_io *s)
 {
@@ -577,8 +563,7 @@ static int sim_connect(struct io *io, struct io_conn *c, const struct io_addr *t
     return 0;
 }
 
-/* Connections -------------------------------------------------------------------------------------
- */
+/* Connections ---------------------------------------------------------------------------------- */
 
 static void sim_recv(struct io *io, struct io_conn *c, bool on)
 {
@@ -626,8 +611,7 @@ static void sim_close(struct io *io, struct io_conn *c, bool reset)
         send_take(e, sim_part(s->net, room), true);
 }
 
-/* The loop ----------------------------------------------------------------------------------------
- */
+/* The loop ------------------------------------------------------------------------------------- */
 
 static uint64_t listener_next_ns(const struct sim_listener *l)
 {

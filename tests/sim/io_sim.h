@@ -128,8 +128,7 @@ int sim_net_listen(struct sim_net *net, const struct io_addr *a, uint32_t backlo
 void sim_net_on_wait(struct sim_net *net,
                      void (*wait)(void *ctx, struct io *io, uint64_t deadline_ns), void *ctx);
 
-/* Shards ------------------------------------------------------------------------------------------
- */
+/* Shards --------------------------------------------------------------------------------------- */
 
 /* An implementation of core/io.h on net; cfg->shard_idx seeds its io_random(). 0 or -ENOMEM. */
 MUST_USE int io_sim_new(struct sim_net *net, const struct io_config *cfg, struct io **io);
@@ -137,8 +136,7 @@ MUST_USE int io_sim_new(struct sim_net *net, const struct io_config *cfg, struct
 /* Whether io_poll() with that deadline would find nothing to do. */
 bool sim_io_would_wait(struct io *io, uint64_t deadline_ns);
 
-/* Clients -----------------------------------------------------------------------------------------
- */
+/* Clients -------------------------------------------------------------------------------------- */
 
 enum sim_client_state {
     SIM_CLIENT_OPEN,    /* may send and receive; connecting counts as open */

@@ -17,8 +17,7 @@
 #define SIM_NUMBER_BASE 16
 #define SIM_MILLION 1000000u
 
-/* Chance ------------------------------------------------------------------------------------------
- */
+/* Chance --------------------------------------------------------------------------------------- */
 
 static uint64_t sim_random(uint64_t *state)
 {
@@ -71,6 +70,16 @@ size_t sim_part(struct sim_net *net, size_t len)
     }
 }
 
+void sim_noise(struct sim_net *net, uint8_t *bytes, size_t len)
+{
+    uint64_t word = sim_net_below(net, UINT64_MAX) | 1;
+
+    for (size_t i = 0; i < len; i++) {
+        bytes[i] = (uint8_t)(word >> 56);
+        word *= 0x9e3779b97f4a7c15u;
+    }
+}
+
 /* Off in a third of the mixtures, else log-uniform from 0.01 % to `max`. */
 static uint32_t draw_rate(uint64_t *state, uint32_t max)
 {
@@ -106,8 +115,16 @@ void sim_faults_draw(struct sim_faults *f, uint64_t seed, bool harsh)
     }
 }
 
-/* The network -------------------------------------------------------------------------------------
- */
+/* The network ---------------------------------------------------------------------------------- */
+
+static void client_end(struct sim_client *c, bool reset)
+{
+    if (c->end == NULL)
+        return;
+    sim_release(c->end, reset);
+    c->end = NULL;
+    c->end_state = SIM_CLIENT_CLOSED;
+}
 
 struct sim_net *sim_net_new(uint64_t seed, const struct sim_faults *faults)
 {
@@ -129,8 +146,11 @@ void sim_net_set_faults(struct sim_net *net, const struct sim_faults *faults)
 void sim_net_free(struct sim_net *net)
 {
     CHECK(net->ios_count == 0);
-    while (net->clients != NULL)
-        sim_client_free(net->clients);
+    for (struct sim_client *c = net->clients, *next; c != NULL; c = next) {
+        next = c->next;
+        client_end(c, false);
+        free(c);
+    }
     for (uint32_t i = 0; i < net->listeners_count; i++) {
         sim_listener_close(net->listeners[i]);
         free(net->listeners[i]);
@@ -233,8 +253,7 @@ enum sim_idle sim_net_idle(struct sim_net *net, uint64_t deadline_ns)
     return SIM_ADVANCED;
 }
 
-/* Wires -------------------------------------------------------------------------------------------
- */
+/* Wires ---------------------------------------------------------------------------------------- */
 
 int32_t sim_end_number(const struct sim_end *e)
 {
@@ -457,8 +476,7 @@ static struct sim_link *link_make(struct sim_net *net)
     return link;
 }
 
-/* Backlogs ----------------------------------------------------------------------------------------
- */
+/* Backlogs ------------------------------------------------------------------------------------- */
 
 int sim_net_listen(struct sim_net *net, const struct io_addr *a, uint32_t backlog)
 {
@@ -568,8 +586,7 @@ int sim_link_new(struct sim_net *net, const struct io_addr *to, const struct io_
     return 0;
 }
 
-/* Clients -----------------------------------------------------------------------------------------
- */
+/* Clients -------------------------------------------------------------------------------------- */
 
 struct sim_client *sim_client_connect(struct sim_net *net, const struct io_addr *to,
                                       const struct io_addr *from)
@@ -635,15 +652,6 @@ void sim_client_shutdown(struct sim_client *c)
         return;
     c->end->was_shutdown = true;
     sim_put_fin(c->end);
-}
-
-static void client_end(struct sim_client *c, bool reset)
-{
-    if (c->end == NULL)
-        return;
-    sim_release(c->end, reset);
-    c->end = NULL;
-    c->end_state = SIM_CLIENT_CLOSED;
 }
 
 void sim_client_close(struct sim_client *c)

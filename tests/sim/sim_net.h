@@ -142,6 +142,9 @@ uint64_t sim_due_ns(struct sim_net *net);
 /* How much of 1..len goes at once, as the faults have it; len > 0. */
 size_t sim_part(struct sim_net *net, size_t len);
 
+/* Fills with bytes that depend on the seed; one draw for all of them. */
+void sim_noise(struct sim_net *net, uint8_t *bytes, size_t len);
+
 int32_t sim_end_number(const struct sim_end *e);
 /* NULL when the number names no end. */
 struct sim_end *sim_end_find(struct sim_net *net, int32_t number);
