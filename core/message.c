@@ -8,8 +8,13 @@
 
 #include <stdlib.h>
 
-#define MESSAGE_HEAD_BYTES (offsetof(struct message, data) + MESSAGE_HEAD_ROOM)
-#define MESSAGE_POOLED_MAX (64u << 10)
+/* Bytes that a class keeps at the most for the next messages. Under AddressSanitizer none, so that
+ * it sees who uses a message that was freed. */
+#ifdef POOL_POISONS
+#define MESSAGE_KEPT_BYTES 0u
+#else
+#define MESSAGE_KEPT_BYTES (256u << 10)
+#endif
 /* Large messages take whole pages from the heap, so that one that is kept fits the next of about
  * its size. None above 1 MiB is kept: it would cost more than the allocation it spares. */
 #define MESSAGE_LARGE_STEP 4096u
@@ -39,15 +44,6 @@ static uint32_t class_bytes(uint32_t k)
     return (k & 1) == 0 ? 192u << (k / 2) : 256u << (k / 2);
 }
 
-/* The smallest class of at least `bytes`, 1 .. MESSAGE_POOLED_MAX: the highest two bits of the
- * largest index tell which half of which power of two it lies in. */
-static inline uint32_t class_of(uint32_t bytes)
-{
-    uint32_t last = bytes <= 128 ? 128 : bytes - 1;
-    uint32_t log2 = 31 - (uint32_t)__builtin_clz(last);
-    return 2 * (log2 - 7) + (last >> (log2 - 1) & 1);
-}
-
 void message_pool_init(struct message_pool *mp, uint16_t shard)
 {
     *mp = (struct message_pool){.shard = shard};
@@ -56,6 +52,7 @@ void message_pool_init(struct message_pool *mp, uint16_t shard)
         while ((chunk - POOL_CHUNK_HEAD) / class_bytes(k) < MESSAGE_CHUNK_SLOTS_MIN)
             chunk *= 2;
         pool_init(&mp->classes[k], class_names[k], class_bytes(k), 0, chunk);
+        mp->kept[k].max = MESSAGE_KEPT_BYTES / class_bytes(k);
     }
     pool_init(&mp->runs, "run", sizeof(struct run), 0, 0);
 }
@@ -68,6 +65,7 @@ static struct message_large *large_of(const struct message *m)
 void message_pool_deinit(struct message_pool *mp)
 {
     CHECK(mp->large_now == 0);
+    message_pool_trim(mp);
     for (uint32_t k = 0; k < MESSAGE_CLASSES; k++)
         pool_deinit(&mp->classes[k]);
     pool_deinit(&mp->runs);
@@ -76,15 +74,17 @@ void message_pool_deinit(struct message_pool *mp)
     mp->large_kept = NULL;
 }
 
-static void message_set_up(struct message *m, uint16_t shard, uint32_t payload_len, uint8_t class)
+void message_pool_trim(struct message_pool *mp)
 {
-    *m = (struct message){
-        .refs = 1,
-        .payload_len = payload_len,
-        .origin = shard,
-        .home = shard,
-        .size_class = class,
-    };
+    for (uint32_t k = 0; k < MESSAGE_CLASSES; k++) {
+        struct message_kept *kept = &mp->kept[k];
+        while (kept->head != NULL) {
+            struct message *m = kept->head;
+            kept->head = m->next;
+            pool_release(&mp->classes[k], m);
+        }
+        kept->count = 0;
+    }
 }
 
 /* The kept one is taken unless it is more than twice too big: it may have to last for long. */
@@ -117,11 +117,11 @@ static struct message *large_new(struct message_pool *mp, uint32_t payload_len)
     return &l->message;
 }
 
-struct message *message_new(struct message_pool *mp, uint32_t payload_len)
+struct message *message_new_pooled(struct message_pool *mp, uint32_t payload_len)
 {
     if (unlikely(payload_len > MESSAGE_POOLED_MAX - MESSAGE_HEAD_BYTES))
         return large_new(mp, payload_len);
-    uint32_t class = class_of(payload_len + (uint32_t)MESSAGE_HEAD_BYTES);
+    uint32_t class = message_class_of(payload_len + MESSAGE_HEAD_BYTES);
     struct message *m = pool_acquire(&mp->classes[class]);
     if (likely(m != NULL))
         message_set_up(m, mp->shard, payload_len, (uint8_t) class);
@@ -148,42 +148,12 @@ static void large_free(struct message_pool *mp, struct message *m)
     mp->large_kept_cap = message_capacity(m);
 }
 
-void message_free(struct message_pool *mp, struct message *m)
+void message_free_pooled(struct message_pool *mp, struct message *m)
 {
-    CHECK(m->origin == mp->shard);
-    DCHECK(m->run.message == NULL);
     if (likely(m->size_class < MESSAGE_CLASSES))
         pool_release(&mp->classes[m->size_class], m);
     else
         large_free(mp, m);
-}
-
-struct run *run_new(struct message_pool *mp, struct message *m)
-{
-    /* Order matters: only the home may look into m->run. */
-    struct run *r = &m->run;
-    if (m->home != mp->shard || r->message != NULL) {
-        r = pool_acquire(&mp->runs);
-        if (r == NULL)
-            return NULL;
-    }
-    *r = (struct run){
-        .message = m,
-        .bytes = message_frame(m),
-        .len = message_frame_len(m),
-        .uses = 1,
-    };
-    return r;
-}
-
-struct message *run_end(struct message_pool *mp, struct run *r)
-{
-    CHECK(r->uses == 0);
-    struct message *m = r->message;
-    r->message = NULL;
-    if (r != &m->run)
-        pool_release(&mp->runs, r);
-    return m;
 }
 
 size_t message_pool_mapped_bytes(const struct message_pool *mp)

@@ -51,7 +51,18 @@ struct message {
  * from pools; larger ones from the heap, of which a few are kept. */
 #define MESSAGE_CLASSES 18
 
+#define MESSAGE_POOLED_MAX (64u << 10) /* largest class, header included */
+
+/* Freed messages of a class that the next ones take before they ask the pool; given back to it when
+ * the shard has nothing to do (message_pool_trim). */
+struct message_kept {
+    struct message *head; /* linked by message.next */
+    uint32_t count;
+    uint32_t max;
+};
+
 struct message_pool {
+    struct message_kept kept[MESSAGE_CLASSES];
     struct pool classes[MESSAGE_CLASSES];
     struct pool runs;
     uint16_t shard;
@@ -65,15 +76,75 @@ struct message_pool {
 void message_pool_init(struct message_pool *mp, uint16_t shard);
 void message_pool_deinit(struct message_pool *mp);
 
+/* Gives what is kept back to the pools. */
+void message_pool_trim(struct message_pool *mp);
+
+/* The rare parts of new and free. */
+struct message *message_new_pooled(struct message_pool *mp, uint32_t payload_len);
+void message_free_pooled(struct message_pool *mp, struct message *m);
+
+#define MESSAGE_HEAD_BYTES ((uint32_t)offsetof(struct message, data) + MESSAGE_HEAD_ROOM)
+
+/* The smallest class of at least `bytes`, 1 .. MESSAGE_POOLED_MAX: the highest two bits of the
+ * largest index tell which half of which power of two it lies in. */
+static inline uint32_t message_class_of(uint32_t bytes)
+{
+    uint32_t last = bytes <= 128 ? 128 : bytes - 1;
+    uint32_t log2 = 31 - (uint32_t)__builtin_clz(last);
+    return 2 * (log2 - 7) + (last >> (log2 - 1) & 1);
+}
+
+static inline void message_set_up(struct message *m, uint16_t shard, uint32_t payload_len,
+                                  uint8_t class)
+{
+    m->run.message = NULL;
+    m->refs = 1;
+    m->payload_len = payload_len;
+    m->origin = shard;
+    m->home = shard;
+    m->size_class = class;
+    m->opcode = 0;
+    m->head_len = 0;
+    m->flags = 0;
+    m->sender = 0;
+    m->sender_shard = 0;
+}
+
 /* A message with room for payload_len bytes; refs 1, origin and home this shard, run unused.
  * NULL without memory. Origin shard. */
-MUST_USE struct message *message_new(struct message_pool *mp, uint32_t payload_len);
+MUST_USE static inline struct message *message_new(struct message_pool *mp, uint32_t payload_len)
+{
+    if (unlikely(payload_len > MESSAGE_POOLED_MAX - MESSAGE_HEAD_BYTES))
+        return message_new_pooled(mp, payload_len);
+    uint32_t class = message_class_of(payload_len + MESSAGE_HEAD_BYTES);
+    struct message_kept *kept = &mp->kept[class];
+    struct message *m = kept->head;
+    if (unlikely(m == NULL))
+        return message_new_pooled(mp, payload_len);
+    kept->head = m->next;
+    kept->count--;
+    message_set_up(m, mp->shard, payload_len, (uint8_t) class);
+    return m;
+}
 
 /* Payload bytes that fit into m without another allocation (>= payload_len asked for). */
 uint32_t message_capacity(const struct message *m);
 
 /* Gives the memory back. Origin shard, nobody holds m. */
-void message_free(struct message_pool *mp, struct message *m);
+static inline void message_free(struct message_pool *mp, struct message *m)
+{
+    CHECK(m->origin == mp->shard);
+    DCHECK(m->run.message == NULL);
+    if (unlikely(m->size_class >= MESSAGE_CLASSES ||
+                 mp->kept[m->size_class].count >= mp->kept[m->size_class].max)) {
+        message_free_pooled(mp, m);
+        return;
+    }
+    struct message_kept *kept = &mp->kept[m->size_class];
+    m->next = kept->head;
+    kept->head = m;
+    kept->count++;
+}
 
 static inline uint8_t *message_payload(struct message *m)
 {
@@ -94,7 +165,21 @@ static inline uint32_t message_frame_len(const struct message *m)
 /* A run with uses 1 over a message of which this shard holds a reference, which the run takes over.
  * On the home shard, and while it is not in use, that is the message's own; else one from the pool.
  * NULL without memory (the reference stays the caller's). */
-MUST_USE struct run *run_new(struct message_pool *mp, struct message *m);
+MUST_USE static inline struct run *run_new(struct message_pool *mp, struct message *m)
+{
+    /* Order matters: only the home may look into m->run. */
+    struct run *r = &m->run;
+    if (unlikely(m->home != mp->shard || r->message != NULL)) {
+        r = pool_acquire(&mp->runs);
+        if (r == NULL)
+            return NULL;
+    }
+    r->message = m;
+    r->bytes = message_frame(m);
+    r->len = message_frame_len(m);
+    r->uses = 1;
+    return r;
+}
 
 static inline void run_ref(struct run *r)
 {
@@ -102,7 +187,15 @@ static inline void run_ref(struct run *r)
 }
 
 /* Ends a run whose uses are 0; returns the message whose reference the caller must now release. */
-struct message *run_end(struct message_pool *mp, struct run *r);
+static inline struct message *run_end(struct message_pool *mp, struct run *r)
+{
+    DCHECK(r->uses == 0);
+    struct message *m = r->message;
+    r->message = NULL;
+    if (unlikely(r != &m->run))
+        pool_release(&mp->runs, r);
+    return m;
+}
 
 size_t message_pool_mapped_bytes(const struct message_pool *mp);
 

@@ -165,10 +165,12 @@ int shard_turn(struct shard *s, bool wait)
     if (unlikely(n < 0))
         return n;
     note_lag(s, wanted_ns);
-    mesh_drain(s->mesh, dispatch_item, s);
+    n += (int)mesh_drain(s->mesh, dispatch_item, s);
     tell_phase(s);
     run_modules(s);
     mesh_flush(s->mesh);
+    if (n == 0) /* a quiet moment: what was kept for speed goes back */
+        message_pool_trim(&s->messages);
     stats_inc(&s->stats[SHARD_STAT_TURNS]);
     publish_stats(s);
     return 0;
@@ -231,28 +233,13 @@ int shard_run(struct shard *s)
     return err;
 }
 
-void shard_message_release(struct shard *s, struct message *m)
+/* To the home, which counts; or, when nothing is left to count, to the origin. */
+void shard_message_release_far(struct shard *s, struct message *m)
 {
-    struct ring_item item = {.ptr = m};
+    bool is_home = m->home == s->idx;
+    struct ring_item item = {.kind = is_home ? SHARD_ITEM_FREE : SHARD_ITEM_RELEASE, .ptr = m};
 
-    if (m->home != s->idx) {
-        item.kind = SHARD_ITEM_RELEASE;
+    if (!is_home)
         stats_inc(&s->stats[SHARD_STAT_RELEASED_REMOTE]);
-        shard_post(s, m->home, &item, 0);
-        return;
-    }
-    DCHECK(m->refs > 0);
-    if (--m->refs > 0)
-        return;
-    if (likely(m->origin == s->idx)) {
-        message_free(&s->messages, m);
-        return;
-    }
-    item.kind = SHARD_ITEM_FREE;
-    shard_post(s, m->origin, &item, 0);
-}
-
-void shard_run_end(struct shard *s, struct run *r)
-{
-    shard_message_release(s, run_end(&s->messages, r));
+    shard_post(s, is_home ? m->origin : m->home, &item, 0);
 }

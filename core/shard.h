@@ -145,7 +145,21 @@ MUST_USE int shard_run(struct shard *s);
 
 /* Gives back one reference that this shard holds: directly, or through the mesh to the message's
  * home, whose last release sends the memory home to its origin. */
-void shard_message_release(struct shard *s, struct message *m);
+void shard_message_release_far(struct shard *s, struct message *m);
+static inline void shard_message_release(struct shard *s, struct message *m)
+{
+    if (unlikely(m->home != s->idx)) {
+        shard_message_release_far(s, m);
+        return;
+    }
+    DCHECK(m->refs > 0);
+    if (--m->refs > 0)
+        return;
+    if (likely(m->origin == s->idx))
+        message_free(&s->messages, m);
+    else
+        shard_message_release_far(s, m);
+}
 
 /* Adds references before the message is posted to further shards. Home only. */
 static inline void shard_message_ref(struct shard *s, struct message *m, uint32_t n)
@@ -156,12 +170,11 @@ static inline void shard_message_ref(struct shard *s, struct message *m, uint32_
 }
 
 /* Drops one use of a run; the last one ends it and releases its message. */
-void shard_run_end(struct shard *s, struct run *r);
 static inline void shard_run_unref(struct shard *s, struct run *r)
 {
     DCHECK(r->uses > 0);
     if (--r->uses == 0)
-        shard_run_end(s, r);
+        shard_message_release(s, run_end(&s->messages, r));
 }
 
 /* Posts to another shard. */

@@ -10,18 +10,21 @@
 #include "net/conn_rx.h"
 #include "net/ws_encoder.h"
 
+/* Only where --message-rate is on. */
 static bool message_rate_passes(struct conn *c)
 {
     const struct option_rate *rate = &c->net->config->message_rate;
-    uint64_t cost_ns;
+    uint64_t cost_ns = NS_PER_SEC / rate->per_second;
 
-    if (likely(rate->per_second == 0))
-        return true;
-    cost_ns = NS_PER_SEC / rate->per_second;
     if (gcra_pass(&c->message_tat, c->net->io->now_ns, cost_ns, cost_ns * rate->burst))
         return true;
     conn_end(c, CONN_END_MESSAGE_RATE);
     return false;
+}
+
+static inline bool may_speak(struct conn *c)
+{
+    return likely(c->net->config->message_rate.per_second == 0) || message_rate_passes(c);
 }
 
 /* Keeps a message that the app will take later (it holds the connection). */
@@ -38,7 +41,7 @@ static void park(struct conn *c, struct net_message *in)
     conn_rx_put(c, &rx->parked, m);
 }
 
-static void offer(struct conn *c, struct net_message *in)
+static inline void offer(struct conn *c, struct net_message *in)
 {
     struct net *n = c->net;
 
@@ -64,10 +67,10 @@ bool conn_ws_offer_parked(struct conn *c)
 }
 
 /* A message is complete: rates, then upward. */
-static void deliver(struct conn *c, struct net_message *in)
+static inline void deliver(struct conn *c, struct net_message *in)
 {
     net_stat(c->net, NET_STAT_MESSAGES_IN);
-    if (likely(message_rate_passes(c)))
+    if (may_speak(c))
         offer(c, in);
     else if (in->owned != NULL)
         message_free(&c->net->shard->messages, in->owned);
@@ -171,7 +174,7 @@ static void answer_ping(struct conn *c, const uint8_t *payload, uint32_t len)
     uint8_t frame[WS_CONTROL_FRAME_MAX];
 
     net_stat(c->net, NET_STAT_PINGS_IN);
-    if (c->state != CONN_OPEN || !message_rate_passes(c))
+    if (c->state != CONN_OPEN || !may_speak(c))
         return;
     if (c->sendq.bytes > c->net->config->max_queue_bytes)
         conn_end(c, CONN_END_SLOW_CONSUMER);

@@ -52,25 +52,20 @@ struct message *net_message_take(struct net *n, struct net_message *in)
 {
     struct message *m = in->owned;
 
-    if (m == NULL) {
+    if (likely(m == NULL)) {
         m = message_new(&n->shard->messages, (uint32_t)in->payload.len);
-        if (m == NULL) {
+        if (unlikely(m == NULL)) {
             stats_inc(&n->shard->stats[SHARD_STAT_MESSAGE_ALLOC_FAILED]);
             return NULL;
         }
         memcpy(message_payload(m), in->payload.ptr, in->payload.len);
         net_stat(n, NET_STAT_PAYLOAD_COPIES);
+    } else {
+        in->owned = NULL;
+        m->payload_len = (uint32_t)in->payload.len;
     }
-    in->owned = NULL;
-    m->payload_len = (uint32_t)in->payload.len;
     m->opcode = in->opcode;
     return m;
-}
-
-void net_message_frame(struct message *m, bool rsv1)
-{
-    m->head_len = (uint8_t)ws_encode_head_before(message_payload(m), (enum ws_opcode)m->opcode,
-                                                 rsv1, m->payload_len);
 }
 
 /* Listeners --------------------------------------------------------------------------------------
@@ -486,7 +481,7 @@ int net_init(struct net *n, struct shard *s, const struct net_config *config,
                       .app = app,
                       .app_ctx = app_ctx,
                       .shared = shared};
-    pool_init(&n->conns, "connections", sizeof(struct conn), 0, 0);
+    pool_init(&n->conns, "connections", sizeof(struct conn), 1u << POOL_INDEX_BITS, 0);
     pool_init(&n->rxs, "receive_state", sizeof(struct conn_rx), 0, 0);
     pool_init(&n->chunks, "queue_chunks", sizeof(struct sendq_chunk), 0, 0);
     wheel_init(&n->wheel, WHEEL_TICK_NS, s->io->now_ns);

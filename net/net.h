@@ -17,6 +17,7 @@
 #include "net/net_stats.h"
 #include "net/upgrade.h"
 #include "net/ws_decoder.h"
+#include "net/ws_encoder.h"
 
 struct conn;
 struct net;
@@ -134,7 +135,11 @@ MUST_USE int net_listen(struct net *n, int fd, enum net_listener_kind kind);
 MUST_USE struct message *net_message_take(struct net *n, struct net_message *in);
 
 /* Writes the frame header into m's room. */
-void net_message_frame(struct message *m, bool rsv1);
+static inline void net_message_frame(struct message *m, bool rsv1)
+{
+    m->head_len = (uint8_t)ws_encode_head_before(message_payload(m), (enum ws_opcode)m->opcode,
+                                                 rsv1, m->payload_len);
+}
 
 /* Whether the node is over one of its bounds: `own` bytes of this shard, and those that the others
  * tell in their gauge. Looks at the others only when the shard is over its own share. */

@@ -9,23 +9,19 @@
 
 bool sendq_push_chunk(struct sendq *q, struct pool *chunks, struct sendq_ref ref)
 {
-    struct sendq_chunk *c = q->tail;
+    struct sendq_chunk *c = q->refs >= SENDQ_REFS_MAX ? NULL : pool_acquire(chunks);
 
-    if (q->refs >= SENDQ_REFS_MAX)
+    if (c == NULL)
         return false;
-    if (c == NULL || c->end == SENDQ_CHUNK_REFS) {
-        c = pool_acquire(chunks);
-        if (c == NULL)
-            return false;
-        c->next = NULL;
-        c->begin = c->end = 0;
-        if (q->tail == NULL)
-            q->head = c;
-        else
-            q->tail->next = c;
-        q->tail = c;
-    }
-    c->refs[c->end++] = ref;
+    c->next = NULL;
+    c->begin = 0;
+    c->end = 1;
+    c->refs[0] = ref;
+    if (q->tail == NULL)
+        q->head = c;
+    else
+        q->tail->next = c;
+    q->tail = c;
     q->refs++;
     return true;
 }
@@ -75,20 +71,44 @@ full:
     return n;
 }
 
+/* Drops up to n of the oldest references in chunks; chunks that are through go back. */
+static uint32_t drop_oldest(struct sendq *q, struct shard *s, struct pool *chunks, uint32_t n)
+{
+    uint32_t bytes = 0;
+
+    while (n > 0) {
+        struct sendq_chunk *c = q->head;
+        uint32_t end = min_u32(c->end, c->begin + n);
+
+        n -= end - c->begin;
+        for (uint32_t i = c->begin; i < end; i++) {
+            bytes += c->refs[i].len;
+            shard_run_unref(s, c->refs[i].run);
+        }
+        c->begin = end;
+        if (c->begin < c->end)
+            break;
+        q->head = c->next;
+        pool_release(chunks, c);
+    }
+    if (q->head == NULL)
+        q->tail = NULL;
+    return bytes;
+}
+
 uint32_t sendq_sent(struct sendq *q, struct shard *s, struct pool *chunks)
 {
     uint32_t n = q->gathered;
-    uint32_t bytes = 0;
+    uint32_t bytes = q->first.len;
 
     if (PLANTED(PLANT_SHORT_SEND_AS_WHOLE) && n == IO_IOV_MAX)
         n = q->refs;
     q->gathered = 0;
-    for (; n > 0; n--) {
-        bytes += q->first.len;
-        q->refs--;
-        shard_run_unref(s, q->first.run);
-        pull_first(q, chunks);
-    }
+    q->refs -= (uint16_t)n;
+    shard_run_unref(s, q->first.run);
+    if (n > 1)
+        bytes += drop_oldest(q, s, chunks, n - 1);
+    pull_first(q, chunks);
     q->bytes -= bytes;
     return bytes;
 }

@@ -47,21 +47,29 @@ static inline bool sendq_is_empty(const struct sendq *q)
     return q->first.run == NULL;
 }
 
-/* Slow path of sendq_push(): a chunk. False without memory or over SENDQ_REFS_MAX. */
+/* Slow path of sendq_push(): a new chunk. False without memory or over SENDQ_REFS_MAX. */
 bool sendq_push_chunk(struct sendq *q, struct pool *chunks, struct sendq_ref ref);
+
+static inline bool sendq_push_ref(struct sendq *q, struct pool *chunks, struct sendq_ref ref)
+{
+    struct sendq_chunk *tail = q->tail;
+
+    if (likely(q->first.run == NULL))
+        q->first = ref;
+    else if (likely(tail != NULL && tail->end < SENDQ_CHUNK_REFS))
+        tail->refs[tail->end++] = ref;
+    else
+        return sendq_push_chunk(q, chunks, ref);
+    q->refs++;
+    return true;
+}
 
 /* Appends run[off..off+len) and takes a new use of the run. False: nothing happened, see above. */
 MUST_USE static inline bool sendq_push(struct sendq *q, struct pool *chunks, struct run *run,
                                        uint32_t off, uint32_t len)
 {
-    struct sendq_ref ref = {run, off, len};
-
-    if (likely(q->first.run == NULL)) {
-        q->first = ref;
-        q->refs = 1;
-    } else if (!sendq_push_chunk(q, chunks, ref)) {
+    if (unlikely(!sendq_push_ref(q, chunks, (struct sendq_ref){run, off, len})))
         return false;
-    }
     q->bytes += len;
     run_ref(run);
     return true;

@@ -27,7 +27,7 @@ int home_init(struct home *h, struct pubsub *p)
 {
     *h = (struct home){.pubsub = p};
     map_init(&h->channels, channel_key, p->shard->node->seed);
-    pool_init(&h->pool, "home_channels", sizeof(struct home_channel), 0, 0);
+    pool_init(&h->pool, "home_channels", sizeof(struct home_channel), 1u << POOL_INDEX_BITS, 0);
     h->credit_due = calloc(p->shard->node->shard_count, sizeof(*h->credit_due));
     return h->credit_due == NULL ? -ENOMEM : 0;
 }

@@ -29,7 +29,7 @@ int hub_init(struct hub *h, struct pubsub *p)
 
     *h = (struct hub){.pubsub = p, .pending_cap = PENDING_INITIAL};
     map_init(&h->channels, channel_key, p->shard->node->seed);
-    pool_init(&h->pool, "hub_channels", sizeof(struct hub_channel), 0, 0);
+    pool_init(&h->pool, "hub_channels", sizeof(struct hub_channel), 1u << POOL_INDEX_BITS, 0);
     h->pending = calloc(PENDING_INITIAL, sizeof(*h->pending));
     h->credit_used = calloc(shards, sizeof(*h->credit_used));
     h->waiting = calloc(shards, sizeof(struct hub_waiter *));

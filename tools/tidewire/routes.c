@@ -114,33 +114,18 @@ static bool page_request(const struct http_request *req, struct net_route *route
 static void on_request(void *ctx, struct conn *c, const struct http_request *req,
                        struct net_route *route)
 {
-    const struct routes *r = ctx;
+    const struct routes *r = container_of(ctx, struct routes, pubsub);
 
     if (c->flags & CONN_F_ADMIN)
         admin_request(r, req, route);
-    else if (!rooms_route(r->pubsub, req, route) &&
+    else if (!rooms_route(&r->pubsub, req, route) &&
              !(r->shared->page && req->path_len > 0 && page_request(req, route)))
         answer_text(route, 404, "not found\n");
 }
 
-static int on_open(void *ctx, struct conn *c, const struct http_request *req, uint32_t kind)
-{
-    return rooms_on_open(((struct routes *)ctx)->pubsub, c, req, kind);
-}
-
-static bool on_message(void *ctx, struct conn *c, struct net_message *m)
-{
-    return rooms_on_message(((struct routes *)ctx)->pubsub, c, m);
-}
-
-static void on_close(void *ctx, struct conn *c)
-{
-    rooms_on_close(((struct routes *)ctx)->pubsub, c);
-}
-
 const struct net_app routes_app = {
     .on_request = on_request,
-    .on_open = on_open,
-    .on_message = on_message,
-    .on_close = on_close,
+    .on_open = rooms_on_open,
+    .on_message = rooms_on_message,
+    .on_close = rooms_on_close,
 };

@@ -15,10 +15,10 @@ struct routes_shared {
     bool page; /* serve tools/web at / */
 };
 
-/* One shard's; the ctx of routes_app. */
+/* One shard's. The ctx of routes_app is its pubsub: messages go there without a stop here. */
 struct routes {
     const struct routes_shared *shared;
-    struct pubsub *pubsub;
+    struct pubsub pubsub;
 };
 
 extern const struct net_app routes_app;

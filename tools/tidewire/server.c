@@ -23,11 +23,12 @@ static int init_shard(struct server *s, uint32_t idx, struct io *io)
     ss->server = s;
     shard_init(&ss->shard, &s->node, idx, io);
     s->shard_list[idx] = &ss->shard;
-    ss->routes = (struct routes){.shared = &s->routes_shared, .pubsub = &ss->pubsub};
-    err = net_init(&ss->net, &ss->shard, &s->config->net, &s->net_shared, &routes_app, &ss->routes);
+    ss->routes.shared = &s->routes_shared;
+    err = net_init(&ss->net, &ss->shard, &s->config->net, &s->net_shared, &routes_app,
+                   &ss->routes.pubsub);
     if (err != 0)
         goto no_net;
-    err = pubsub_init(&ss->pubsub, &ss->shard, &ss->net, &s->config->pubsub);
+    err = pubsub_init(&ss->routes.pubsub, &ss->shard, &ss->net, &s->config->pubsub);
     if (err != 0)
         goto no_pubsub;
     return 0;
@@ -102,7 +103,7 @@ void server_settle(struct server *s)
 void server_deinit(struct server *s)
 {
     for (uint32_t i = 0; i < s->ready; i++)
-        pubsub_deinit(&s->shards[i].pubsub);
+        pubsub_deinit(&s->shards[i].routes.pubsub);
     for (uint32_t i = 0; i < s->ready; i++)
         net_deinit(&s->shards[i].net);
     for (uint32_t i = 0; i < s->ready; i++)

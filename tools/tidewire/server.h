@@ -14,7 +14,6 @@
 struct server_shard {
     struct shard shard;
     struct net net;
-    struct pubsub pubsub;
     struct routes routes;
     pthread_t thread; /* serve's */
     struct server *server;
