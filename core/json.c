@@ -26,10 +26,16 @@ struct nesting {
 };
 static_assert(JSON_DEPTH_MAX <= 64, "one bit for each level");
 
-static void skip_space(struct scan *s)
+/* RFC 8259 2, one bit for each. */
+#define WHITE_SPACE (1ULL << ' ' | 1ULL << '\t' | 1ULL << '\n' | 1ULL << '\r')
+
+static inline void skip_space(struct scan *s)
 {
-    while (s->p < s->end && (*s->p == ' ' || *s->p == '\n' || *s->p == '\r' || *s->p == '\t'))
-        s->p++;
+    const uint8_t *p = s->p;
+
+    while (p < s->end && *p <= ' ' && (WHITE_SPACE >> *p & 1) != 0)
+        p++;
+    s->p = p;
 }
 
 static bool is_at(const struct scan *s, uint8_t byte)

@@ -51,7 +51,9 @@ struct utf8_state {
 
 static inline void utf8_reset(struct utf8_state *u)
 {
-    *u = (struct utf8_state){0};
+    u->need = 0;
+    u->lower = 0;
+    u->upper = 0;
 }
 
 /* False: not UTF-8, whatever follows; the state stays failed until utf8_reset(). */

@@ -173,21 +173,27 @@ INLINE TARGET_AVX2 void store_32(uint8_t *p, __m256i v)
     _mm256_storeu_si256((__m256i *)p, v);
 }
 
-/* 33 to 128 bytes: one or two vectors from each end. */
+/* 33 to 128 bytes. All loads come before the first store, and the overlapping end is stored first:
+ * who reads the span next in vectors from its front gets each from one store, without a stall. */
 INLINE TARGET_AVX2 void unmask_to_128(uint8_t *dst, const uint8_t *src, size_t len, uint32_t key)
 {
     __m256i keys = _mm256_set1_epi32((int)key);
     __m256i end_keys = _mm256_set1_epi32((int)simd_rotate_key(key, len));
     __m256i a = _mm256_xor_si256(load_32(src), keys);
-    __m256i d = _mm256_xor_si256(load_32(src + len - 32), end_keys);
+    __m256i end = _mm256_xor_si256(load_32(src + len - 32), end_keys);
     if (len > 64) {
         __m256i b = _mm256_xor_si256(load_32(src + 32), keys);
         __m256i c = _mm256_xor_si256(load_32(src + len - 64), end_keys);
+        if (len > 96)
+            c = _mm256_xor_si256(load_32(src + 64), keys);
+        store_32(dst + len - 32, end);
+        if (len > 96)
+            store_32(dst + 64, c);
         store_32(dst + 32, b);
-        store_32(dst + len - 64, c);
+    } else {
+        store_32(dst + len - 32, end);
     }
     store_32(dst, a);
-    store_32(dst + len - 32, d);
 }
 
 /* Over 128 bytes. The loop stops before the last 128, which were loaded first. */
@@ -244,7 +250,10 @@ INLINE TARGET_AVX2 size_t find_32(const uint8_t *p, size_t len, enum find what)
 {
     if (len < 32)
         return find_16(p, len, what);
-    size_t i = 0;
+    uint32_t hits_first = match_32(load_32(p), what); /* the ends of most strings */
+    if (hits_first != 0)
+        return (size_t)__builtin_ctz(hits_first);
+    size_t i = 32;
     for (; i + 64 <= len; i += 64) {
         uint64_t first = match_32(load_32(p + i), what);
         uint64_t second = match_32(load_32(p + i + 32), what);
@@ -308,14 +317,18 @@ INLINE TARGET_AVX2 __m256i utf8_errors_at_32(const uint8_t *p)
     return utf8_errors_32(load_32(p), load_32(p - 1), load_32(p - 2), load_32(p - 3));
 }
 
-static TARGET_AVX2 bool utf8_valid_avx2(const uint8_t *p, size_t len)
+INLINE TARGET_AVX2 bool utf8_valid_32(const uint8_t *p, size_t len)
 {
-    if (len < 35) /* 32 and the three before them */
-        return utf8_valid_16(p, len);
+    size_t ascii = find_32(p, len, FIND_NON_ASCII);
+    if (ascii == len)
+        return true;
 
     const uint8_t *end = p + len;
+    p += ascii;
+    if (end - p < 35) /* 32 and the three before them */
+        return utf8_valid_16(p, (size_t)(end - p));
     __m256i errors = utf8_errors_first_32(p);
-    for (p += 32; (size_t)(end - p) >= 64; p += 64) {
+    for (p += 32; end - p >= 64; p += 64) {
         __m256i all =
             _mm256_or_si256(_mm256_or_si256(load_32(p), load_32(p + 32)), load_32(p - 32));
         if (_mm256_movemask_epi8(all) == 0)
@@ -323,10 +336,15 @@ static TARGET_AVX2 bool utf8_valid_avx2(const uint8_t *p, size_t len)
         errors = _mm256_or_si256(errors, utf8_errors_at_32(p));
         errors = _mm256_or_si256(errors, utf8_errors_at_32(p + 32));
     }
-    if ((size_t)(end - p) >= 32)
+    if (end - p >= 32)
         errors = _mm256_or_si256(errors, utf8_errors_at_32(p));
     errors = _mm256_or_si256(errors, utf8_errors_at_32(end - 32));
     return _mm256_testz_si256(errors, errors) && !simd_utf8_is_cut(end);
+}
+
+static TARGET_AVX2 bool utf8_valid_avx2(const uint8_t *p, size_t len)
+{
+    return utf8_valid_32(p, len);
 }
 
 const struct simd_kernels simd_avx2 = {
@@ -377,19 +395,14 @@ static TARGET_AVX512 void unmask_long_64(uint8_t *dst, const uint8_t *src, size_
 
 static TARGET_AVX512 void unmask_avx512(uint8_t *dst, const uint8_t *src, size_t len, uint32_t key)
 {
-    if (len <= 64) {
-        __mmask64 bits = first_bits(len);
-        __m512i v = _mm512_maskz_loadu_epi8(bits, src);
-        _mm512_mask_storeu_epi8(dst, bits, _mm512_xor_si512(v, _mm512_set1_epi32((int)key)));
-    } else if (len <= 128) {
-        __m512i end_keys = _mm512_set1_epi32((int)simd_rotate_key(key, len));
-        __m512i a = _mm512_xor_si512(load_64(src), _mm512_set1_epi32((int)key));
-        __m512i b = _mm512_xor_si512(load_64(src + len - 64), end_keys);
-        store_64(dst, a);
-        store_64(dst + len - 64, b);
-    } else {
+    if (len <= 16)
+        simd_unmask_to_16(dst, src, len, key);
+    else if (len <= 32)
+        unmask_to_32(dst, src, len, key);
+    else if (len <= 128)
+        unmask_to_128(dst, src, len, key);
+    else
         unmask_long_64(dst, src, len, key);
-    }
 }
 
 INLINE TARGET_AVX512 uint64_t match_64(__m512i v, enum find what)
@@ -451,9 +464,13 @@ INLINE TARGET_AVX512 __m512i utf8_errors_64(__m512i cur, __m512i before)
     return _mm512_xor_si512(_mm512_and_si512(_mm512_and_si512(a, b), c), want);
 }
 
-/* As utf8_valid_16(), the tail loaded by mask. */
+/* As utf8_valid_16(), the tail loaded by mask. A masked load that meets recent stores, as after
+ * unmasking, waits until they are in the cache: short spans go the way of AVX2. */
 static TARGET_AVX512 bool utf8_valid_avx512(const uint8_t *p, size_t len)
 {
+    if (len <= 128)
+        return utf8_valid_32(p, len);
+
     __m512i errors = _mm512_setzero_si512(), before = errors;
 
     for (; len >= 64; p += 64, len -= 64) {

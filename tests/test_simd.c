@@ -401,6 +401,15 @@ Test(utf8, all_sequences_of_one_and_two_bytes_at_many_offsets)
     }
 }
 
+/* Slow builds take the third byte from the borders alone. */
+#if defined(__OPTIMIZE__) && !defined(TW_SANITIZED)
+#define THIRD_COUNT 256
+#define THIRD(i) ((uint8_t)(i))
+#else
+#define THIRD_COUNT BORDER_COUNT
+#define THIRD(i) (border[i])
+#endif
+
 /* Leads below 0x80 are left out: behind them stands one of the pairs above. At 62 the sequence lies
  * across the ends of vectors of 16, 32 and 64 bytes. */
 Test(utf8, all_sequences_of_three_bytes_across_a_vector_border)
@@ -408,9 +417,11 @@ Test(utf8, all_sequences_of_three_bytes_across_a_vector_border)
     uint8_t text[80];
 
     memset(text, 'a', sizeof(text));
-    for (uint32_t triple = 0x800000; triple < 0x1000000; triple++) {
-        uint8_t bytes[3] = {(uint8_t)(triple >> 16), (uint8_t)(triple >> 8), (uint8_t)triple};
-        check_sequence(bytes, 3, text, 62, sizeof(text));
+    for (uint32_t pair = 0x8000; pair < 0x10000; pair++) {
+        for (uint32_t i = 0; i < THIRD_COUNT; i++) {
+            uint8_t bytes[3] = {(uint8_t)(pair >> 8), (uint8_t)pair, THIRD(i)};
+            check_sequence(bytes, 3, text, 62, sizeof(text));
+        }
     }
 }
 
