@@ -79,8 +79,9 @@ static int bind_unix(int fd, const char *path)
 
     if (bind(fd, (struct sockaddr *)&un, len) == 0)
         return 0;
-    if (errno != EADDRINUSE || !is_stale_socket(&un, len))
-        return -errno;
+    int err = -errno;
+    if (err != -EADDRINUSE || !is_stale_socket(&un, len))
+        return err;
     if (unlink(path) != 0 || bind(fd, (struct sockaddr *)&un, len) != 0)
         return -errno;
     return 0;
