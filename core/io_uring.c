@@ -16,8 +16,9 @@
  *
  * A receive ends with -ENOBUFS when the buffers are exhausted. That is normal: the connection joins
  * the starved list, and when the buffers are back they are shared out, first come first served, in
- * single receives of limited size; then it is armed as before. To arm all at once would let the
- * first take everything and make the others starve again, at a cost that grows with their number.
+ * single receives of limited size; when nobody waits any more it is armed as before. To arm all at
+ * once would let the first take everything and make the others starve again, at a cost that grows
+ * with their number.
  */
 
 #include "core/uring.h"
@@ -34,8 +35,10 @@
 
 /* Enters per turn that only fetch more events, each about 20. */
 #define FETCH_ROUNDS_MAX 16
-/* Shares of the buffers are not smaller, when several connections wait for them. */
-#define STARVED_LEAST_BYTES (16u << 10)
+/* What each is given when several connections wait for buffers: about what they have been sending
+ * lately, within these bounds. */
+#define STARVED_SHARE_MIN (4u << 10)
+#define STARVED_SHARE_MAX (64u << 10)
 /* Attempts to hand a full submission queue to the kernel. */
 #define SUBMIT_TRIES 16
 
@@ -243,8 +246,10 @@ static void close_step(struct uring *u, struct io_conn *c);
  * none can take it all. Who waits alone need not share. */
 static void starved_arm(struct uring *u)
 {
-    uint32_t least = u->buffers.incremental ? STARVED_LEAST_BYTES : u->buffers.buffer_bytes;
-    uint32_t serve = min_u32(u->starved_count, u->buffers.left_bytes / least);
+    uint32_t share = u->buffers.buffer_bytes;
+    if (u->buffers.incremental)
+        share = u->recv_average > STARVED_SHARE_MIN ? u->recv_average : STARVED_SHARE_MIN;
+    uint32_t serve = min_u32(u->starved_count, u->buffers.left_bytes / share);
     serve = serve > 0 ? serve : 1;
     uint32_t limit = u->starved_count > 1 ? u->buffers.left_bytes / serve : 0;
     while (u->starved_head != NULL && serve > 0) {
@@ -281,7 +286,8 @@ static void give_bytes(struct uring *u, struct io_conn *c, struct bytes in)
     c->events->on_recv(c, in);
 }
 
-/* The receive is over. Cancelled, it is armed again when the owner has changed its mind. */
+/* The receive is over. Cancelled, it is armed again when the owner has changed its mind. After a
+ * share of scarce buffers it queues up for the next, as long as others wait. */
 static void recv_ended(struct uring *u, struct io_conn *c, int32_t res)
 {
     c->flags &= (uint16_t) ~(URING_F_RECV | URING_F_RECV_CANCEL);
@@ -293,12 +299,22 @@ static void recv_ended(struct uring *u, struct io_conn *c, int32_t res)
         u->io.stats.recv_starved++;
         if (may_arm(c))
             starved_push(u, c);
+    } else if (res > 0 && u->starved_count > 0) {
+        if (may_arm(c))
+            starved_push(u, c);
     } else if (res > 0 || res == -ECANCELED || res == -EINTR || res == -EAGAIN) {
         if (may_arm(c))
             arm_recv(u, c, 0);
     } else {
         tell_eof(u, c, res);
     }
+}
+
+/* A moving average of what a receive brings, or would bring. */
+static void measure_recv(struct uring *u, uint32_t len, bool has_rest)
+{
+    int32_t sample = (int32_t)(has_rest ? STARVED_SHARE_MAX : min_u32(len, STARVED_SHARE_MAX));
+    u->recv_average += (uint32_t)((sample - (int32_t)u->recv_average) / 8);
 }
 
 static void on_recv(struct uring *u, uint64_t data, int32_t res, uint32_t flags)
@@ -309,8 +325,10 @@ static void on_recv(struct uring *u, uint64_t data, int32_t res, uint32_t flags)
         in = uring_buffers_take(&u->buffers, flags, res);
     if (c == NULL)
         return;
-    if (in.len > 0)
+    if (in.len > 0) {
+        measure_recv(u, (uint32_t)in.len, flags & IORING_CQE_F_SOCK_NONEMPTY);
         give_bytes(u, c, in);
+    }
     if (!(flags & IORING_CQE_F_MORE))
         recv_ended(u, c, res);
 }
@@ -530,7 +548,7 @@ static void uring_wake(struct io *io, struct io *from)
     struct uring *u = uring_of(io);
     if (from != NULL)
         from->stats.wakes_sent++;
-    if (from == io) {
+    if (from != NULL && from == io) {
         u->self_woken = true;
         return;
     }

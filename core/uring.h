@@ -123,6 +123,7 @@ struct uring {
     struct io_conn *starved_head; /* first in, first out; linked by backend_state */
     struct io_conn *starved_tail;
     uint32_t starved_count;
+    uint32_t recv_average; /* bytes that a receive brings, moving */
     struct uring_listener *listeners[URING_LISTENERS_MAX];
     int event_fd;         /* doorbell for threads without a ring */
     uint64_t event_count; /* read from it by the ring */
