@@ -45,10 +45,11 @@ __attribute__((format(printf, 2, 3))) static void file_fail(struct file_walk *w,
  * failure. */
 static bool file_read_line(struct file_walk *w, char *line)
 {
+    FILE *file = w->file;
     size_t len = 0;
     int c;
     w->line++;
-    while ((c = getc(w->file)) != EOF && c != '\n') {
+    while ((c = getc(file)) != EOF && c != '\n') {
         if (c == 0 || len == RAW_LINE_MAX - 1) {
             file_fail(w, c == 0 ? "the line holds a zero byte; this is no text file"
                                 : "the line is too long");
@@ -57,7 +58,7 @@ static bool file_read_line(struct file_walk *w, char *line)
         line[len++] = (char)c;
     }
     line[len] = 0;
-    if (ferror(w->file)) {
+    if (ferror(file)) {
         w->failure = errno;
         return false;
     }
@@ -94,7 +95,7 @@ static char *line_trim(char *line, bool is_first)
 static char *file_next(char *into, int cap, void *stream)
 {
     struct file_walk *w = stream;
-    char raw[RAW_LINE_MAX];
+    char raw[RAW_LINE_MAX] = "";
     if (w->code != 0 || !file_read_line(w, raw))
         return NULL;
     const char *line = line_trim(raw, w->line == 1);

@@ -255,7 +255,7 @@ void option_format(const struct option *row, const void *value, char *text)
 {
     switch ((enum option_type)row->type) {
     case OPTION_BOOL:
-        strcpy(text, *(const bool *)value ? "on" : "off");
+        snprintf(text, OPTION_VALUE_TEXT_MAX, "%s", *(const bool *)value ? "on" : "off");
         break;
     case OPTION_U32:
         option_format_number(row, *(const uint32_t *)value, text, OPTION_VALUE_TEXT_MAX);

@@ -23,6 +23,7 @@ static void arg_text(const struct option *row, char *text)
         [OPTION_LIST] = "TEXT",
     };
     size_t len = 0;
+    text[0] = 0;
     if (row->arg != NULL || row->type != OPTION_ENUM) {
         snprintf(text, OPTION_EXPECT_MAX, "%s", row->arg != NULL ? row->arg : names[row->type]);
         return;

@@ -63,6 +63,24 @@ static void read_file(struct reading *r, const void *text, size_t len)
     close(fd);
 }
 
+/* Wherever a value came from, what is said about it is one clean line. */
+static void check_places(const struct options *o)
+{
+    for (uint32_t i = 0; i < config_table_len; i++) {
+        const char *where = NULL;
+        char *message = NULL;
+        size_t len = 0;
+        FILE *err = open_memstream(&message, &len);
+        CHECK(err != NULL);
+        CHECK(options_source(o, config_table[i].name, &where) <= OPTION_COMMAND);
+        CHECK(where[0] != 0);
+        options_complain(o, config_table[i].name, err, "came from %s", where);
+        fclose(err);
+        check_message(message, len);
+        free(message);
+    }
+}
+
 static void check_round_trip(const struct reading *r)
 {
     char *text = NULL;
@@ -118,6 +136,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     if (r.code == 0) {
         check_round_trip(&r);
+        check_places(r.o);
         options_free(r.o);
     }
     free(text);

@@ -17,6 +17,7 @@ enum exit_code {
     EXIT_LISTEN = 4,   /* an address can't be listened on: in use, not this host's, not allowed */
     EXIT_LIMIT = 5,    /* a limit of the system is too low: descriptors, locked memory */
     EXIT_BACKEND = 6,  /* the io backend that was asked for does not start on this host */
+    EXIT_FORCED = 7,   /* a second signal ended the drain */
 };
 
 int cmd_version(int argc, char **argv, char **envp);
