@@ -6,6 +6,8 @@
 /* The PROXY protocol, versions 1 and 2 (HAProxy's proxy-protocol.txt), as a trusted balancer sends
  * it at the beginning of a connection. Pure, any thread. */
 
+#include <stdbool.h>
+
 #include "core/base.h"
 #include "core/io.h"
 
@@ -17,6 +19,8 @@ enum proxy_result {
     PROXY_INVALID, /* not a PROXY header, or malformed, or over PROXY_HEADER_MAX */
 };
 
+/* Looks at all bytes received so far; says as early as it can that they are no header. IPv4
+ * addresses mapped into IPv6 count as IPv4. */
 enum proxy_result proxy_header_parse(const uint8_t *p, size_t len, size_t *consumed,
                                      struct io_addr *peer);
 
@@ -29,6 +33,8 @@ struct proxy_net {
 
 /* 0 or -EINVAL. */
 MUST_USE int proxy_net_parse(const char *text, struct proxy_net *net);
+
+/* Judged by the address's bytes: IPv4, mapped or not, is in no IPv6 network, "::/0" included. */
 bool proxy_net_has(const struct proxy_net *net, const struct io_addr *a);
 
 #endif
