@@ -181,14 +181,15 @@ INLINE TARGET_AVX2 void unmask_to_128(uint8_t *dst, const uint8_t *src, size_t l
     __m256i end_keys = _mm256_set1_epi32((int)simd_rotate_key(key, len));
     __m256i a = _mm256_xor_si256(load_32(src), keys);
     __m256i end = _mm256_xor_si256(load_32(src + len - 32), end_keys);
-    if (len > 64) {
+    if (len > 96) {
         __m256i b = _mm256_xor_si256(load_32(src + 32), keys);
-        __m256i c = _mm256_xor_si256(load_32(src + len - 64), end_keys);
-        if (len > 96)
-            c = _mm256_xor_si256(load_32(src + 64), keys);
+        __m256i c = _mm256_xor_si256(load_32(src + 64), keys);
         store_32(dst + len - 32, end);
-        if (len > 96)
-            store_32(dst + 64, c);
+        store_32(dst + 64, c);
+        store_32(dst + 32, b);
+    } else if (len > 64) {
+        __m256i b = _mm256_xor_si256(load_32(src + 32), keys);
+        store_32(dst + len - 32, end);
         store_32(dst + 32, b);
     } else {
         store_32(dst + len - 32, end);
