@@ -189,7 +189,7 @@ static inline void run_ref(struct run *r)
 /* Ends a run whose uses are 0; returns the message whose reference the caller must now release. */
 static inline struct message *run_end(struct message_pool *mp, struct run *r)
 {
-    DCHECK(r->uses == 0);
+    CHECK(r->uses == 0);
     struct message *m = r->message;
     r->message = NULL;
     if (unlikely(r != &m->run))

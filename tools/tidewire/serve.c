@@ -28,8 +28,6 @@
 #define DRAIN_GRACE_NS (2 * NS_PER_SEC)
 /* How often main looks at a drain. */
 #define DRAIN_LOOK_NS (20 * NS_PER_MS)
-/* A second signal: out at once. */
-#define EXIT_FORCED 7
 
 struct place {
     struct address address;
