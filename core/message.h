@@ -39,12 +39,12 @@ struct message {
     uint16_t origin; /* shard whose pool the memory is from */
     uint16_t home;   /* shard that writes refs */
     uint8_t size_class;
-    uint8_t opcode;   /* kind of payload, the transport's number */
+    uint8_t opcode;   /* kind of payload, the transport's number; undefined until it sets it */
     uint8_t head_len; /* bytes of header before the payload */
-    uint8_t flags;
+    uint8_t reserved;
     uint32_t sender; /* handle of the connection it came from, on shard sender_shard; 0: none */
-    uint16_t sender_shard;
-    uint8_t data[]; /* MESSAGE_HEAD_ROOM bytes, then the payload */
+    uint16_t sender_shard; /* undefined while sender is 0 */
+    uint8_t data[];        /* MESSAGE_HEAD_ROOM bytes, then the payload */
 };
 
 /* Size classes: powers of two and their midpoints from 192 bytes (header included) to 64 KiB come
@@ -103,11 +103,8 @@ static inline void message_set_up(struct message *m, uint16_t shard, uint32_t pa
     m->origin = shard;
     m->home = shard;
     m->size_class = class;
-    m->opcode = 0;
     m->head_len = 0;
-    m->flags = 0;
     m->sender = 0;
-    m->sender_shard = 0;
 }
 
 /* A message with room for payload_len bytes; refs 1, origin and home this shard, run unused.
@@ -123,7 +120,12 @@ MUST_USE static inline struct message *message_new(struct message_pool *mp, uint
         return message_new_pooled(mp, payload_len);
     kept->head = m->next;
     kept->count--;
-    message_set_up(m, mp->shard, payload_len, (uint8_t) class);
+    /* Origin and class are what they were, run is unused: see message_set_up() for the rest. */
+    m->refs = 1;
+    m->payload_len = payload_len;
+    m->home = m->origin;
+    m->head_len = 0;
+    m->sender = 0;
     return m;
 }
 

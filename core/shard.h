@@ -125,6 +125,7 @@ struct shard {
     uint32_t phase;           /* enum node_phase as last told to the modules */
     uint64_t next_turn_ns;    /* earliest deadline of the modules */
     uint64_t publish_next_ns; /* the stats values are not written before */
+    uint64_t quiet_at_ns;     /* when nothing happens until then, memory is given back; 0: it was */
     bool unpublished;         /* something has happened since they were */
     uint64_t lag_ns;          /* how much later than asked for this turn began */
     stats_value stats[SHARD_STAT_COUNT];

@@ -102,14 +102,12 @@ static void inflate_message(struct conn *c, uint8_t opcode, const uint8_t *p, si
         deflate_trim(n->deflate);
 }
 
-/* The usual case: one frame, one piece. */
-static inline void whole_message(struct conn *c, const struct ws_piece *piece)
+/* A whole message in the input: one frame, one piece. */
+static inline void whole_message(struct conn *c, struct bytes payload, uint8_t opcode)
 {
-    struct net_message in = {.payload = {piece->ptr, piece->len}, .opcode = piece->opcode};
+    struct net_message in = {.payload = payload, .opcode = opcode};
 
-    if (unlikely(piece->compressed))
-        inflate_message(c, piece->opcode, piece->ptr, piece->len);
-    else if (piece->opcode == WS_OP_TEXT && !simd->utf8_valid(piece->ptr, piece->len))
+    if (opcode == WS_OP_TEXT && unlikely(!simd->utf8_valid(payload.ptr, payload.len)))
         conn_end(c, CONN_END_BAD_UTF8);
     else
         deliver(c, &in);
@@ -287,30 +285,51 @@ static inline void data_piece(struct conn *c, const struct ws_piece *piece)
 {
     if (unlikely(c->state != CONN_OPEN))
         return; /* closing: only the peer's close frame matters */
-    if (likely(piece->message_start && piece->message_end))
-        whole_message(c, piece);
-    else
+    if (!piece->message_start || !piece->message_end)
         message_piece(c, piece);
+    else if (piece->compressed)
+        inflate_message(c, piece->opcode, piece->ptr, piece->len);
+    else
+        whole_message(c, (struct bytes){piece->ptr, piece->len}, piece->opcode);
     if (piece->message_end && (c->flags & CONN_F_BEGUN) && c->state == CONN_OPEN)
         stop_clock(c);
+}
+
+static inline bool takes_frames(const struct conn *c)
+{
+    return likely(c->holds == 0) && (likely(c->state == CONN_OPEN) || c->state == CONN_CLOSING);
+}
+
+/* Out of line, so that the loop over small messages saves no registers for it. */
+__attribute__((noinline)) static enum ws_status
+any_piece(struct conn *c, const struct ws_limits *limits, struct bytes *in)
+{
+    struct ws_piece piece;
+    enum ws_status st = ws_decode(&c->decoder, limits, in, &piece);
+
+    if (st != WS_STATUS_PIECE)
+        return st;
+    if (ws_opcode_is_control(piece.opcode))
+        control_piece(c, &piece);
+    else
+        data_piece(c, &piece);
+    return st;
 }
 
 void conn_ws_input(struct conn *c, struct bytes *in)
 {
     const struct ws_limits *limits = &c->net->ws_limits[(c->flags & CONN_F_DEFLATE) != 0];
-    struct ws_piece piece;
     enum ws_status st = WS_STATUS_NEED_MORE;
+    struct bytes payload;
+    uint8_t opcode;
 
-    while (in->len > 0) {
-        st = ws_decode(&c->decoder, limits, in, &piece);
-        if (unlikely(st != WS_STATUS_PIECE))
-            break;
-        if (unlikely(ws_opcode_is_control(piece.opcode)))
-            control_piece(c, &piece);
-        else
-            data_piece(c, &piece);
-        if (unlikely(c->holds != 0 || (c->state != CONN_OPEN && c->state != CONN_CLOSING)))
-            break;
+    while (in->len > 0 && st <= WS_STATUS_PIECE && takes_frames(c)) {
+        if (likely(ws_decode_small(&c->decoder, limits, in, &payload, &opcode))) {
+            if (likely(c->state == CONN_OPEN))
+                whole_message(c, payload, opcode);
+        } else {
+            st = any_piece(c, limits, in);
+        }
     }
     if (unlikely(st > WS_STATUS_PIECE))
         violation(c, st);
