@@ -62,7 +62,7 @@ struct message_kept {
 };
 
 struct message_pool {
-    struct message_kept kept[MESSAGE_CLASSES];
+    struct message_kept kept[MESSAGE_CLASSES + 1]; /* the last, of large ones, keeps none */
     struct pool classes[MESSAGE_CLASSES];
     struct pool runs;
     uint16_t shard;
@@ -132,20 +132,25 @@ MUST_USE static inline struct message *message_new(struct message_pool *mp, uint
 /* Payload bytes that fit into m without another allocation (>= payload_len asked for). */
 uint32_t message_capacity(const struct message *m);
 
+/* message_free() where it was seen already that m is this shard's. */
+static inline void message_free_own(struct message_pool *mp, struct message *m)
+{
+    struct message_kept *kept = &mp->kept[m->size_class];
+    if (unlikely(kept->count >= kept->max)) {
+        message_free_pooled(mp, m);
+        return;
+    }
+    m->next = kept->head;
+    kept->head = m;
+    kept->count++;
+}
+
 /* Gives the memory back. Origin shard, nobody holds m. */
 static inline void message_free(struct message_pool *mp, struct message *m)
 {
     CHECK(m->origin == mp->shard);
     DCHECK(m->run.message == NULL);
-    if (unlikely(m->size_class >= MESSAGE_CLASSES ||
-                 mp->kept[m->size_class].count >= mp->kept[m->size_class].max)) {
-        message_free_pooled(mp, m);
-        return;
-    }
-    struct message_kept *kept = &mp->kept[m->size_class];
-    m->next = kept->head;
-    kept->head = m;
-    kept->count++;
+    message_free_own(mp, m);
 }
 
 static inline uint8_t *message_payload(struct message *m)

@@ -177,8 +177,15 @@ static inline void shard_message_ref(struct shard *s, struct message *m, uint32_
 static inline void shard_run_unref(struct shard *s, struct run *r)
 {
     DCHECK(r->uses > 0);
-    if (--r->uses == 0)
-        shard_message_release(s, run_end(&s->messages, r));
+    if (--r->uses > 0)
+        return;
+    struct message *m = r->message;
+    if (likely(r == &m->run && m->refs == 1 && m->home == s->idx && m->origin == s->idx)) {
+        r->message = NULL;
+        message_free_own(&s->messages, m);
+        return;
+    }
+    shard_message_release(s, run_end(&s->messages, r));
 }
 
 /* Posts to another shard. */

@@ -270,7 +270,7 @@ static void on_recv(struct io_conn *io, struct bytes in)
     stats_add(&n->stats[NET_STAT_RECV_BYTES], in.len);
     if (unlikely(c->flags & CONN_F_PING_OUT))
         forgive_ping(c);
-    if (unlikely(n->config->byte_rate.per_second != 0) && !byte_rate_passes(c, in.len))
+    if (unlikely(n->byte_rate) && !byte_rate_passes(c, in.len))
         conn_end(c, CONN_END_BYTE_RATE);
     if (unlikely(c->rx != NULL && c->rx->rest != NULL)) {
         keep_rest(c, &in);

@@ -189,14 +189,14 @@ void conn_queue_failed(struct conn *c, enum conn_end why);
 
 /* Queues run[off..off+len) for sending; the queue takes a use of its own. False when the connection
  * is not open, or is ended by this: slow consumer. */
-static inline bool conn_queue(struct conn *c, struct run *run, uint32_t off, uint32_t len)
+__attribute__((always_inline)) static inline bool conn_queue(struct conn *c, struct run *run,
+                                                             uint32_t off, uint32_t len)
 {
     struct net *n = c->net;
 
     if (unlikely(c->state != CONN_OPEN))
         return false;
-    if (unlikely(c->sendq.bytes + (uint64_t)len > n->config->max_queue_bytes &&
-                 c->sendq.bytes != 0)) {
+    if (unlikely(c->sendq.bytes + (uint64_t)len > n->max_queue_bytes && c->sendq.bytes != 0)) {
         conn_queue_failed(c, CONN_END_SLOW_CONSUMER);
         return false;
     }

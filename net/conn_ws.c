@@ -24,7 +24,7 @@ static bool message_rate_passes(struct conn *c)
 
 static inline bool may_speak(struct conn *c)
 {
-    return likely(c->net->config->message_rate.per_second == 0) || message_rate_passes(c);
+    return likely(!c->net->message_rate) || message_rate_passes(c);
 }
 
 /* Keeps a message that the app will take later (it holds the connection). */
@@ -45,7 +45,7 @@ static inline void offer(struct conn *c, struct net_message *in)
 {
     struct net *n = c->net;
 
-    if (unlikely(!n->app->on_message(n->app_ctx, c, in)))
+    if (unlikely(!n->on_message(n->app_ctx, c, in)))
         park(c, in);
     if (unlikely(in->owned != NULL))
         message_free(&n->shard->messages, in->owned);
@@ -103,14 +103,18 @@ static void inflate_message(struct conn *c, uint8_t opcode, const uint8_t *p, si
 }
 
 /* A whole message in the input: one frame, one piece. */
-static inline void whole_message(struct conn *c, struct bytes payload, uint8_t opcode)
+static inline void whole_message(struct conn *c, struct bytes payload, uint8_t opcode, uint32_t key)
 {
-    struct net_message in = {.payload = payload, .opcode = opcode};
+    struct net_message in = {.payload = payload, .opcode = opcode, .key = key};
 
-    if (opcode == WS_OP_TEXT && unlikely(!simd->utf8_valid(payload.ptr, payload.len)))
-        conn_end(c, CONN_END_BAD_UTF8);
-    else
-        deliver(c, &in);
+    if (opcode == WS_OP_TEXT) {
+        net_message_unmask(&in);
+        if (unlikely(!simd->utf8_valid(payload.ptr, payload.len))) {
+            conn_end(c, CONN_END_BAD_UTF8);
+            return;
+        }
+    }
+    deliver(c, &in);
 }
 
 static void assembled_message(struct conn *c, uint8_t opcode)
@@ -290,7 +294,7 @@ static inline void data_piece(struct conn *c, const struct ws_piece *piece)
     else if (piece->compressed)
         inflate_message(c, piece->opcode, piece->ptr, piece->len);
     else
-        whole_message(c, (struct bytes){piece->ptr, piece->len}, piece->opcode);
+        whole_message(c, (struct bytes){piece->ptr, piece->len}, piece->opcode, 0);
     if (piece->message_end && (c->flags & CONN_F_BEGUN) && c->state == CONN_OPEN)
         stop_clock(c);
 }
@@ -322,11 +326,12 @@ void conn_ws_input(struct conn *c, struct bytes *in)
     enum ws_status st = WS_STATUS_NEED_MORE;
     struct bytes payload;
     uint8_t opcode;
+    uint32_t key;
 
     while (in->len > 0 && st <= WS_STATUS_PIECE && takes_frames(c)) {
-        if (likely(ws_decode_small(&c->decoder, limits, in, &payload, &opcode))) {
+        if (likely(ws_decode_small(&c->decoder, limits, in, &payload, &opcode, &key))) {
             if (likely(c->state == CONN_OPEN))
-                whole_message(c, payload, opcode);
+                whole_message(c, payload, opcode, key);
         } else {
             st = any_piece(c, limits, in);
         }

@@ -60,9 +60,11 @@ enum ws_status ws_decode(struct ws_decoder *d, const struct ws_limits *limits, s
 {
     struct bytes payload;
     uint8_t opcode;
+    uint32_t key;
 
-    if (unlikely(!ws_decode_small(d, limits, in, &payload, &opcode)))
+    if (unlikely(!ws_decode_small(d, limits, in, &payload, &opcode, &key)))
         return take_any(d, limits, in, piece);
+    simd->unmask(payload.ptr, payload.ptr, payload.len, key);
     *piece = (struct ws_piece){
         .ptr = payload.ptr,
         .len = payload.len,

@@ -94,13 +94,13 @@ static inline bool ws_decoder_is_idle(const struct ws_decoder *d)
 #define WS_SMALL_HEAD_BYTES 6 /* two bytes and the masking key */
 
 /* The common case, inline: a whole uncompressed message of at most 125 bytes in one frame that lies
- * whole in the input, with no message open. True: *payload is its unmasked view, *in is behind it.
- * False: nothing happened; ws_decode() knows. */
+ * whole in the input, with no message open. True: *payload is its view, still masked with *key, *in
+ * is behind it. False: nothing happened; ws_decode() knows. */
 static inline bool ws_decode_small(const struct ws_decoder *d, const struct ws_limits *limits,
-                                   struct bytes *in, struct bytes *payload, uint8_t *opcode)
+                                   struct bytes *in, struct bytes *payload, uint8_t *opcode,
+                                   uint32_t *key)
 {
     uint8_t *p = in->ptr;
-    uint32_t key;
 
     if (!ws_decoder_is_idle(d) || in->len < WS_SMALL_HEAD_BYTES)
         return false;
@@ -110,13 +110,12 @@ static inline bool ws_decode_small(const struct ws_decoder *d, const struct ws_l
     if (op - 1U > WS_OP_BINARY - 1U || len > WS_SMALL_LEN_MAX || in->len < frame_bytes ||
         len > limits->max_message_bytes)
         return false;
-    memcpy(&key, p + 2, sizeof(key));
+    memcpy(key, p + 2, sizeof(*key));
     in->ptr = p + frame_bytes;
     in->len -= frame_bytes;
     p += WS_SMALL_HEAD_BYTES;
     *payload = (struct bytes){p, len};
     *opcode = op;
-    simd->unmask(p, p, len, key);
     return true;
 }
 
