@@ -22,7 +22,10 @@
 /* A chunk holds at least this many slots of its class. */
 #define MESSAGE_CHUNK_SLOTS_MIN 4
 
-_Static_assert(MESSAGE_HEAD_BYTES == 78, "the smallest class leaves 114 bytes of payload");
+_Static_assert(MESSAGE_HEAD_BYTES == 80, "the smallest class leaves 112 bytes of payload");
+
+/* By the number of 64-byte steps: 192, 256, 384, 512, 768, 1024. */
+const uint8_t message_small_classes[17] = {0, 0, 0, 0, 1, 2, 2, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5};
 
 /* What stands before a large message; the pooled ones know their capacity by their class. */
 struct message_large {

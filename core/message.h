@@ -43,8 +43,8 @@ struct message {
     uint8_t head_len; /* bytes of header before the payload */
     uint8_t reserved;
     uint32_t sender; /* handle of the connection it came from, on shard sender_shard; 0: none */
-    uint16_t sender_shard; /* undefined while sender is 0 */
-    uint8_t data[];        /* MESSAGE_HEAD_ROOM bytes, then the payload */
+    uint16_t sender_shard;       /* undefined while sender is 0 */
+    _Alignas(16) uint8_t data[]; /* MESSAGE_HEAD_ROOM bytes, then the payload */
 };
 
 /* Size classes: powers of two and their midpoints from 192 bytes (header included) to 64 KiB come
@@ -85,13 +85,17 @@ void message_free_pooled(struct message_pool *mp, struct message *m);
 
 #define MESSAGE_HEAD_BYTES ((uint32_t)offsetof(struct message, data) + MESSAGE_HEAD_ROOM)
 
+/* The classes of sizes up to 1 KiB in steps of 64 bytes: message_class_of() without arithmetic. */
+extern const uint8_t message_small_classes[17];
+
 /* The smallest class of at least `bytes`, 1 .. MESSAGE_POOLED_MAX: the highest two bits of the
  * largest index tell which half of which power of two it lies in. */
 static inline uint32_t message_class_of(uint32_t bytes)
 {
-    uint32_t last = bytes <= 128 ? 128 : bytes - 1;
-    uint32_t log2 = 31 - (uint32_t)__builtin_clz(last);
-    return 2 * (log2 - 7) + (last >> (log2 - 1) & 1);
+    if (likely(bytes <= 1024))
+        return message_small_classes[(bytes + 63) / 64];
+    uint32_t log2 = 31 - (uint32_t)__builtin_clz(bytes - 1);
+    return 2 * (log2 - 7) + ((bytes - 1) >> (log2 - 1) & 1);
 }
 
 static inline void message_set_up(struct message *m, uint16_t shard, uint32_t payload_len,

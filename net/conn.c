@@ -326,6 +326,8 @@ void conn_unhold(struct conn *c, enum conn_hold why)
     if ((c->holds & why) == 0)
         return;
     c->holds &= (uint8_t)~why;
+    if ((why & CONN_HOLD_APP) && !sendq_is_empty(&c->sendq))
+        conn_mark_dirty(c);
     if (c->holds != 0)
         return;
     stats_sub(&c->net->stats[NET_STAT_HELD], 1);
@@ -559,7 +561,7 @@ static void flush_many(struct conn *c);
 /* One gathered send at a time; what io takes at once may be followed by more. */
 void conn_flush(struct conn *c)
 {
-    if (unlikely(c->sendq.gathered > 0 || c->state >= CONN_LINGER))
+    if (unlikely(c->sendq.gathered > 0 || c->state >= CONN_LINGER || (c->holds & CONN_HOLD_APP)))
         return;
     if (likely(c->sendq.refs == 1)) {
         if (flush_single(c))

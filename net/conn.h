@@ -81,7 +81,8 @@ enum conn_end {
 
 enum conn_hold {
     CONN_HOLD_ADMISSION = 1,
-    CONN_HOLD_APP = 2,    /* the app waits for an answer of another shard */
+    CONN_HOLD_APP = 2, /* the app waits for an answer of another shard; nothing is sent either: the
+                          101 says that the session is in force */
     CONN_HOLD_CREDIT = 4, /* no credit at the home of the next publish */
     CONN_HOLD_OUTPUT = 8, /* HTTP pipeline: the answers must leave first */
 };

@@ -261,7 +261,7 @@ static uint64_t drain_some(struct net *n, uint64_t now_ns)
         if (c->state == CONN_OPEN && !(c->flags & CONN_F_ADMIN))
             conn_end(c, CONN_END_DRAIN);
         else if (c->state < CONN_OPEN && sendq_is_empty(&c->sendq))
-            conn_end(c, c->refuse != CONN_END_NONE ? c->refuse : CONN_END_HTTP_DONE);
+            conn_end(c, CONN_END_DRAIN); /* HTTP without an answer under way */
     }
     if (due == UINT32_MAX)
         n->drain_cursor = 0; /* whoever slipped in behind the cursor: look again */

@@ -168,8 +168,16 @@ MUST_USE static inline struct message *net_message_take(struct net *n, struct ne
 /* Writes the frame header into m's room. */
 static inline void net_message_frame(struct message *m, bool rsv1)
 {
-    m->head_len = (uint8_t)ws_encode_head_before(message_payload(m), (enum ws_opcode)m->opcode,
-                                                 rsv1, m->payload_len);
+    uint8_t *end = message_payload(m);
+
+    if (likely(m->payload_len < 126 && !rsv1)) {
+        end[-2] = 0x80 | m->opcode; /* FIN; RFC 6455 5.2 */
+        end[-1] = (uint8_t)m->payload_len;
+        m->head_len = 2;
+        return;
+    }
+    m->head_len =
+        (uint8_t)ws_encode_head_before(end, (enum ws_opcode)m->opcode, rsv1, m->payload_len);
 }
 
 /* Whether the node is over one of its bounds: `own` bytes of this shard, and those that the others
