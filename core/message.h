@@ -80,23 +80,14 @@ void message_pool_deinit(struct message_pool *mp);
 void message_pool_trim(struct message_pool *mp);
 
 /* The rare parts of new and free. */
-struct message *message_new_pooled(struct message_pool *mp, uint32_t payload_len);
+struct message *message_new_any(struct message_pool *mp, uint32_t payload_len);
 void message_free_pooled(struct message_pool *mp, struct message *m);
 
 #define MESSAGE_HEAD_BYTES ((uint32_t)offsetof(struct message, data) + MESSAGE_HEAD_ROOM)
 
-/* The classes of sizes up to 1 KiB in steps of 64 bytes: message_class_of() without arithmetic. */
+/* The classes of sizes up to MESSAGE_SMALL_MAX, header included, in steps of 64 bytes. */
+#define MESSAGE_SMALL_MAX 1024
 extern const uint8_t message_small_classes[17];
-
-/* The smallest class of at least `bytes`, 1 .. MESSAGE_POOLED_MAX: the highest two bits of the
- * largest index tell which half of which power of two it lies in. */
-static inline uint32_t message_class_of(uint32_t bytes)
-{
-    if (likely(bytes <= 1024))
-        return message_small_classes[(bytes + 63) / 64];
-    uint32_t log2 = 31 - (uint32_t)__builtin_clz(bytes - 1);
-    return 2 * (log2 - 7) + ((bytes - 1) >> (log2 - 1) & 1);
-}
 
 static inline void message_set_up(struct message *m, uint16_t shard, uint32_t payload_len,
                                   uint8_t class)
@@ -111,26 +102,30 @@ static inline void message_set_up(struct message *m, uint16_t shard, uint32_t pa
     m->sender = 0;
 }
 
-/* A message with room for payload_len bytes; refs 1, origin and home this shard, run unused.
- * NULL without memory. Origin shard. */
-MUST_USE static inline struct message *message_new(struct message_pool *mp, uint32_t payload_len)
+/* Origin and class of a kept message are what they were, its run is unused: the rest is set up. */
+static inline struct message *message_take_kept(struct message_kept *kept, uint32_t payload_len)
 {
-    if (unlikely(payload_len > MESSAGE_POOLED_MAX - MESSAGE_HEAD_BYTES))
-        return message_new_pooled(mp, payload_len);
-    uint32_t class = message_class_of(payload_len + MESSAGE_HEAD_BYTES);
-    struct message_kept *kept = &mp->kept[class];
     struct message *m = kept->head;
-    if (unlikely(m == NULL))
-        return message_new_pooled(mp, payload_len);
     kept->head = m->next;
     kept->count--;
-    /* Origin and class are what they were, run is unused: see message_set_up() for the rest. */
     m->refs = 1;
     m->payload_len = payload_len;
     m->home = m->origin;
     m->head_len = 0;
     m->sender = 0;
     return m;
+}
+
+/* A message with room for payload_len bytes; refs 1, origin and home this shard, run unused.
+ * NULL without memory. Origin shard. */
+MUST_USE static inline struct message *message_new(struct message_pool *mp, uint32_t payload_len)
+{
+    if (unlikely(payload_len > MESSAGE_SMALL_MAX - MESSAGE_HEAD_BYTES))
+        return message_new_any(mp, payload_len);
+    uint32_t class = message_small_classes[(payload_len + MESSAGE_HEAD_BYTES + 63) / 64];
+    if (unlikely(mp->kept[class].head == NULL))
+        return message_new_any(mp, payload_len);
+    return message_take_kept(&mp->kept[class], payload_len);
 }
 
 /* Payload bytes that fit into m without another allocation (>= payload_len asked for). */

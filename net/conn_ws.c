@@ -289,6 +289,8 @@ static inline void data_piece(struct conn *c, const struct ws_piece *piece)
 {
     if (unlikely(c->state != CONN_OPEN))
         return; /* closing: only the peer's close frame matters */
+    if (piece->message_end)
+        net_stat(c->net, NET_STAT_MESSAGES_IN);
     if (!piece->message_start || !piece->message_end)
         message_piece(c, piece);
     else if (piece->compressed)
@@ -320,24 +322,35 @@ any_piece(struct conn *c, const struct ws_limits *limits, struct bytes *in)
     return st;
 }
 
-void conn_ws_input(struct conn *c, struct bytes *in)
+/* The loop that nearly all messages go through. */
+static inline void small_messages(struct conn *c, const struct ws_limits *limits, struct bytes *in)
 {
-    const struct ws_limits *limits = &c->net->ws_limits[(c->flags & CONN_F_DEFLATE) != 0];
-    enum ws_status st = WS_STATUS_NEED_MORE;
     struct bytes payload;
+    uint64_t count = 0;
     uint8_t opcode;
     uint32_t key;
 
-    while (in->len > 0 && st <= WS_STATUS_PIECE && takes_frames(c)) {
-        if (likely(ws_decode_small(&c->decoder, limits, in, &payload, &opcode, &key))) {
-            if (likely(c->state == CONN_OPEN))
-                whole_message(c, payload, opcode, key);
-        } else {
-            st = any_piece(c, limits, in);
-        }
+    while (c->holds == 0 && c->state == CONN_OPEN &&
+           ws_decode_small(&c->decoder, limits, in, &payload, &opcode, &key)) {
+        whole_message(c, payload, opcode, key);
+        count++;
     }
-    if (unlikely(st > WS_STATUS_PIECE))
-        violation(c, st);
-    else if (c->state == CONN_OPEN)
+    stats_add(&c->net->stats[NET_STAT_MESSAGES_IN], count);
+}
+
+void conn_ws_input(struct conn *c, struct bytes *in)
+{
+    const struct ws_limits *limits = &c->net->ws_limits[(c->flags & CONN_F_DEFLATE) != 0];
+    enum ws_status st;
+
+    do {
+        small_messages(c, limits, in);
+        if (in->len == 0 || !takes_frames(c))
+            break;
+        st = any_piece(c, limits, in);
+        if (unlikely(st > WS_STATUS_PIECE))
+            violation(c, st);
+    } while (in->len > 0 && takes_frames(c));
+    if (c->state == CONN_OPEN)
         watch_incomplete(c);
 }
