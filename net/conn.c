@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "core/log.h"
 #include "core/plant.h"
 #include "net/conn_rx.h"
 #include "net/ws_encoder.h"
@@ -19,9 +20,10 @@ enum conn_how { CUT, LAST, WAIT, REPLY, SLOW, DEAD };
 static const struct conn_end_row {
     uint16_t code;
     uint8_t how;
+    const char *label;
     const char *text;
 } end_rows[CONN_END_COUNT] = {
-#define X(id, label, code, how, text) [CONN_END_##id] = {code, how, text},
+#define X(id, label, code, how, text) [CONN_END_##id] = {code, how, label, text},
     CONN_ENDS(X)
 #undef X
 };
@@ -393,8 +395,8 @@ void conn_rearm(struct conn *c)
 
 void conn_set_deadline(struct conn *c, uint64_t from_now_ns)
 {
-    c->deadline = CONN_TICKS(c->net->io->now_ns + from_now_ns);
-    c->deadline += c->deadline == 0; /* 0 means none */
+    c->deadline = from_now_ns == 0 ? 0 : CONN_TICKS(c->net->io->now_ns + from_now_ns);
+    c->deadline += from_now_ns != 0 && c->deadline == 0; /* 0 means none */
     conn_rearm(c);
 }
 
@@ -671,10 +673,21 @@ static void queue_close_frame(struct conn *c)
     conn_queue_bytes(c, frame, len); /* without memory the FIN must do */
 }
 
+static void log_end(const struct conn *c)
+{
+    char peer[IO_ADDR_TEXT_MAX];
+
+    io_addr_format(&c->peer, peer);
+    log_debug("connection ended", "peer", peer, "reason", end_rows[c->end].label, "websocket",
+              c->flags & CONN_F_WS ? "true" : "false", NULL);
+}
+
 static void end_session(struct conn *c)
 {
     struct net *n = c->net;
 
+    if (unlikely(log_level_now == LOG_DEBUG))
+        log_end(c);
     if (c->flags & CONN_F_SESSION) {
         c->flags &= (uint16_t)~CONN_F_SESSION;
         n->app->on_close(n->app_ctx, c);

@@ -239,7 +239,7 @@ void conn_finish(struct conn *c);
 void conn_flush(struct conn *c);
 void conn_close_now(struct conn *c, bool reset);
 void conn_timer_fired(struct conn *c, uint64_t now_ns);
-void conn_set_deadline(struct conn *c, uint64_t from_now_ns);
+void conn_set_deadline(struct conn *c, uint64_t from_now_ns); /* 0: none */
 void conn_clear_deadline(struct conn *c);
 void conn_rearm(struct conn *c);
 void conn_ping(struct conn *c);
