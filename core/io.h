@@ -6,7 +6,7 @@
 /* The shard's only window on the outside: bytes, connections, time, wake-ups, randomness.
  *
  * A completion interface. Two implementations ship (io_uring.c, io_epoll.c), a third, simulated one
- * lives under tests/; one contract suite (tests/test_io_contract.c) runs on all of them. Nothing
+ * lives under tests/; one contract suite (tests/test_io_contract*.c) runs on them. Nothing
  * above this header knows which one it is.
  *
  * Rules
