@@ -190,6 +190,7 @@ static void trim_when_quiet(struct shard *s, bool active)
     }
     s->quiet_at_ns = 0;
     message_pool_trim(&s->messages);
+    io_trim(s->io);
     for (uint32_t i = 0; i < SHARD_MODULES_MAX; i++) {
         if (s->modules[i].on_quiet != NULL)
             s->modules[i].on_quiet(s->modules[i].ctx);
