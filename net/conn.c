@@ -660,13 +660,21 @@ static void end_input(struct conn *c, bool awaits_close)
         conn_unhold(c, (enum conn_hold)c->holds);
 }
 
+/* Whether the handshake's answer is still the front of the queue: frames of ours begin with FIN. */
+static bool answer_waits(const struct conn *c)
+{
+    const struct sendq_ref *front = &c->sendq.first;
+
+    return !sendq_is_empty(&c->sendq) && (front->run->bytes[front->off] & 0x80) == 0;
+}
+
 void conn_finish(struct conn *c)
 {
     struct net *n = c->net;
     uint8_t how = c->flags & CONN_F_BROKEN ? CUT : end_rows[c->end].how;
 
     end_session(c);
-    if (how == SLOW)
+    if (how == SLOW && !answer_waits(c)) /* without its answer a close frame means nothing */
         n->queue_bytes -= sendq_drop(&c->sendq, n->shard, &n->chunks, false);
     if (how != CUT && (c->flags & CONN_F_WS))
         queue_close_frame(c);
