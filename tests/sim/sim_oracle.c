@@ -416,7 +416,7 @@ static bool reset_is_possible(const struct user *u)
 
 static bool eof_is_possible(const struct user *u)
 {
-    return u->close_seen || u->fin_sent || u->is_http || u->w->draining || u->w->crowded ||
+    return u->w->faults.reset != 0 || u->close_seen || u->fin_sent || u->is_http || u->w->draining || u->w->crowded ||
            (u->expected_code != 0) || u->http_status >= 400 ||
            world_now(u->w) - u->connect_ns >= u->w->config.net.handshake_timeout_ns;
 }
@@ -424,8 +424,11 @@ static bool eof_is_possible(const struct user *u)
 void oracle_disconnected(struct user *u, bool reset)
 {
     if (reset ? !reset_is_possible(u) : !eof_is_possible(u))
-        world_fail(u->w, "user %u (fate %u, state %u) was %s, no reason given", u->uid, u->fate,
-                   u->state, reset ? "reset" : "cut off");
+        world_fail(u->w,
+                   "user %u (fate %u, state %u, HTTP status %u) was %s, no reason given; resets at "
+                   "a rate of %u",
+                   u->uid, u->fate, u->state, u->http_status, reset ? "reset" : "cut off",
+                   u->w->faults.reset);
     if (reset)
         u->clean = false;
     else if (u->fin_sent && !u->close_seen && u->state != USER_CONNECTING)
