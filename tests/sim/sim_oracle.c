@@ -369,6 +369,7 @@ static bool may_be_slow(const struct user *u)
     } else {
         bytes = w->room_bytes[u->room] + 140 * u->pings_sent;
     }
+    bytes += 512 * (u->http_expected + 1ull);
     return w->lossy || bytes > w->config.net.max_queue_bytes;
 }
 
@@ -416,7 +417,7 @@ static bool reset_is_possible(const struct user *u)
 
 static bool eof_is_possible(const struct user *u)
 {
-    return u->w->faults.reset != 0 || u->close_seen || u->fin_sent || u->is_http || u->w->draining || u->w->crowded ||
+    return u->w->faults.reset != 0 || u->w->lossy || u->close_seen || u->fin_sent || u->is_http || u->w->draining || u->w->crowded ||
            (u->expected_code != 0) || u->http_status >= 400 ||
            world_now(u->w) - u->connect_ns >= u->w->config.net.handshake_timeout_ns;
 }
