@@ -528,6 +528,16 @@ static void send_failed(struct conn *c)
         conn_end(c, CONN_END_SEND_ERROR);
 }
 
+/* Planted only: the front's run goes before its bytes are sent; the ping's stands in its place. */
+static inline void unref_early(struct conn *c)
+{
+    struct sendq_ref *front = &c->sendq.first;
+
+    shard_run_unref(c->net->shard, front->run);
+    front->run = c->net->ping;
+    run_ref(front->run);
+}
+
 /* One gathered send at a time; what io takes at once may be followed by more. */
 void conn_flush(struct conn *c)
 {
@@ -548,8 +558,11 @@ void conn_flush(struct conn *c)
         count = sendq_gather(&c->sendq, iov, &bytes);
         r = io_send(n->io, &c->io, iov, count, bytes);
         net_stat(n, NET_STAT_SENDS);
-        if (r == IO_PENDING)
+        if (r == IO_PENDING) {
+            if (PLANTED(PLANT_EARLY_UNREF))
+                unref_early(c);
             return;
+        }
         if (unlikely(r < 0)) {
             send_failed(c);
             return;
