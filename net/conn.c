@@ -272,8 +272,8 @@ static void on_recv(struct io_conn *io, struct bytes in)
         forgive_ping(c);
     if (unlikely(!byte_rate_passes(c, in.len)))
         conn_end(c, CONN_END_BYTE_RATE);
-    if (unlikely(c->rx != NULL && c->rx->rest != NULL)) {
-        keep_rest(c, &in);
+    if (unlikely(c->rx != NULL && (c->rx->rest != NULL || c->rx->parked != NULL))) {
+        keep_rest(c, &in); /* behind what waits */
         return;
     }
     conn_feed(c, &in);
@@ -296,7 +296,7 @@ static void on_eof(struct io_conn *io, int err)
         conn_close_now(c, false);
         return;
     default:
-        if (c->holds != 0 && err == 0)
+        if ((c->holds != 0 || (c->flags & CONN_F_RESUME)) && err == 0)
             return; /* what came before the end is served first: conn_resume() */
         if (c->state == CONN_HEAD && !sendq_is_empty(&c->sendq) && err == 0)
             conn_end(c, CONN_END_HTTP_DONE);
