@@ -56,8 +56,8 @@ static void on_crash(int sig)
                      "FAILED: seed %llu: crashed with signal %d\n"
                      "    reproduce: tidewire-sim --seed %llu --verbose\n"
                      "%u passed, %u failed\n",
-                     (unsigned long long)seed_now, sig, (unsigned long long)seed_now,
-                     counts.passed, counts.failed + 1);
+                     (unsigned long long)seed_now, sig, (unsigned long long)seed_now, counts.passed,
+                     counts.failed + 1);
 
     if (write(1, text, (size_t)n) != n)
         _exit(3);

@@ -126,10 +126,9 @@ static bool is_unchanged(struct user *u, const struct user *from, uint32_t seq,
         if (memcmp(expected, payload, len) == 0)
             return true;
     }
-    world_fail(u->w,
-               "user %u got message %u of user %u changed: %zu bytes of %s instead of %u of %s",
-               u->uid, seq, from->uid, len, text ? "text" : "binary", s->len,
-               s->text ? "text" : "binary");
+    world_fail(
+        u->w, "user %u got message %u of user %u changed: %zu bytes of %s instead of %u of %s",
+        u->uid, seq, from->uid, len, text ? "text" : "binary", s->len, s->text ? "text" : "binary");
     return false;
 }
 
@@ -417,8 +416,8 @@ static bool reset_is_possible(const struct user *u)
 
 static bool eof_is_possible(const struct user *u)
 {
-    return u->w->faults.reset != 0 || u->w->lossy || u->close_seen || u->fin_sent || u->is_http || u->w->draining || u->w->crowded ||
-           (u->expected_code != 0) || u->http_status >= 400 ||
+    return u->w->faults.reset != 0 || u->w->lossy || u->close_seen || u->fin_sent || u->is_http ||
+           u->w->draining || u->w->crowded || (u->expected_code != 0) || u->http_status >= 400 ||
            world_now(u->w) - u->connect_ns >= u->w->config.net.handshake_timeout_ns;
 }
 

@@ -8,7 +8,7 @@
 #include <stddef.h>
 
 struct scenario {
-    const char *name; /* NULL ends the table */
+    const char *name;                       /* NULL ends the table */
     void (*run)(char *failure, size_t cap); /* leaves failure empty when all is well */
 };
 

@@ -18,8 +18,7 @@ static enum user_fate draw_fate(struct world *w)
     static const uint8_t fates[] = {FATE_CLOSE, FATE_CLOSE, FATE_FIN,    FATE_FIN,
                                     FATE_ABORT, FATE_RESET, FATE_VIOLATE};
 
-    return world_one_in(w, 2) ? FATE_STAY
-                              : (enum user_fate)fates[world_below(w, ARRAY_LEN(fates))];
+    return world_one_in(w, 2) ? FATE_STAY : (enum user_fate)fates[world_below(w, ARRAY_LEN(fates))];
 }
 
 static bool cuts(enum user_fate fate)

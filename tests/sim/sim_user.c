@@ -362,6 +362,8 @@ static bool visit_end(struct user *u)
     }
     u->intact = false;
     u->state = USER_DONE;
+    if (u->ended_ns == 0)
+        u->ended_ns = world_now(u->w);
     sim_client_close(u->client);
     return true;
 }

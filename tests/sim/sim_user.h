@@ -55,28 +55,31 @@ struct user {
     bool intact;        /* neither has its connection been hurt nor has it ended anything */
     bool clean;         /* its end is known to have come behind all that it sent */
     bool mute;          /* answers no pings */
+    uint8_t pong_every; /* answers each so many-th only; 0: all */
     bool is_http;       /* never upgrades */
     bool is_eager;      /* speaks before the handshake is answered */
     bool fin_sent;
     bool fate_done;
     bool close_sent;
     bool close_seen;
-    uint16_t close_code;     /* that came, 0: none */
-    uint16_t expected_code;  /* of the answer to our violation or close; 0: none */
-    uint32_t http_expected;  /* answers before the upgrade's */
+    uint16_t close_code;    /* that came, 0: none */
+    uint16_t expected_code; /* of the answer to our violation or close; 0: none */
+    uint32_t http_expected; /* answers before the upgrade's */
     uint32_t http_seen;
     uint16_t http_status; /* last one */
     uint32_t todo;        /* messages still to publish by itself */
     uint32_t burst;       /* of them at once */
     uint32_t len_max;
-    uint64_t cut_at;      /* ends when so many bytes are sent: anywhere; 0: no */
-    uint64_t act_ns;      /* next publishing */
-    uint64_t read_ns;     /* does not read before */
-    uint64_t write_ns;    /* does not write before */
-    uint32_t read_max;    /* bytes at once; 0: all */
+    uint64_t cut_at;   /* ends when so many bytes are sent: anywhere; 0: no */
+    uint64_t act_ns;   /* next publishing */
+    uint64_t read_ns;  /* does not read before */
+    uint64_t write_ns; /* does not write before */
+    uint32_t read_max; /* bytes at once; 0: all */
     uint64_t read_pause_ns;
     uint64_t connect_ns;
     uint64_t spoke_ns;    /* last bytes sent */
+    uint64_t pinged_ns;   /* last ping that came */
+    uint64_t ended_ns;    /* a close frame came, or the end without one */
     uint64_t first_time;  /* w->time of its first message */
     uint64_t joined_time; /* w->time at which it was known to be a member; 0: not yet */
     uint64_t out_sent;    /* bytes given to the network */

@@ -84,11 +84,15 @@ static void shard_fiber(void *arg)
 static bool start_shard(struct world *w, uint32_t i)
 {
     struct server_shard *ss = &w->server.shards[i];
-    int fd = sim_net_listen(w->net, &w->address, w->config.net.backlog);
+    int fd;
 
-    return io_start(ss->shard.io) == 0 && fd >= 0 &&
-           net_listen(&ss->net, fd, NET_LISTENER_PUBLIC) == 0 &&
-           sim_fibers_add(w->fibers, ss->shard.io, shard_fiber, ss) == 0;
+    if (io_start(ss->shard.io) != 0 ||
+        sim_fibers_add(w->fibers, ss->shard.io, shard_fiber, ss) != 0)
+        return false;
+    if (w->listen_count != 0 && i >= w->listen_count)
+        return true;
+    fd = sim_net_listen(w->net, &w->address, w->config.net.backlog);
+    return fd >= 0 && net_listen(&ss->net, fd, NET_LISTENER_PUBLIC) == 0;
 }
 
 bool world_start(struct world *w, uint64_t seed, uint32_t shards, uint32_t conns_max)
@@ -125,8 +129,8 @@ bool world_start(struct world *w, uint64_t seed, uint32_t shards, uint32_t conns
 /* Configuration -------------------------------------------------------------------------------- */
 
 #define DRAW(w, ...)                                                                               \
-    ((const uint64_t[]){__VA_ARGS__}[world_below(                                                  \
-        w, sizeof((const uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t))])
+    ((const uint64_t[]){                                                                           \
+        __VA_ARGS__}[world_below(w, sizeof((const uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t))])
 
 /* Limits that end connections for what others do: then less can be said about who gets what. */
 static void draw_lossy(struct world *w)

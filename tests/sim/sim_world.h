@@ -24,6 +24,7 @@ struct world {
     struct config config;
     struct server server;
     uint32_t shard_count;
+    uint32_t listen_count;  /* shards that listen, the first ones; 0: all */
     struct io_addr address; /* where the node listens */
 
     struct user *users[WORLD_USERS_MAX]; /* in the order of coming; freed with the world */
@@ -37,7 +38,7 @@ struct world {
     bool crowded;  /* not everyone who comes is let in */
     uint64_t time; /* counts doings of users: an order of what happened */
     uint64_t steps;
-    uint64_t hash; /* of everything that users saw */
+    uint64_t hash;    /* of everything that users saw */
     uint8_t *scratch; /* room for the longest message */
     char failure[512];
 };

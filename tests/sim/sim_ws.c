@@ -130,6 +130,7 @@ static void got_close(struct user *u, const struct frame *f)
 
     u->close_seen = true;
     u->close_code = code;
+    u->ended_ns = world_now(u->w);
     oracle_closed(u, code);
     u->intact = false;
     if (u->state == USER_OPEN) {
@@ -148,7 +149,9 @@ static void got_control(struct user *u, const struct frame *f)
         return;
     case 9:
         u->pings_seen++;
-        if (u->state == USER_OPEN && !u->mute)
+        u->pinged_ns = world_now(u->w);
+        if (u->state == USER_OPEN && !u->mute &&
+            (u->pong_every == 0 || u->pings_seen % u->pong_every == 0))
             user_queue_frame(u, 0x8a, f->payload, f->len);
         return;
     case 10:
