@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "core/log.h"
 #include "core/plant.h"
 #include "net/conn_rx.h"
 #include "net/ws_encoder.h"
@@ -19,9 +20,10 @@ enum conn_how { CUT, LAST, WAIT, REPLY, SLOW, DEAD };
 static const struct conn_end_row {
     uint16_t code;
     uint8_t how;
+    const char *label;
     const char *text;
 } end_rows[CONN_END_COUNT] = {
-#define X(id, label, code, how, text) [CONN_END_##id] = {code, how, text},
+#define X(id, label, code, how, text) [CONN_END_##id] = {code, how, label, text},
     CONN_ENDS(X)
 #undef X
 };
@@ -244,12 +246,12 @@ static void keep_rest(struct conn *c, const struct bytes *in)
     conn_rx_append(c, &rx->rest, &rx->rest_len, in->ptr, in->len, in->len);
 }
 
+/* Only where --byte-rate is on. */
 static bool byte_rate_passes(struct conn *c, size_t len)
 {
     const struct option_rate *rate = &c->net->config->byte_rate;
 
-    return rate->per_second == 0 ||
-           gcra_pass(&c->byte_tat, c->net->io->now_ns, len * NS_PER_SEC / rate->per_second,
+    return gcra_pass(&c->byte_tat, c->net->io->now_ns, len * NS_PER_SEC / rate->per_second,
                      rate->burst * NS_PER_SEC / rate->per_second);
 }
 
@@ -270,13 +272,16 @@ static void on_recv(struct io_conn *io, struct bytes in)
     stats_add(&n->stats[NET_STAT_RECV_BYTES], in.len);
     if (unlikely(c->flags & CONN_F_PING_OUT))
         forgive_ping(c);
-    if (unlikely(!byte_rate_passes(c, in.len)))
+    if (unlikely(n->byte_rate) && !byte_rate_passes(c, in.len))
         conn_end(c, CONN_END_BYTE_RATE);
     if (unlikely(c->rx != NULL && (c->rx->rest != NULL || c->rx->parked != NULL))) {
         keep_rest(c, &in); /* behind what waits */
         return;
     }
-    conn_feed(c, &in);
+    if (likely(c->state == CONN_OPEN && c->holds == 0))
+        conn_ws_input(c, &in);
+    if (unlikely(in.len > 0))
+        conn_feed(c, &in);
     if (unlikely(in.len > 0))
         keep_rest(c, &in);
 }
@@ -323,6 +328,8 @@ void conn_unhold(struct conn *c, enum conn_hold why)
     if ((c->holds & why) == 0)
         return;
     c->holds &= (uint8_t)~why;
+    if ((why & CONN_HOLD_APP) && !sendq_is_empty(&c->sendq))
+        conn_mark_dirty(c);
     if (c->holds != 0)
         return;
     stats_sub(&c->net->stats[NET_STAT_HELD], 1);
@@ -388,8 +395,8 @@ void conn_rearm(struct conn *c)
 
 void conn_set_deadline(struct conn *c, uint64_t from_now_ns)
 {
-    c->deadline = CONN_TICKS(c->net->io->now_ns + from_now_ns);
-    c->deadline += c->deadline == 0; /* 0 means none */
+    c->deadline = from_now_ns == 0 ? 0 : CONN_TICKS(c->net->io->now_ns + from_now_ns);
+    c->deadline += from_now_ns != 0 && c->deadline == 0; /* 0 means none */
     conn_rearm(c);
 }
 
@@ -538,14 +545,54 @@ static inline void unref_early(struct conn *c)
     run_ref(front->run);
 }
 
+/* The usual case: one reference waits, and leaves at once. */
+static inline bool flush_single(struct conn *c)
+{
+    struct net *n = c->net;
+    struct sendq_ref *ref = &c->sendq.first;
+    struct iovec iov = {(void *)(ref->run->bytes + ref->off), ref->len};
+    int r;
+
+    c->sendq.gathered = 1;
+    r = io_send(n->io, &c->io, &iov, 1, ref->len);
+    net_stat(n, NET_STAT_SENDS);
+    if (r == IO_PENDING) {
+        if (PLANTED(PLANT_EARLY_UNREF))
+            unref_early(c);
+        return true;
+    }
+    if (unlikely(r < 0)) {
+        send_failed(c);
+        return true;
+    }
+    stats_add(&n->stats[NET_STAT_SENT_BYTES], ref->len);
+    n->queue_bytes -= ref->len;
+    sendq_sent_single(&c->sendq, n->shard);
+    return false;
+}
+
+static void flush_many(struct conn *c);
+
 /* One gathered send at a time; what io takes at once may be followed by more. */
 void conn_flush(struct conn *c)
+{
+    if (unlikely(c->sendq.gathered > 0 || c->state >= CONN_LINGER || (c->holds & CONN_HOLD_APP)))
+        return;
+    if (likely(c->sendq.refs == 1)) {
+        if (flush_single(c))
+            return;
+        if (unlikely(c->state == CONN_FLUSHING || c->holds != 0))
+            flushed(c);
+    } else {
+        flush_many(c);
+    }
+}
+
+static void flush_many(struct conn *c)
 {
     struct net *n = c->net;
     struct iovec iov[IO_IOV_MAX];
 
-    if (c->sendq.gathered > 0 || c->state >= CONN_LINGER)
-        return;
     for (int round = 0; !sendq_is_empty(&c->sendq); round++) {
         size_t bytes;
         int count, r;
@@ -642,10 +689,21 @@ static void queue_close_frame(struct conn *c)
     conn_queue_bytes(c, frame, len); /* without memory the FIN must do */
 }
 
+static void log_end(const struct conn *c)
+{
+    char peer[IO_ADDR_TEXT_MAX];
+
+    io_addr_format(&c->peer, peer);
+    log_debug("connection ended", "peer", peer, "reason", end_rows[c->end].label, "websocket",
+              c->flags & CONN_F_WS ? "true" : "false", NULL);
+}
+
 static void end_session(struct conn *c)
 {
     struct net *n = c->net;
 
+    if (unlikely(log_level_now == LOG_DEBUG))
+        log_end(c);
     if (c->flags & CONN_F_SESSION) {
         c->flags &= (uint16_t)~CONN_F_SESSION;
         n->app->on_close(n->app_ctx, c);

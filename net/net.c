@@ -48,26 +48,6 @@ _Static_assert(CONN_END_COUNT == NET_STAT_COUNT - NET_STAT_ENDS, "a counter for 
 /* Messages ---------------------------------------------------------------------------------------
  */
 
-struct message *net_message_take(struct net *n, struct net_message *in)
-{
-    struct message *m = in->owned;
-
-    if (likely(m == NULL)) {
-        m = message_new(&n->shard->messages, (uint32_t)in->payload.len);
-        if (unlikely(m == NULL)) {
-            stats_inc(&n->shard->stats[SHARD_STAT_MESSAGE_ALLOC_FAILED]);
-            return NULL;
-        }
-        memcpy(message_payload(m), in->payload.ptr, in->payload.len);
-        net_stat(n, NET_STAT_PAYLOAD_COPIES);
-    } else {
-        in->owned = NULL;
-        m->payload_len = (uint32_t)in->payload.len;
-    }
-    m->opcode = in->opcode;
-    return m;
-}
-
 /* Listeners --------------------------------------------------------------------------------------
  */
 
@@ -281,7 +261,7 @@ static uint64_t drain_some(struct net *n, uint64_t now_ns)
         if (c->state == CONN_OPEN && !(c->flags & CONN_F_ADMIN))
             conn_end(c, CONN_END_DRAIN);
         else if (c->state < CONN_OPEN && sendq_is_empty(&c->sendq))
-            conn_end(c, c->refuse != CONN_END_NONE ? c->refuse : CONN_END_HTTP_DONE);
+            conn_end(c, CONN_END_DRAIN); /* HTTP without an answer under way */
     }
     if (due == UINT32_MAX)
         n->drain_cursor = 0; /* whoever slipped in behind the cursor: look again */
@@ -305,10 +285,18 @@ static uint64_t on_turn(void *ctx, uint64_t now_ns)
     return n->resume != NULL || n->flush_again ? now_ns : next_ns;
 }
 
-static void publish_gauges(struct net *n)
+/* The other shards look at these when they are over their share. */
+static inline void tell_bounds(struct net *n)
 {
     stats_set(&n->stats[NET_STAT_QUEUE_BYTES], n->queue_bytes);
     stats_set(&n->stats[NET_STAT_ASSEMBLY_BYTES], n->assembly_bytes);
+}
+
+static void on_publish(void *ctx)
+{
+    struct net *n = ctx;
+
+    tell_bounds(n);
     stats_set(&n->stats[NET_STAT_CONN_POOL_BYTES], pool_mapped_bytes(&n->conns));
     stats_set(&n->stats[NET_STAT_RX_POOL_BYTES], pool_mapped_bytes(&n->rxs));
     stats_set(&n->stats[NET_STAT_CHUNK_POOL_BYTES], pool_mapped_bytes(&n->chunks));
@@ -357,7 +345,7 @@ static void on_flush(void *ctx)
         net_end_largest_queue(n);
         finish_ending(n);
     }
-    publish_gauges(n);
+    tell_bounds(n);
     if (unlikely(n->flush_again || n->resume != NULL || n->dirty != NULL))
         n->shard->next_turn_ns = 0;
 }
@@ -471,6 +459,7 @@ int net_init(struct net *n, struct shard *s, const struct net_config *config,
                                   .on_item = on_item,
                                   .on_turn = on_turn,
                                   .on_flush = on_flush,
+                                  .on_publish = on_publish,
                                   .on_phase = on_phase,
                                   .is_done = is_done};
     int err;
@@ -485,6 +474,10 @@ int net_init(struct net *n, struct shard *s, const struct net_config *config,
     pool_init(&n->rxs, "receive_state", sizeof(struct conn_rx), 0, 0);
     pool_init(&n->chunks, "queue_chunks", sizeof(struct sendq_chunk), 0, 0);
     wheel_init(&n->wheel, WHEEL_TICK_NS, s->io->now_ns);
+    n->on_message = app->on_message;
+    n->message_rate = config->message_rate.per_second != 0;
+    n->byte_rate = config->byte_rate.per_second != 0;
+    n->max_queue_bytes = config->max_queue_bytes;
     set_limits(n);
     admission_init(n);
     n->shard_max = s->io->conns_max > NET_REFUSALS_MAX ? s->io->conns_max - NET_REFUSALS_MAX : 1;

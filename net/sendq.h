@@ -14,7 +14,7 @@
 
 /* Bytes that one gathered send takes at the most, unless a single reference is larger. */
 #define SENDQ_GATHER_BYTES (256u << 10)
-#define SENDQ_CHUNK_REFS 7
+#define SENDQ_CHUNK_REFS 15
 
 /* A part of a run. Holds one use of it. */
 struct sendq_ref {
@@ -81,6 +81,19 @@ int sendq_gather(struct sendq *q, struct iovec *iov, size_t *bytes);
 
 /* What was gathered has been sent: its references are dropped. Returns the bytes that left. */
 uint32_t sendq_sent(struct sendq *q, struct shard *s, struct pool *chunks);
+
+/* The same for a queue whose one reference was gathered. */
+static inline void sendq_sent_single(struct sendq *q, struct shard *s)
+{
+    struct run *r = q->first.run;
+
+    DCHECK(q->refs == 1);
+    q->first.run = NULL;
+    q->bytes = 0;
+    q->gathered = 0;
+    q->refs = 0;
+    shard_run_unref(s, r);
+}
 
 /* Drops what is not under way; with `all` that too (the backend has forgotten the send). Returns
  * the bytes dropped. */

@@ -367,6 +367,8 @@ Test(io_sim_turn, a_fiber_sleeps_in_its_poll_until_bytes_a_wake_or_its_deadline_
     cr_assert_eq(r.polls, 3);
     cr_assert_eq(sim_fibers_running(f), 0);
     cr_assert_not(sim_fibers_step(f));
+    io_wake(p.s->io, NULL);
+    cr_assert_eq(sim_net_idle(p.net, IO_FOREVER), SIM_DEAD, "what has ended holds up nobody");
     sim_fibers_free(f);
     pair_free(&p);
 }

@@ -701,6 +701,7 @@ static int sim_poll(struct io *io, uint64_t deadline_ns)
     io->stats.polls++;
     io->now_ns = net->now_ns;
     s->in_poll = true;
+    s->is_retired = false;
     take_wake(s);
     bool listeners_first = sim_net_below(net, 2) == 0;
     if (listeners_first)

@@ -137,6 +137,10 @@ MUST_USE int io_sim_new(struct sim_net *net, const struct io_config *cfg, struct
 /* Whether io_poll() with that deadline would find nothing to do. */
 bool sim_io_would_wait(struct io *io, uint64_t deadline_ns);
 
+/* Nobody will poll this io any more, though it is not freed: what is ready there keeps the clock
+ * from going on no longer. Undone by io_poll(). Does nothing when io is freed already. */
+void sim_net_retire(struct sim_net *net, struct io *io);
+
 /* Clients -------------------------------------------------------------------------------------- */
 
 enum sim_client_state {

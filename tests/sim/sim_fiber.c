@@ -90,6 +90,7 @@ static void fiber_main(unsigned high, unsigned low)
     ENTER_STACK(NULL, &f->scheduler_bottom, &f->scheduler_bytes);
     own->fn(own->arg);
     own->is_done = true;
+    sim_net_retire(f->net, own->io);
     give_way(f, true);
 }
 
