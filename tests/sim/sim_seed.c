@@ -50,9 +50,6 @@ static void bad_request(struct user *u)
     };
 
     u->is_http = true;
-    user_queue(u, texts[0], 0);
-    u->http_expected = 1;
-    u->fate = FATE_STAY;
     user_request(u, texts[world_below(u->w, ARRAY_LEN(texts))]);
 }
 

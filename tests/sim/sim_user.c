@@ -20,6 +20,8 @@
 
 static void buffer_add(struct user_buffer *b, const void *bytes, size_t len)
 {
+    if (len == 0)
+        return;
     if (b->pos == b->len)
         b->pos = b->len = 0;
     if (b->len + len > b->cap) {
