@@ -343,12 +343,13 @@ void conn_unhold(struct conn *c, enum conn_hold why)
 /* Serves what was kept, then lets the socket speak again. */
 void conn_resume(struct conn *c)
 {
-    struct conn_rx *rx = c->rx;
+    struct conn_rx *rx;
 
     if (c->holds != 0 || c->state == CONN_GONE)
         return;
-    if (rx != NULL && rx->parked != NULL && !conn_ws_offer_parked(c))
+    if (c->rx != NULL && c->rx->parked != NULL && !conn_ws_offer_parked(c))
         return;
+    rx = c->rx; /* offering may have given it back */
     if (rx != NULL && rx->rest != NULL) {
         struct bytes in = {message_payload(rx->rest) + rx->rest_off, rx->rest_len - rx->rest_off};
 
