@@ -35,7 +35,8 @@ static void draw_requests(struct user *u)
 
     if (!world_one_in(w, 8))
         return;
-    for (uint64_t n = 1 + world_below(w, 3); n > 0; n--)
+    /* Rarely so many that their answers fill what may wait of those. */
+    for (uint64_t n = 1 + world_below(w, world_one_in(w, 12) ? 500 : 3); n > 0; n--)
         user_request(u, world_one_in(w, 2) ? "GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n"
                                            : "POST /echo HTTP/1.1\r\nHost: a\r\n\r\n");
 }
@@ -53,19 +54,34 @@ static void bad_request(struct user *u)
     user_request(u, texts[world_below(u->w, ARRAY_LEN(texts))]);
 }
 
+static void proxy_header(struct user *u)
+{
+    static const char v1[] = "PROXY TCP4 192.0.2.1 192.0.2.2 5000 8000\r\n";
+    static const uint8_t v2[] = {0x0d, 0x0a, 0x0d, 0x0a, 0,   0x0d, 0x0a, 0x51, 0x55, 0x49,
+                                 0x54, 0x0a, 0x21, 0x11, 0,   12,   192,  0,    2,    1,
+                                 192,  0,    2,    2,    0x1, 0x2,  0x1,  0x3};
+
+    if (world_one_in(u->w, 2))
+        user_queue(u, v1, sizeof(v1) - 1);
+    else
+        user_queue(u, v2, sizeof(v2));
+}
+
 static void come(struct world *w)
 {
     static const char *const ips[] = {"10.0.0.1", "10.0.0.2", "10.0.0.3", "2001:db8::1"};
-    uint64_t n = 1 + world_below(w, WAVE_USERS_MAX);
+    uint64_t n = 1 + world_below(w, world_one_in(w, 24) ? 5 * WAVE_USERS_MAX : WAVE_USERS_MAX);
 
     while (n-- > 0) {
         bool echo = world_one_in(w, 4);
         uint32_t room = echo ? USER_ECHO : (uint32_t)world_below(w, w->room_count);
-        struct user *u = user_new(w, room, !world_one_in(w, 4), world_one_in(w, 2),
-                                  ips[world_below(w, ARRAY_LEN(ips))]);
+        uint64_t ip = world_below(w, ARRAY_LEN(ips));
+        struct user *u = user_new(w, room, !world_one_in(w, 4), world_one_in(w, 2), ips[ip]);
 
         if (u == NULL)
             return;
+        if (ip == 2 && w->config.net.proxy_from.count > 0)
+            proxy_header(u);
         if (world_one_in(w, 24)) {
             bad_request(u);
             continue;

@@ -17,6 +17,9 @@
 /* What a world may take: beyond it something turns without end. */
 #define STEPS_MAX 3000000
 
+/* The clock leaps so far at the most. */
+#define LEAP_NS (500 * NS_PER_MS)
+
 /* Failures ------------------------------------------------------------------------------------- */
 
 void world_fail(struct world *w, const char *text, ...)
@@ -190,6 +193,11 @@ static void draw_config(struct world *w)
     c->net.pong_misses = 1 + (uint32_t)world_below(w, 3);
     c->net.drain_time_ns = DRAW(w, 0, 300, 3000) * NS_PER_MS;
     c->net.backlog = 64;
+    if (world_one_in(w, 4)) {
+        strcpy(w->proxy, "10.0.0.3");
+        w->proxies[0] = w->proxy;
+        c->net.proxy_from = (struct option_list){.items = w->proxies, .count = 1};
+    }
 }
 
 /* Links of single bytes are rare: they cost most and find least. */
@@ -291,6 +299,8 @@ bool world_run(struct world *w, uint64_t until_ns, bool (*done)(struct world *w)
         if (world_now(w) >= until_ns)
             return false;
         pass_time(w, until_ns);
+        if (w->storm && world_one_in(w, 200)) /* all shards are late */
+            sim_net_advance(w->net, world_now(w) + world_below(w, LEAP_NS));
     }
     return false;
 }

@@ -32,6 +32,9 @@ struct world {
     uint32_t room_count;
     uint64_t room_bytes[WORLD_ROOMS_MAX]; /* of frames published so far */
 
+    char proxy[16]; /* --proxy-from */
+    char *proxies[1];
+
     bool storm;    /* users act on their own, faults are on */
     bool draining; /* the node has been told to drain */
     bool lossy;    /* limits are on that may end anyone's connection */
