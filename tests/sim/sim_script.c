@@ -10,7 +10,7 @@
 
 /* Messages of one user and wave. */
 #define TODO_MAX 12
-/* Echoes at once: more than one send's spans. */
+/* Messages at once: more than one send's spans, or a hub's first table of what waits. */
 #define BURST_MAX 90
 
 static enum user_fate draw_fate(struct world *w)
@@ -55,12 +55,14 @@ void script_draw(struct user *u)
     draw_reading(u);
     draw_lengths(u);
     u->fate = (uint8_t)draw_fate(w);
-    if (cuts(u->fate) && world_one_in(w, 2))
+    if (cuts(u->fate) && world_one_in(w, 6)) /* right behind the handshake, or what waits */
+        u->cut_at = u->out_sent + (u->out.len - u->out.pos) + world_below(w, 2);
+    else if (cuts(u->fate) && world_one_in(w, 2))
         u->cut_at = u->out_sent + 1 + world_below(w, 1u << world_below(w, 12));
     u->todo = (uint32_t)world_below(w, TODO_MAX);
     u->burst = world_one_in(w, 3) ? TODO_MAX : 1;
     u->is_eager = world_one_in(w, 3);
-    if (user_is_echo(u) && world_one_in(w, 3)) {
+    if (world_one_in(w, user_is_echo(u) ? 3 : 16)) {
         u->todo = u->burst = 66 + (uint32_t)world_below(w, BURST_MAX - 66);
         u->len_max = min_u32(u->len_max, 40);
     }

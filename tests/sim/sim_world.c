@@ -161,7 +161,7 @@ static void draw_crowd(struct world *w, uint32_t *conns_max)
     struct net_config *c = &w->config.net;
 
     w->crowded = true;
-    switch (world_below(w, 4)) {
+    switch (world_below(w, 5)) {
     case 0:
         *conns_max = (uint32_t)DRAW(w, 2, 4, 7);
         return;
@@ -170,6 +170,9 @@ static void draw_crowd(struct world *w, uint32_t *conns_max)
         return;
     case 2:
         c->max_connections_per_ip = (uint32_t)DRAW(w, 1, 3, 6);
+        return;
+    case 3:
+        c->connect_rate = (struct option_rate){.per_second = 1000, .burst = 4};
         return;
     default:
         c->connect_rate_per_ip = (struct option_rate){.per_second = 100, .burst = 3};
@@ -193,6 +196,10 @@ static void draw_config(struct world *w)
     c->net.pong_misses = 1 + (uint32_t)world_below(w, 3);
     c->net.drain_time_ns = DRAW(w, 0, 300, 3000) * NS_PER_MS;
     c->net.backlog = 64;
+    if (world_one_in(w, 6))
+        c->net.message_timeout_ns = (50 + world_below(w, 500)) * NS_PER_MS;
+    if (world_one_in(w, 6))
+        c->net.handshake_timeout_ns = (50 + world_below(w, 500)) * NS_PER_MS;
     if (world_one_in(w, 4)) {
         strcpy(w->proxy, "10.0.0.3");
         w->proxies[0] = w->proxy;
