@@ -38,7 +38,7 @@ static const char *const class_names[MESSAGE_CLASSES] = {
     "message_192",   "message_256",   "message_384",   "message_512",   "message_768",
     "message_1024",  "message_1536",  "message_2048",  "message_3072",  "message_4096",
     "message_6144",  "message_8192",  "message_12288", "message_16384", "message_24576",
-    "message_32768", "message_49152", "message_65536",
+    "message_32768", "message_49152", "message_65536", "message_98304",
 };
 
 /* Even classes are midpoints, 1.5 * 2^(7 + k/2); odd ones powers of two. */
@@ -87,7 +87,9 @@ void message_pool_trim(struct message_pool *mp)
             pool_release(&mp->classes[k], m);
         }
         kept->count = 0;
+        pool_trim(&mp->classes[k]);
     }
+    pool_trim(&mp->runs);
 }
 
 /* The kept one is taken unless it is more than twice too big: it may have to last for long. */

@@ -180,11 +180,9 @@ static void trim_when_quiet(struct shard *s, bool active)
 {
     uint64_t now_ns = s->io->now_ns;
 
-    if (likely(active)) {
+    if (likely(active))
         s->quiet_at_ns = now_ns + QUIET_NS;
-        return;
-    }
-    if (s->quiet_at_ns == 0)
+    else if (s->quiet_at_ns == 0)
         return;
     if (now_ns < s->quiet_at_ns) {
         s->next_turn_ns = min_u64(s->next_turn_ns, s->quiet_at_ns);
@@ -192,6 +190,11 @@ static void trim_when_quiet(struct shard *s, bool active)
     }
     s->quiet_at_ns = 0;
     message_pool_trim(&s->messages);
+    for (uint32_t i = 0; i < SHARD_MODULES_MAX; i++) {
+        if (s->modules[i].on_quiet != NULL)
+            s->modules[i].on_quiet(s->modules[i].ctx);
+    }
+    s->unpublished = true;
 }
 
 static void note_lag(struct shard *s, uint64_t wanted_ns)

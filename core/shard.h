@@ -46,6 +46,8 @@ struct shard_module {
     /* Deferred work; returns when it wants the next turn at the latest (IO_FOREVER: not at all). */
     uint64_t (*on_turn)(void *ctx, uint64_t now_ns);
     void (*on_flush)(void *ctx);
+    void (*on_quiet)(
+        void *ctx); /* nothing has happened for a while: memory that is only kept goes */
     void (*on_publish)(void *ctx); /* copies gauges into the module's stats values */
     void (*on_phase)(void *ctx, enum node_phase phase);
     /* While draining: whether nothing is left to wait for. */

@@ -14,8 +14,8 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
-#define SQ_ENTRIES 4096
-#define CQ_ENTRIES (4 * SQ_ENTRIES)
+#define SQ_ENTRIES 1024
+#define CQ_ENTRIES (16 * SQ_ENTRIES)
 /* Measured with echoes of 16 KiB; together IO_RECV_TURN_BYTES. */
 #define RECV_BUFFERS 4
 #define RECV_BUFFER_BYTES (64u << 10)

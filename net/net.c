@@ -285,6 +285,16 @@ static uint64_t on_turn(void *ctx, uint64_t now_ns)
     return n->resume != NULL || n->flush_again ? now_ns : next_ns;
 }
 
+static void on_quiet(void *ctx)
+{
+    struct net *n = ctx;
+
+    pool_trim(&n->conns);
+    pool_trim(&n->rxs);
+    pool_trim(&n->chunks);
+    pool_trim(&n->admission.entries);
+}
+
 /* The other shards look at these when they are over their share. */
 static inline void tell_bounds(struct net *n)
 {
@@ -459,6 +469,7 @@ int net_init(struct net *n, struct shard *s, const struct net_config *config,
                                   .on_item = on_item,
                                   .on_turn = on_turn,
                                   .on_flush = on_flush,
+                                  .on_quiet = on_quiet,
                                   .on_publish = on_publish,
                                   .on_phase = on_phase,
                                   .is_done = is_done};

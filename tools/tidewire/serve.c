@@ -7,6 +7,7 @@
 #include "tools/tidewire/serve.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -465,6 +466,10 @@ int serve_main(int argc, char **argv, char **envp)
         return code == CONFIG_DONE ? EXIT_OK : code;
     }
     log_setup((enum log_level)s->config.log_level, (enum log_format)s->config.log_format);
+    /* The heap serves what is large and rare: tables, messages over 96 KiB. Fixed thresholds give
+     * it back as soon as it is free; glibc would raise them with use. */
+    mallopt(M_MMAP_THRESHOLD, 64 << 10);
+    mallopt(M_TRIM_THRESHOLD, 64 << 10);
     block_signals(s);
     CHECK(simd_init(NULL) == 0);
     count_shards(s);
