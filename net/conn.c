@@ -274,8 +274,8 @@ static void on_recv(struct io_conn *io, struct bytes in)
         forgive_ping(c);
     if (unlikely(n->byte_rate) && !byte_rate_passes(c, in.len))
         conn_end(c, CONN_END_BYTE_RATE);
-    if (unlikely(c->rx != NULL && c->rx->rest != NULL)) {
-        keep_rest(c, &in);
+    if (unlikely(c->rx != NULL && (c->rx->rest != NULL || c->rx->parked != NULL))) {
+        keep_rest(c, &in); /* behind what waits */
         return;
     }
     if (likely(c->state == CONN_OPEN && c->holds == 0))
@@ -301,7 +301,7 @@ static void on_eof(struct io_conn *io, int err)
         conn_close_now(c, false);
         return;
     default:
-        if (c->holds != 0 && err == 0)
+        if ((c->holds != 0 || (c->flags & CONN_F_RESUME)) && err == 0)
             return; /* what came before the end is served first: conn_resume() */
         if (c->state == CONN_HEAD && !sendq_is_empty(&c->sendq) && err == 0)
             conn_end(c, CONN_END_HTTP_DONE);
@@ -343,12 +343,13 @@ void conn_unhold(struct conn *c, enum conn_hold why)
 /* Serves what was kept, then lets the socket speak again. */
 void conn_resume(struct conn *c)
 {
-    struct conn_rx *rx = c->rx;
+    struct conn_rx *rx;
 
     if (c->holds != 0 || c->state == CONN_GONE)
         return;
-    if (rx != NULL && rx->parked != NULL && !conn_ws_offer_parked(c))
+    if (c->rx != NULL && c->rx->parked != NULL && !conn_ws_offer_parked(c))
         return;
+    rx = c->rx; /* offering may have given it back */
     if (rx != NULL && rx->rest != NULL) {
         struct bytes in = {message_payload(rx->rest) + rx->rest_off, rx->rest_len - rx->rest_off};
 
@@ -535,6 +536,16 @@ static void send_failed(struct conn *c)
         conn_end(c, CONN_END_SEND_ERROR);
 }
 
+/* Planted only: the front's run goes before its bytes are sent; the ping's stands in its place. */
+static inline void unref_early(struct conn *c)
+{
+    struct sendq_ref *front = &c->sendq.first;
+
+    shard_run_unref(c->net->shard, front->run);
+    front->run = c->net->ping;
+    run_ref(front->run);
+}
+
 /* The usual case: one reference waits, and leaves at once. */
 static inline bool flush_single(struct conn *c)
 {
@@ -546,8 +557,11 @@ static inline bool flush_single(struct conn *c)
     c->sendq.gathered = 1;
     r = io_send(n->io, &c->io, &iov, 1, ref->len);
     net_stat(n, NET_STAT_SENDS);
-    if (r == IO_PENDING)
+    if (r == IO_PENDING) {
+        if (PLANTED(PLANT_EARLY_UNREF))
+            unref_early(c);
         return true;
+    }
     if (unlikely(r < 0)) {
         send_failed(c);
         return true;
@@ -592,8 +606,11 @@ static void flush_many(struct conn *c)
         count = sendq_gather(&c->sendq, iov, &bytes);
         r = io_send(n->io, &c->io, iov, count, bytes);
         net_stat(n, NET_STAT_SENDS);
-        if (r == IO_PENDING)
+        if (r == IO_PENDING) {
+            if (PLANTED(PLANT_EARLY_UNREF))
+                unref_early(c);
             return;
+        }
         if (unlikely(r < 0)) {
             send_failed(c);
             return;
@@ -715,13 +732,21 @@ static void end_input(struct conn *c, bool awaits_close)
         conn_unhold(c, (enum conn_hold)c->holds);
 }
 
+/* Whether the handshake's answer is still the front of the queue: frames of ours begin with FIN. */
+static bool answer_waits(const struct conn *c)
+{
+    const struct sendq_ref *front = &c->sendq.first;
+
+    return !sendq_is_empty(&c->sendq) && (front->run->bytes[front->off] & 0x80) == 0;
+}
+
 void conn_finish(struct conn *c)
 {
     struct net *n = c->net;
     uint8_t how = c->flags & CONN_F_BROKEN ? CUT : end_rows[c->end].how;
 
     end_session(c);
-    if (how == SLOW)
+    if (how == SLOW && !answer_waits(c)) /* without its answer a close frame means nothing */
         n->queue_bytes -= sendq_drop(&c->sendq, n->shard, &n->chunks, false);
     if (how != CUT && (c->flags & CONN_F_WS))
         queue_close_frame(c);
