@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: MIT
+# Copyright (c) 2026 The Tidewire authors
+"""Fixtures: every test that takes `backend`, directly or through another fixture, runs on both.
+
+    server          a shared server with /echo, two shards, no compression
+    deflate_server  the same with --compress on
+    shared_server   factory of shared servers by flags: one process per backend and flags
+    new_server      factory of servers of the test's own, to be killed or drained
+"""
+
+import pytest
+
+from harness import BACKENDS, Server
+
+COMMON = ("--echo", "--shards", "2", "--drain-time", "0")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--backend", choices=BACKENDS, help="run on one backend only")
+
+
+def pytest_generate_tests(metafunc):
+    if "backend" in metafunc.fixturenames:
+        only = metafunc.config.getoption("--backend")
+        metafunc.parametrize("backend", [only] if only else list(BACKENDS), scope="session")
+
+
+class Pool:
+    """Servers that tests share, by backend and flags."""
+
+    def __init__(self):
+        self.servers = {}
+
+    def get(self, backend, flags):
+        key = (backend, flags)
+        if key not in self.servers:
+            self.servers[key] = Server(backend, *flags)
+        server = self.servers[key]
+        if not server.is_alive():
+            del self.servers[key]
+            server.process.stderr.close()
+            pytest.fail(f"the server has died before:\n{server.log()}")
+        return server
+
+    def stop(self):
+        problems = []
+        for (backend, flags), server in self.servers.items():
+            try:
+                server.stop()
+            except AssertionError as e:
+                problems.append(f"{backend} {' '.join(flags)}: {e}")
+        assert not problems, "\n".join(problems)
+
+
+@pytest.fixture(scope="session")
+def pool():
+    p = Pool()
+    yield p
+    p.stop()
+
+
+@pytest.fixture
+def shared_server(pool, backend):
+    used = []
+
+    def get(*flags):
+        used.append(pool.get(backend, (*COMMON, *flags)))
+        return used[-1]
+
+    yield get
+    for server in used:
+        assert server.is_alive(), f"the server died:\n{server.log()}"
+
+
+@pytest.fixture
+def server(shared_server):
+    return shared_server("--compress", "off")
+
+
+@pytest.fixture
+def deflate_server(shared_server):
+    return shared_server("--compress", "on", "--compress-min", "0")
+
+
+@pytest.fixture
+def new_server(backend):
+    servers = []
+
+    def start(*flags, **how):
+        servers.append(Server(backend, *flags, **how))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
