@@ -6,11 +6,13 @@
     deflate_server  the same with --compress on
     shared_server   factory of shared servers by flags: one process per backend and flags
     new_server      factory of servers of the test's own, to be killed or drained
+    browser         headless Chromium, its tabs closed after each test
 """
 
 import pytest
 
 from harness import BACKENDS, Server
+from webdriver import Browser
 
 COMMON = ("--echo", "--shards", "2", "--drain-time", "0")
 
@@ -93,3 +95,17 @@ def new_server(backend):
     yield start
     for server in servers:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    b = Browser()
+    yield b
+    b.quit()
+
+
+@pytest.fixture
+def browser(chromium):
+    chromium.console()
+    yield chromium
+    chromium.close_tabs()

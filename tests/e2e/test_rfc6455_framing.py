@@ -146,7 +146,7 @@ def test_the_server_masks_nothing_it_sends(server):
 
 # 5.7: the RFC's own examples ----------------------------------------------------------------------
 
-def test_the_examples_of_the_rfc_are_understood(server):
+def test_the_examples_of_rfc_6455_are_understood(server):
     with Client(server.port) as c:
         c.send(bytes.fromhex("818537fa213d7f9f4d5158"))
         c.send(bytes.fromhex("8a8537fa213d7f9f4d5158"))

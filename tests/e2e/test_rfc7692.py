@@ -201,7 +201,7 @@ def test_the_server_never_marks_control_frames(deflate_server):
 # 6.2, 7.2.2: receiving ----------------------------------------------------------------------------
 
 @pytest.mark.parametrize("payload", [HELLO, HELLO_STORED, HELLO_FINAL, HELLO_TWO_BLOCKS])
-def test_the_examples_of_the_rfc_are_understood(deflate_server, payload):
+def test_the_examples_of_rfc_7692_are_understood(deflate_server, payload):
     with connect(deflate_server) as c:
         c.send(frame(TEXT, payload, rsv=RSV1))
         assert receive(c) == (TEXT, b"Hello")

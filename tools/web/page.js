@@ -376,6 +376,7 @@ const link = {
     this.retryLater();
   },
 
+  // A reason that the server gave stays on show while attempts to come back fail.
   report(event, wasOpen) {
     const meaning = CLOSE_CODES[event.code] || 'code of the application';
     const reason = event.reason ? `: ${event.reason}` : '';
@@ -383,7 +384,7 @@ const link = {
       notice(`The server closed the connection with code ${event.code} (${meaning})${reason}`);
     else if (wasOpen)
       notice('The connection was lost (code 1006).');
-    else
+    else if ($('notice').hidden)
       notice('The server cannot be reached or refused the connection.');
     if (wasOpen || event.code !== 1006)
       logEvent(`Disconnected: code ${event.code} (${meaning})${reason}`);
