@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from wire import BINARY, TEXT, Client, frame
+from wire import BINARY, TEXT, Client, Raw, frame
 
 FLAGS = ("--page", "on", "--shards", "2", "--drain-time", "0")
 
@@ -51,6 +51,23 @@ def two_tabs(browser, server, room, extra=""):
     wait_members(a, "Ada (you)", "Bob")
     wait_members(b, "Ada", "Bob (you)")
     return a, b
+
+
+def test_its_files_come_with_a_strict_policy(page_server):
+    for path, kind in (("/", "text/html"), ("/page.js", "text/javascript"), ("/page.css", "text/css")):
+        with Raw(page_server.port) as c:
+            answer = c.ask(f"GET {path} HTTP/1.1\r\nHost: {c.host}\r\n\r\n".encode())
+        headers = dict(answer.headers)
+        assert answer.status == 200 and headers["content-type"].startswith(kind)
+        policy = headers["content-security-policy"]
+        assert "default-src 'self'" in policy and "unsafe" not in policy
+        assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_it_can_be_switched_off(shared_server):
+    server = shared_server("--page", "off")
+    status, _ = server.get("/", server.port)
+    assert status == 404
 
 
 def test_two_tabs_talk_and_see_each_other(browser, page_server):
@@ -169,8 +186,7 @@ def test_it_comes_back_and_sends_what_was_typed_offline(browser, new_server):
     a.wait("shown as pending", lambda t: len(t.texts("#log .pending")) == 3)
     assert a.text("#queued").startswith("3 ")
     new_server(*FLAGS, port=server.port)
-    if state(b) == "waiting":
-        b.click("#retry")
+    b.run("link.retryNow()")
     for tab in (b, a):
         tab.wait("reconnected", lambda t: state(t) == "open", 60)
     b.wait("what was typed offline", lambda t: len(said(t)) == 3)
