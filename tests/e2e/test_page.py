@@ -25,9 +25,15 @@ def state(tab):
     return tab.run("return document.getElementById('connection').dataset.state")
 
 
+def open_joined(browser, address):
+    """A tab whose hello came back: it is connected and in the room."""
+    tab = browser.open(address)
+    tab.wait("connected", lambda t: state(t) == "open" and t.text("#rtt").endswith(" ms"))
+    return tab
+
+
 def open_tab(browser, server, room, name, extra=""):
-    tab = browser.open(url(server, room, extra))
-    tab.wait("connected", lambda t: state(t) == "open")
+    tab = open_joined(browser, url(server, room, extra))
     tab.type("#name", name + "\n")
     return tab
 
@@ -89,8 +95,7 @@ def test_tabs_in_other_rooms_hear_nothing(browser, page_server):
 
 
 def test_without_a_room_it_is_the_lobby(browser, page_server):
-    tab = browser.open(f"http://127.0.0.1:{page_server.port}/")
-    tab.wait("connected", lambda t: state(t) == "open")
+    tab = open_joined(browser, f"http://127.0.0.1:{page_server.port}/")
     assert tab.run("return document.getElementById('room').value") == "lobby"
     with Client(page_server.port, "/rooms/lobby") as c:
         c.send(frame(TEXT, b"from outside"))
@@ -98,8 +103,7 @@ def test_without_a_room_it_is_the_lobby(browser, page_server):
 
 
 def test_a_room_name_of_any_characters_is_kept(browser, page_server):
-    tab = browser.open(url(page_server, "%C3%A4%2F%3F%25%20%F0%9F%98%80"))
-    tab.wait("connected", lambda t: state(t) == "open")
+    tab = open_joined(browser, url(page_server, "%C3%A4%2F%3F%25%20%F0%9F%98%80"))
     with Client(page_server.port, "/rooms/%C3%A4%2F%3F%25%20%F0%9F%98%80") as c:
         c.send(frame(TEXT, b"found it"))
         tab.wait("the message", lambda t: "found it" in t.texts("#log .raw .what"))
@@ -188,7 +192,7 @@ def test_it_comes_back_and_sends_what_was_typed_offline(browser, new_server):
     new_server(*FLAGS, port=server.port)
     b.run("link.retryNow()")
     for tab in (b, a):
-        tab.wait("reconnected", lambda t: state(t) == "open", 60)
+        tab.wait("reconnected", lambda t: state(t) == "open" and t.text("#rtt").endswith(" ms"), 60)
     b.wait("what was typed offline", lambda t: len(said(t)) == 3)
     assert said(b) == [("Ada", f"typed offline {i}") for i in range(3)]
     a.wait("sent", lambda t: not t.texts("#log .pending"))

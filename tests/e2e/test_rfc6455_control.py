@@ -10,7 +10,7 @@ import time
 import pytest
 
 from wire import (BINARY, CLOSE, CONT, PING, PONG, TEXT, Client, close_frame, close_payload, frame,
-                  frame_head)
+                  frame_head, join_all)
 
 GOOD_CODES = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3001,
               3999, 4000, 4001, 4999]
@@ -134,6 +134,7 @@ def test_messages_before_a_close_are_served(server):
 
 def test_nothing_after_a_close_is_processed(server):
     with Client(server.port, "/rooms/after-close") as watcher:
+        join_all([watcher])
         with Client(server.port, "/rooms/after-close") as c:
             c.send(close_frame(1000) + frame(TEXT, b"late") + frame(PING, b"late") + frame(3))
             c.expect_close(1000)
@@ -159,7 +160,7 @@ def test_a_failed_connection_ends_without_waiting_for_the_clients_close(server):
 
 def test_a_closed_member_is_sent_no_more(server):
     with Client(server.port, "/rooms/gone") as a, Client(server.port, "/rooms/gone") as b:
-        b.expect_alive()
+        join_all([a, b])
         b.send(close_frame(1000))
         b.expect_close(1000)
         a.send(frame(TEXT, b"for those who stayed"))

@@ -4,7 +4,7 @@
 
 import pytest
 
-from wire import BINARY, CLOSE, CONT, PING, PONG, TEXT, Client, close_frame, frame
+from wire import BINARY, CLOSE, CONT, PING, PONG, TEXT, Client, close_frame, frame, join_all
 
 
 def fragments(opcode, parts):
@@ -71,8 +71,9 @@ def test_the_type_is_that_of_the_first_fragment(server):
 
 def test_a_room_hands_on_fragmented_messages_whole(server):
     with Client(server.port, "/rooms/fragments") as a, Client(server.port, "/rooms/fragments") as b:
-        b.expect_alive()
+        join_all([a, b])
         a.send(b"".join(fragments(TEXT, (b"Hel", b"lo"))))
+        assert a.message() == (TEXT, b"Hello")
         assert b.message() == (TEXT, b"Hello")
 
 

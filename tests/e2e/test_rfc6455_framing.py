@@ -7,7 +7,7 @@ import random
 import pytest
 
 from wire import (BINARY, CLOSE, CONT, MASK, PING, PONG, TEXT, Client, apply_mask, frame,
-                  frame_head)
+                  frame_head, join_all)
 
 SMALL = [0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 124, 125, 126, 127, 128,
          255, 256, 257, 1023, 4095, 4096, 4097, 8192, 16383, 16384, 32768, 65534, 65535, 65536]
@@ -209,7 +209,7 @@ def test_a_long_head_may_be_cut_anywhere(server):
 
 def test_a_room_hands_on_type_and_bytes(server):
     with Client(server.port, "/rooms/framing") as a, Client(server.port, "/rooms/framing") as b:
-        b.expect_alive()
+        join_all([a, b])
         for opcode, payload in SCENE + [(BINARY, pattern(65536)), (TEXT, b"x" * 126)]:
             a.send(frame(opcode, payload))
             assert a.message() == (opcode, payload)
@@ -230,6 +230,7 @@ def test_complete_messages_before_a_violation_are_served(server):
 
 def test_nothing_after_a_violation_is_processed(server):
     with Client(server.port, "/rooms/after-violation") as watcher:
+        join_all([watcher])
         with Client(server.port, "/rooms/after-violation?echo=0") as c:
             c.send(frame(3, b"") + frame(TEXT, b"too late") + frame(PING, b"too late"))
             c.expect_close(1002)

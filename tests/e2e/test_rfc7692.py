@@ -8,7 +8,7 @@ import zlib
 import pytest
 
 from wire import (BINARY, CLOSE, CONT, PING, PONG, TEXT, Client, Raw, deflate_message, frame,
-                  frame_head, inflate_message, request)
+                  frame_head, inflate_message, join_all, request)
 
 OFFER = {"Sec-WebSocket-Extensions": "permessage-deflate"}
 RSV1 = 4
@@ -42,17 +42,6 @@ def connect(server, path="/echo", offer="permessage-deflate"):
     c = Client(server.port, path, {"Sec-WebSocket-Extensions": offer})
     assert len(c.header("sec-websocket-extensions")) == 1
     return c
-
-
-def receive(c, wbits=15):
-    """The next message, inflated with an empty window if it is compressed."""
-    f = c.frame()
-    assert f is not None and f.fin and not f.masked, f
-    assert f.rsv in (0, RSV1), f
-    if f.rsv == 0:
-        return f.opcode, f.payload
-    assert f.opcode in (TEXT, BINARY), f
-    return f.opcode, inflate_message(f.payload, wbits)
 
 
 def compressed(opcode, data, **how):
@@ -204,25 +193,25 @@ def test_the_server_never_marks_control_frames(deflate_server):
 def test_the_examples_of_rfc_7692_are_understood(deflate_server, payload):
     with connect(deflate_server) as c:
         c.send(frame(TEXT, payload, rsv=RSV1))
-        assert receive(c) == (TEXT, b"Hello")
+        assert c.any_message() == (TEXT, b"Hello")
         c.send(frame(TEXT, payload[:3], fin=False, rsv=RSV1) + frame(CONT, payload[3:]))
-        assert receive(c) == (TEXT, b"Hello")
+        assert c.any_message() == (TEXT, b"Hello")
 
 
 @pytest.mark.parametrize("payload", [b"\x00", b"\x02\x00", b"\x03\x00"])
 def test_an_empty_message_may_be_compressed(deflate_server, payload):
     with connect(deflate_server) as c:
         c.send(frame(TEXT, payload, rsv=RSV1))
-        assert receive(c) == (TEXT, b"")
+        assert c.any_message() == (TEXT, b"")
 
 
 def test_an_uncompressed_message_is_taken_as_it_is(deflate_server):
     with connect(deflate_server) as c:
         for data in (b"", b"plain", HELLO, HELLO_STORED, b"x" * 1000):
             c.send(frame(BINARY, data))
-            assert receive(c) == (BINARY, data)
+            assert c.any_message() == (BINARY, data)
             c.send(compressed(BINARY, data))
-            assert receive(c) == (BINARY, data)
+            assert c.any_message() == (BINARY, data)
 
 
 def test_a_compressed_message_may_be_fragmented_anywhere(deflate_server):
@@ -233,7 +222,7 @@ def test_a_compressed_message_may_be_fragmented_anywhere(deflate_server):
             c.send(frame(TEXT, payload[:cut], fin=False, rsv=RSV1) + frame(PING, b"in between"))
             c.send(frame(CONT, b"", fin=False) + frame(CONT, payload[cut:]))
             assert c.message() == (PONG, b"in between")
-            assert receive(c) == (TEXT, text), cut
+            assert c.any_message() == (TEXT, text), cut
 
 
 def test_a_compressed_message_may_be_cut_by_segments_anywhere(deflate_server):
@@ -241,8 +230,8 @@ def test_a_compressed_message_may_be_cut_by_segments_anywhere(deflate_server):
     with connect(deflate_server) as c:
         for cut in range(1, len(data)):
             c.send_pieces([data[:cut], data[cut:]], 0.0005)
-            assert receive(c) == (TEXT, b"cut " * 40), cut
-            assert receive(c) == (BINARY, random.Random(1).randbytes(200)), cut
+            assert c.any_message() == (TEXT, b"cut " * 40), cut
+            assert c.any_message() == (BINARY, random.Random(1).randbytes(200)), cut
 
 
 @pytest.mark.parametrize("level", [0, 1, 6, 9])
@@ -256,7 +245,7 @@ def test_any_deflate_encoding_is_understood(deflate_server, level, strategy, wbi
     payload = (deflater.compress(data) + deflater.flush(zlib.Z_SYNC_FLUSH))[:-4]
     with connect(deflate_server) as c:
         c.send(frame(BINARY, payload, rsv=RSV1))
-        assert receive(c) == (BINARY, data)
+        assert c.any_message() == (BINARY, data)
 
 
 def test_each_message_begins_with_an_empty_window(deflate_server):
@@ -268,7 +257,7 @@ def test_each_message_begins_with_an_empty_window(deflate_server):
     assert len(second) < len(first)
     with connect(deflate_server) as c:
         c.send(frame(TEXT, first, rsv=RSV1) + frame(TEXT, second, rsv=RSV1))
-        assert receive(c) == (TEXT, data)
+        assert c.any_message() == (TEXT, data)
         c.expect_close(1007)
 
 
@@ -283,9 +272,9 @@ def test_what_is_no_deflate_stream_fails_the_connection(deflate_server, payload)
 def test_utf8_is_judged_after_inflation(deflate_server):
     with connect(deflate_server) as c:
         c.send(compressed(TEXT, "gültig".encode()))
-        assert receive(c) == (TEXT, "gültig".encode())
+        assert c.any_message() == (TEXT, "gültig".encode())
         c.send(compressed(BINARY, b"\xff\xfe"))
-        assert receive(c) == (BINARY, b"\xff\xfe")
+        assert c.any_message() == (BINARY, b"\xff\xfe")
     for bad in (b"\xff", b"a" * 500 + b"\xed\xa0\x80", b"cut \xe2\x82"):
         with connect(deflate_server) as c:
             c.send(compressed(TEXT, bad))
@@ -295,7 +284,7 @@ def test_utf8_is_judged_after_inflation(deflate_server):
 def test_inflation_is_bounded_by_the_message_limit(deflate_server):
     with connect(deflate_server) as c:
         c.send(compressed(BINARY, b"\0" * 65536))
-        assert receive(c) == (BINARY, b"\0" * 65536)
+        assert c.any_message() == (BINARY, b"\0" * 65536)
     for size in (65537, 10_000_000):
         with connect(deflate_server) as c:
             c.send(compressed(BINARY, b"\0" * size))
@@ -352,7 +341,7 @@ def test_the_server_keeps_to_the_agreed_window(deflate_server, bits):
     offer = f"permessage-deflate; server_max_window_bits={bits}"
     with connect(deflate_server, offer=offer) as c:
         c.send(frame(BINARY, data))
-        assert receive(c, bits) == (BINARY, data)
+        assert c.any_message(bits) == (BINARY, data)
 
 
 def test_all_lengths_come_back(deflate_server):
@@ -361,7 +350,7 @@ def test_all_lengths_come_back(deflate_server):
         for n in [*range(0, 400), 1000, 4095, 4096, 4097, 16384, 65535, 65536]:
             data = bytes(rng.choice(b"ab") for _ in range(n))
             c.send(compressed(BINARY, data))
-            assert receive(c) == (BINARY, data), n
+            assert c.any_message() == (BINARY, data), n
 
 
 def test_data_that_does_not_compress_comes_back(deflate_server):
@@ -369,7 +358,7 @@ def test_data_that_does_not_compress_comes_back(deflate_server):
         for n in (1, 100, 1000, 65536):
             data = random.Random(n).randbytes(n)
             c.send(frame(BINARY, data))
-            assert receive(c) == (BINARY, data)
+            assert c.any_message() == (BINARY, data)
 
 
 def test_short_messages_are_not_compressed(shared_server):
@@ -383,13 +372,12 @@ def test_each_member_of_a_room_gets_what_it_agreed_on(deflate_server):
     path = "/rooms/mixed-compression"
     with connect(deflate_server, path) as packed, Client(deflate_server.port, path) as plain, \
             connect(deflate_server, path, "permessage-deflate; server_max_window_bits=9") as small:
-        packed.expect_alive()
-        small.expect_alive()
+        join_all([packed, plain, small])
         for data in (b"for all " * 200, random.Random(2).randbytes(600) * 20):
             for sender, bits in ((packed, 15), (plain, 15), (small, 9)):
                 message = frame(BINARY, data) if sender is plain else compressed(
                     BINARY, data, wbits=bits)
                 sender.send(message)
                 assert plain.message() == (BINARY, data)
-                assert receive(packed) == (BINARY, data)
-                assert receive(small, 9) == (BINARY, data)
+                assert packed.any_message() == (BINARY, data)
+                assert small.any_message(9) == (BINARY, data)

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from wire import BINARY, TEXT, Client, Raw, frame, request
+from wire import BINARY, TEXT, Client, Raw, frame, join_all, request
 
 
 def get(server, path, method="GET", extra=""):
@@ -16,19 +16,9 @@ def get(server, path, method="GET", extra=""):
 
 
 def members(server, path, count):
-    """Members that have all joined: each has had its ping answered."""
     clients = [Client(server.port, path) for _ in range(count)]
-    for c in clients:
-        c.expect_alive()
+    join_all(clients)
     return clients
-
-
-def joined(clients, path, server):
-    """Returns when a message reaches every member: joining takes effect on its shard first."""
-    with Client(server.port, path + "?echo=0") as c:
-        c.send(frame(TEXT, b"roll call"))
-        for m in clients:
-            assert m.message() == (TEXT, b"roll call")
 
 
 # Delivery -----------------------------------------------------------------------------------------
@@ -36,7 +26,6 @@ def joined(clients, path, server):
 def test_every_member_gets_every_message_in_one_order(server):
     path, count, each = "/rooms/order", 8, 100
     clients = members(server, path, count)
-    joined(clients, path, server)
     got = [None] * count
 
     def read(i):
@@ -60,17 +49,24 @@ def test_every_member_gets_every_message_in_one_order(server):
 
 def test_echo_0_leaves_out_only_its_own(server):
     path = "/rooms/quiet"
-    with Client(server.port, path) as loud, Client(server.port, path + "?echo=0") as quiet:
+    with Client(server.port, path) as loud:
+        join_all([loud])
+        quiet = Client(server.port, path + "?echo=0")
+        quiet.send(frame(TEXT, b"0"))
+        assert loud.message() == (TEXT, b"0")
         loud.send(frame(TEXT, b"1"))
         assert loud.message() == (TEXT, b"1")
         assert quiet.message() == (TEXT, b"1")
         quiet.send(frame(TEXT, b"2"))
         assert loud.message() == (TEXT, b"2")
         quiet.expect_alive()
+        quiet.sock.close()
 
 
 def test_rooms_are_separate(server):
     with Client(server.port, "/rooms/one") as a, Client(server.port, "/rooms/two") as b:
+        join_all([a])
+        join_all([b])
         a.send(frame(TEXT, b"for one"))
         assert a.message() == (TEXT, b"for one")
         b.expect_alive()
@@ -79,7 +75,6 @@ def test_rooms_are_separate(server):
 def test_rooms_of_different_shards_are_one(server):
     path = "/rooms/shards"
     clients = members(server, path, 16)
-    joined(clients, path, server)
     for i, c in enumerate(clients):
         c.send(frame(TEXT, b"from %d" % i))
         for other in clients:
@@ -91,6 +86,7 @@ def test_rooms_of_different_shards_are_one(server):
 def test_who_comes_and_goes_leaves_the_others_in_peace(server):
     path = "/rooms/turnover"
     with Client(server.port, path) as stays:
+        join_all([stays])
         for i in range(100):
             with Client(server.port, path) as guest:
                 guest.send(frame(TEXT, b"%d" % i))
@@ -123,7 +119,7 @@ def test_another_name_is_refused(server, name):
 
 def test_a_name_is_the_same_however_it_is_escaped(server):
     with Client(server.port, "/rooms/%61%2d1") as a, Client(server.port, "/rooms/a-1") as b:
-        joined([a, b], "/rooms/a%2D1", server)
+        join_all([a, b])
 
 
 # HTTP ---------------------------------------------------------------------------------------------

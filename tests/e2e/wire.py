@@ -181,6 +181,13 @@ class Raw:
         assert f.fin and not f.masked and f.rsv == 0, f"unexpected frame {f}"
         return f.opcode, f.payload
 
+    def any_message(self, wbits=15):
+        """The next data frame as (opcode, data), inflated with an empty window if compressed."""
+        f = self.frame()
+        assert f is not None, "the connection ended"
+        assert f.fin and not f.masked and f.opcode in (TEXT, BINARY) and f.rsv in (0, 4), f"{f}"
+        return f.opcode, inflate_message(f.payload, wbits) if f.rsv else f.payload
+
     def at_end(self):
         """Whether the stream ends here, with nothing before the end."""
         return not self.buffer and not self._fill()
@@ -206,6 +213,18 @@ class Raw:
         token = os.urandom(6).hex().encode()
         self.send(frame(PING, token))
         assert self.message() == (PONG, token)
+
+
+def join_all(clients):
+    """Returns when each of these, the only members of their room, is known to be in it. A message
+    of its own that came back proves it: it took the same way as the joining, and behind it."""
+    for i, c in enumerate(clients):
+        token = b"join " + os.urandom(6).hex().encode()
+        c.send(frame(TEXT, token))
+        while c.any_message() != (TEXT, token):
+            pass  # of those before it
+        for member in clients[:i]:
+            assert member.any_message() == (TEXT, token)
 
 
 class Client(Raw):

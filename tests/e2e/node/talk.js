@@ -27,11 +27,22 @@ async function until(socket, count) {
     await once(socket, 'one-more');
 }
 
+// A message that came back to its sender proves that it is in the room.
+async function join(newcomer, members) {
+  const token = 'join ' + Math.random();
+  newcomer.send(token);
+  for (const member of members) {
+    while (!member.received.includes('text:' + token))
+      await once(member, 'one-more');
+    member.received.length = 0;
+  }
+}
+
 async function main() {
   const a = await open();
   const b = await open();
-  b.ping('before');
-  await once(b, 'pong');
+  await join(b, [b]);
+  await join(a, [a, b]);
 
   a.send('Grüße');
   a.send(Buffer.from([0, 1, 254, 255]));
