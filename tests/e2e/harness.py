@@ -2,7 +2,7 @@
 # Copyright (c) 2026 The Tidewire authors
 """Starts and stops the real server for the end-to-end tests.
 
-The binary is $TW_BINARY, or build/tidewire. A server listens on free ports, which are read from its
+The binary is $TW_BINARY, or build/release/tidewire. A server listens on free ports, which are read from its
 log; it is stopped by SIGTERM and must then have exited with 0 and said nothing that a sanitizer says.
 """
 
@@ -25,7 +25,7 @@ SANITIZER_MARKS = ("Sanitizer", "runtime error:", "SUMMARY:")
 
 
 def binary():
-    path = Path(os.environ.get("TW_BINARY", ROOT / "build" / "tidewire"))
+    path = Path(os.environ.get("TW_BINARY", ROOT / "build" / "release" / "tidewire"))
     if not os.access(path, os.X_OK):
         raise FileNotFoundError(f"{path} is missing: build first, or set TW_BINARY")
     return str(path)

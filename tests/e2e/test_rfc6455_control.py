@@ -12,6 +12,8 @@ import pytest
 from wire import (BINARY, CLOSE, CONT, PING, PONG, TEXT, Client, close_frame, close_payload, frame,
                   frame_head, join_all)
 
+pytestmark = pytest.mark.sanitize
+
 GOOD_CODES = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3001,
               3999, 4000, 4001, 4999]
 BAD_CODES = [0, 1, 2, 500, 999, 1004, 1005, 1006, 1015, 1016, 1017, 1100, 1999, 2000, 2999, 5000,

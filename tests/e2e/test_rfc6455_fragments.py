@@ -6,6 +6,8 @@ import pytest
 
 from wire import BINARY, CLOSE, CONT, PING, PONG, TEXT, Client, close_frame, frame, join_all
 
+pytestmark = pytest.mark.sanitize
+
 
 def fragments(opcode, parts):
     """The frames of one message in these parts."""

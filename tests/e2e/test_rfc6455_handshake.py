@@ -10,6 +10,8 @@ import pytest
 import wire
 from wire import BINARY, TEXT, Client, Raw, accept_of, frame, request
 
+pytestmark = pytest.mark.sanitize
+
 REFUSALS = range(400, 500)
 
 

@@ -10,6 +10,8 @@ import pytest
 from wire import (BINARY, CLOSE, CONT, PING, PONG, TEXT, Client, Raw, deflate_message, frame,
                   frame_head, inflate_message, join_all, request)
 
+pytestmark = pytest.mark.sanitize
+
 OFFER = {"Sec-WebSocket-Extensions": "permessage-deflate"}
 RSV1 = 4
 NAMES = ["server_no_context_takeover", "client_no_context_takeover", "server_max_window_bits",

@@ -8,6 +8,8 @@ import pytest
 
 from wire import BINARY, TEXT, Client, Raw, frame, join_all, request
 
+pytestmark = pytest.mark.sanitize
+
 
 def get(server, path, method="GET", extra=""):
     with Raw(server.port) as c:
