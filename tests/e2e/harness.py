@@ -2,8 +2,9 @@
 # Copyright (c) 2026 The Tidewire authors
 """Starts and stops the real server for the end-to-end tests.
 
-The binary is $TW_BINARY, or build/release/tidewire. A server listens on free ports, which are read from its
-log; it is stopped by SIGTERM and must then have exited with 0 and said nothing that a sanitizer says.
+The binary is $TW_BINARY, or build/release/tidewire. A server listens on free ports, which are read
+from its log; it is stopped by SIGTERM and must then have exited with 0 and said nothing that a
+sanitizer says.
 """
 
 import http.client

@@ -60,7 +60,8 @@ def two_tabs(browser, server, room, extra=""):
 
 
 def test_its_files_come_with_a_strict_policy(page_server):
-    for path, kind in (("/", "text/html"), ("/page.js", "text/javascript"), ("/page.css", "text/css")):
+    files = {"/": "text/html", "/page.js": "text/javascript", "/page.css": "text/css"}
+    for path, kind in files.items():
         with Raw(page_server.port) as c:
             answer = c.ask(f"GET {path} HTTP/1.1\r\nHost: {c.host}\r\n\r\n".encode())
         headers = dict(answer.headers)
@@ -171,8 +172,8 @@ def test_no_policy_is_violated(browser, page_server):
     b.wait("the message", lambda t: said(t))
     for tab in (a, b):
         tab.run("return 1")
-        bad = [line for line in browser.console() if "Content Security" in line or "Uncaught" in line]
-        assert not bad, bad
+        lines = browser.console()
+        assert not [s for s in lines if "Content Security" in s or "Uncaught" in s], lines
 
 
 # Failure ------------------------------------------------------------------------------------------

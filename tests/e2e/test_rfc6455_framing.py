@@ -14,8 +14,8 @@ pytestmark = pytest.mark.sanitize
 SMALL = [0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 124, 125, 126, 127, 128,
          255, 256, 257, 1023, 4095, 4096, 4097, 8192, 16383, 16384, 32768, 65534, 65535, 65536]
 LARGE = [65537, 65600, 131071, 131072, 262145, 1048576, 3000001]
-SCENE = [(TEXT, b"Hello"), (BINARY, bytes(range(256))), (TEXT, b""), (TEXT, "Grüße ≠ 😀".encode()),
-         (BINARY, b"\x00" * 126)]
+SCENE = [(TEXT, b"Hello"), (BINARY, bytes(range(256))), (TEXT, b""),
+         (TEXT, "Grüße ≠ 😀".encode()), (BINARY, b"\x00" * 126)]
 
 
 def scene_bytes():

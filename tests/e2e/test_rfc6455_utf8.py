@@ -6,7 +6,7 @@ import codecs
 
 import pytest
 
-from wire import BINARY, CONT, PING, PONG, TEXT, Client, frame, frame_head, apply_mask, MASK
+from wire import BINARY, CONT, MASK, PING, PONG, TEXT, Client, apply_mask, frame, frame_head
 
 pytestmark = pytest.mark.sanitize
 
@@ -23,9 +23,11 @@ BAD = {
     "overlong 3 end": b"\xe0\x9f\xbf", "overlong 4": b"\xf0\x80\x80\xaf",
     "overlong 4 end": b"\xf0\x8f\xbf\xbf", "surrogate first": b"\xed\xa0\x80",
     "surrogate last": b"\xed\xbf\xbf", "surrogate pair": b"\xed\xa0\xbd\xed\xb8\x80",
-    "over U+10FFFF": b"\xf4\x90\x80\x80", "F5": b"\xf5\x80\x80\x80", "five bytes": b"\xf8\x88\x80\x80\x80",
+    "over U+10FFFF": b"\xf4\x90\x80\x80", "F5": b"\xf5\x80\x80\x80",
+    "five bytes": b"\xf8\x88\x80\x80\x80",
     "six bytes": b"\xfc\x84\x80\x80\x80\x80", "FE": b"\xfe", "FF": b"\xff",
-    "second is ASCII": b"\xc3A", "third is ASCII": b"\xe2\x82A", "fourth is ASCII": b"\xf0\x9f\x98A",
+    "second is ASCII": b"\xc3A", "third is ASCII": b"\xe2\x82A",
+    "fourth is ASCII": b"\xf0\x9f\x98A",
     "lead after lead": b"\xc3\xc3\xa9", "the classic": b"\xce\xba\xe1\xbd\xb9\xcf\x83\xed\xa0\x80x",
 }
 MIXED = "aé€😀 Grüße, κόσμε, 你好, \U0010ffff".encode()
@@ -132,7 +134,8 @@ def test_invalid_bytes_are_found_at_every_offset(server, bad):
         expect_refused(server, frame(TEXT, b"a" * offset + bad + b"b" * 40))
 
 
-@pytest.mark.parametrize("end", [b"\xc3", b"\xe2", b"\xe2\x82", b"\xf0", b"\xf0\x9f", b"\xf0\x9f\x98"])
+@pytest.mark.parametrize("end", [b"\xc3", b"\xe2", b"\xe2\x82", b"\xf0", b"\xf0\x9f",
+                                 b"\xf0\x9f\x98"])
 def test_text_that_ends_within_a_character_is_refused(server, end):
     for before in (b"", b"a", b"a" * 31, b"a" * 64, "€".encode() * 20):
         expect_refused(server, frame(TEXT, before + end))
@@ -173,7 +176,8 @@ def test_a_bad_byte_is_found_when_bytes_come_singly(server, name):
 
 def test_what_may_still_become_valid_is_waited_for(server):
     for prefix, rest in ((b"\xf4", b"\x8f\xbf\xbf"), (b"\xf4\x8f", b"\xbf\xbf"),
-                         (b"\xed\x9f", b"\xbf"), (b"\xe0", b"\xa0\x80"), (b"\xf0\x90", b"\x80\x80")):
+                         (b"\xed\x9f", b"\xbf"), (b"\xe0", b"\xa0\x80"),
+                         (b"\xf0\x90", b"\x80\x80")):
         with Client(server.port) as c:
             c.send(frame(TEXT, prefix, fin=False))
             c.expect_alive()

@@ -55,7 +55,8 @@ def compressed(opcode, data, **how):
 @pytest.mark.parametrize("offer", [
     "permessage-deflate", "permessage-deflate; client_max_window_bits",
     "permessage-deflate; client_max_window_bits=8", "permessage-deflate; client_max_window_bits=9",
-    "permessage-deflate; client_max_window_bits=15", "permessage-deflate; server_no_context_takeover",
+    "permessage-deflate; client_max_window_bits=15",
+    "permessage-deflate; server_no_context_takeover",
     "permessage-deflate; client_no_context_takeover",
     "permessage-deflate;server_no_context_takeover;client_no_context_takeover",
     "permessage-deflate; client_max_window_bits; server_max_window_bits=12",

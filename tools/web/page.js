@@ -460,7 +460,7 @@ function wireForms() {
     if (outbox.add(text))
       $('text').value = '';
     else
-      notice(`${OUTBOX_MAX} messages wait already: the next must wait until the connection is back.`);
+      notice(`${OUTBOX_MAX} messages wait already: no more until the connection is back.`);
   });
   onSubmit('name-form', () => {
     me.name = $('name').value.trim() || me.name;
