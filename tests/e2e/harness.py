@@ -65,6 +65,7 @@ class Server:
         self.admin_port = None
         self.lines = []
         self._more = queue.Queue()
+        self._terminated = False
         argv = [*prefix, binary(), "serve", "--port", str(port),
                 "--admin-address", "127.0.0.1:0", "--io", backend, *flags]
         self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
@@ -142,11 +143,17 @@ class Server:
         self._reader.join(5)
         self.process.stderr.close()
 
+    def terminate(self):
+        """SIGTERM: the server begins to drain. Once only: a second one would make it exit now."""
+        if not self._terminated:
+            self._terminated = True
+            self.process.send_signal(signal.SIGTERM)
+
     def stop(self):
-        """SIGTERM; asserts that the server left as it should."""
+        """SIGTERM, if it was not sent yet; asserts that the server left as it should."""
         if self.process.stderr.closed:
             return
-        self.process.send_signal(signal.SIGTERM)
+        self.terminate()
         try:
             code = self.process.wait(STOP_S)
         except subprocess.TimeoutExpired:

@@ -3,7 +3,6 @@
 """The page in headless Chromium: talk, presence, figures, and coming back after a failure."""
 
 import json
-import signal
 
 import pytest
 
@@ -256,7 +255,7 @@ def test_the_backoff_doubles_to_30_s_with_full_jitter(browser, page_server):
 def test_the_servers_close_code_is_shown(browser, new_server):
     server = new_server(*FLAGS)
     tab = open_tab(browser, server, "drain", "Ada", "&retries=0")
-    server.process.send_signal(signal.SIGTERM)
+    server.terminate()
     tab.wait("stops", lambda t: state(t) == "stopped", 10)
     assert "code 1012" in tab.text("#notice") and "restarts" in tab.text("#notice")
 

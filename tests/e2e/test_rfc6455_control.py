@@ -3,7 +3,6 @@
 """Control frames and closing: RFC 6455 sections 5.5 and 7."""
 
 import random
-import signal
 import struct
 import time
 
@@ -184,7 +183,7 @@ def test_a_server_that_stops_says_so_in_a_close_frame(new_server):
     with Client(s.port) as a, Client(s.port, "/rooms/x") as b:
         a.expect_alive()
         b.expect_alive()
-        s.process.send_signal(signal.SIGTERM)
+        s.terminate()
         for c in (a, b):
             opcode, payload = c.message()
             assert (opcode, struct.unpack("!H", payload[:2])[0]) == (CLOSE, 1012)
@@ -197,7 +196,7 @@ def test_a_client_that_does_not_answer_a_close_is_not_waited_for(new_server):
     with Client(s.port) as c:
         c.expect_alive()
         begin = time.monotonic()
-        s.process.send_signal(signal.SIGTERM)
+        s.terminate()
         opcode, payload = c.message()
         assert (opcode, payload[:2]) == (CLOSE, close_payload(1012))
         assert c.at_end()
@@ -208,7 +207,7 @@ def test_a_server_that_closes_answers_no_more_messages(new_server):
     s = new_server("--echo", "--drain-time", "0", "--close-timeout", "2s")
     with Client(s.port) as c:
         c.expect_alive()
-        s.process.send_signal(signal.SIGTERM)
+        s.terminate()
         opcode, payload = c.message()
         assert (opcode, payload[:2]) == (CLOSE, close_payload(1012))
         c.send(frame(TEXT, b"late") + frame(TEXT, b"lat", fin=False) + frame(CONT, b"er"))
