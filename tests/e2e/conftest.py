@@ -37,12 +37,16 @@ class Pool:
         key = (backend, flags)
         if key not in self.servers:
             self.servers[key] = Server(backend, *flags)
+        self.check(key)
+        return self.servers[key]
+
+    def check(self, key):
+        """Fails when that server is dead; the next test gets a new one."""
         server = self.servers[key]
         if not server.is_alive():
             del self.servers[key]
-            server.process.stderr.close()
-            pytest.fail(f"the server has died before:\n{server.log()}")
-        return server
+            server.kill()
+            pytest.fail(f"the server died:\n{server.log()}")
 
     def stop(self):
         problems = []
@@ -66,12 +70,13 @@ def shared_server(pool, backend):
     used = []
 
     def get(*flags):
-        used.append(pool.get(backend, (*COMMON, *flags)))
-        return used[-1]
+        server = pool.get(backend, (*COMMON, *flags))
+        used.append((backend, (*COMMON, *flags)))
+        return server
 
     yield get
-    for server in used:
-        assert server.is_alive(), f"the server died:\n{server.log()}"
+    for key in set(used):
+        pool.check(key)
 
 
 @pytest.fixture
