@@ -144,6 +144,7 @@ static struct pool_chunk *pool_map_chunk(struct pool *p)
     struct pool_chunk *c = map_aligned(p->chunk_bytes);
     if (c == NULL)
         return NULL;
+    CHECK(p->chunks != NULL);
     c->pool = p;
     c->number = number;
     c->first_index = (uint32_t)first_index;

@@ -148,6 +148,30 @@ static void publish_stats(struct shard *s)
         stats_set(&s->stats[rows[i].stat], rows[i].value);
 }
 
+/* Counters become readable at most this often: it costs hundreds of instructions. */
+#define PUBLISH_NS (10 * NS_PER_MS)
+
+/* After a turn in which something happened the counters are told, soon if not now. */
+static void publish(struct shard *s, bool changed)
+{
+    uint64_t now_ns = s->io->now_ns;
+
+    s->unpublished |= changed;
+    if (!s->unpublished)
+        return;
+    if (now_ns < s->publish_next_ns) {
+        s->next_turn_ns = min_u64(s->next_turn_ns, s->publish_next_ns);
+        return;
+    }
+    s->unpublished = false;
+    s->publish_next_ns = now_ns + PUBLISH_NS;
+    publish_stats(s);
+    for (uint32_t i = 0; i < SHARD_MODULES_MAX; i++) {
+        if (s->modules[i].on_publish != NULL)
+            s->modules[i].on_publish(s->modules[i].ctx);
+    }
+}
+
 static void note_lag(struct shard *s, uint64_t wanted_ns)
 {
     uint64_t now_ns = s->io->now_ns;
@@ -172,7 +196,7 @@ int shard_turn(struct shard *s, bool wait)
     if (n == 0) /* a quiet moment: what was kept for speed goes back */
         message_pool_trim(&s->messages);
     stats_inc(&s->stats[SHARD_STAT_TURNS]);
-    publish_stats(s);
+    publish(s, n > 0);
     return 0;
 }
 

@@ -46,6 +46,7 @@ struct shard_module {
     /* Deferred work; returns when it wants the next turn at the latest (IO_FOREVER: not at all). */
     uint64_t (*on_turn)(void *ctx, uint64_t now_ns);
     void (*on_flush)(void *ctx);
+    void (*on_publish)(void *ctx); /* copies gauges into the module's stats values */
     void (*on_phase)(void *ctx, enum node_phase phase);
     /* While draining: whether nothing is left to wait for. */
     bool (*is_done)(void *ctx);
@@ -121,9 +122,11 @@ struct shard {
     struct message_pool messages;
     struct shard_module modules[SHARD_MODULES_MAX];
     uint32_t idx;
-    uint32_t phase;        /* enum node_phase as last told to the modules */
-    uint64_t next_turn_ns; /* earliest deadline of the modules */
-    uint64_t lag_ns;       /* how much later than asked for this turn began */
+    uint32_t phase;           /* enum node_phase as last told to the modules */
+    uint64_t next_turn_ns;    /* earliest deadline of the modules */
+    uint64_t publish_next_ns; /* the stats values are not written before */
+    bool unpublished;         /* something has happened since they were */
+    uint64_t lag_ns;          /* how much later than asked for this turn began */
     stats_value stats[SHARD_STAT_COUNT];
 };
 

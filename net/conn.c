@@ -244,12 +244,12 @@ static void keep_rest(struct conn *c, const struct bytes *in)
     conn_rx_append(c, &rx->rest, &rx->rest_len, in->ptr, in->len, in->len);
 }
 
+/* Only where --byte-rate is on. */
 static bool byte_rate_passes(struct conn *c, size_t len)
 {
     const struct option_rate *rate = &c->net->config->byte_rate;
 
-    return rate->per_second == 0 ||
-           gcra_pass(&c->byte_tat, c->net->io->now_ns, len * NS_PER_SEC / rate->per_second,
+    return gcra_pass(&c->byte_tat, c->net->io->now_ns, len * NS_PER_SEC / rate->per_second,
                      rate->burst * NS_PER_SEC / rate->per_second);
 }
 
@@ -270,13 +270,16 @@ static void on_recv(struct io_conn *io, struct bytes in)
     stats_add(&n->stats[NET_STAT_RECV_BYTES], in.len);
     if (unlikely(c->flags & CONN_F_PING_OUT))
         forgive_ping(c);
-    if (unlikely(!byte_rate_passes(c, in.len)))
+    if (unlikely(n->config->byte_rate.per_second != 0) && !byte_rate_passes(c, in.len))
         conn_end(c, CONN_END_BYTE_RATE);
     if (unlikely(c->rx != NULL && c->rx->rest != NULL)) {
         keep_rest(c, &in);
         return;
     }
-    conn_feed(c, &in);
+    if (likely(c->state == CONN_OPEN && c->holds == 0))
+        conn_ws_input(c, &in);
+    if (unlikely(in.len > 0))
+        conn_feed(c, &in);
     if (unlikely(in.len > 0))
         keep_rest(c, &in);
 }
@@ -528,14 +531,51 @@ static void send_failed(struct conn *c)
         conn_end(c, CONN_END_SEND_ERROR);
 }
 
+/* The usual case: one reference waits, and leaves at once. */
+static inline bool flush_single(struct conn *c)
+{
+    struct net *n = c->net;
+    struct sendq_ref *ref = &c->sendq.first;
+    struct iovec iov = {(void *)(ref->run->bytes + ref->off), ref->len};
+    int r;
+
+    c->sendq.gathered = 1;
+    r = io_send(n->io, &c->io, &iov, 1, ref->len);
+    net_stat(n, NET_STAT_SENDS);
+    if (r == IO_PENDING)
+        return true;
+    if (unlikely(r < 0)) {
+        send_failed(c);
+        return true;
+    }
+    stats_add(&n->stats[NET_STAT_SENT_BYTES], ref->len);
+    n->queue_bytes -= ref->len;
+    sendq_sent_single(&c->sendq, n->shard);
+    return false;
+}
+
+static void flush_many(struct conn *c);
+
 /* One gathered send at a time; what io takes at once may be followed by more. */
 void conn_flush(struct conn *c)
+{
+    if (unlikely(c->sendq.gathered > 0 || c->state >= CONN_LINGER))
+        return;
+    if (likely(c->sendq.refs == 1)) {
+        if (flush_single(c))
+            return;
+        if (unlikely(c->state == CONN_FLUSHING || c->holds != 0))
+            flushed(c);
+    } else {
+        flush_many(c);
+    }
+}
+
+static void flush_many(struct conn *c)
 {
     struct net *n = c->net;
     struct iovec iov[IO_IOV_MAX];
 
-    if (c->sendq.gathered > 0 || c->state >= CONN_LINGER)
-        return;
     for (int round = 0; !sendq_is_empty(&c->sendq); round++) {
         size_t bytes;
         int count, r;

@@ -299,9 +299,12 @@ void conn_ws_input(struct conn *c, struct bytes *in)
 {
     const struct ws_limits *limits = &c->net->ws_limits[(c->flags & CONN_F_DEFLATE) != 0];
     struct ws_piece piece;
-    enum ws_status st;
+    enum ws_status st = WS_STATUS_NEED_MORE;
 
-    while ((st = ws_decode(&c->decoder, limits, in, &piece)) == WS_STATUS_PIECE) {
+    while (in->len > 0) {
+        st = ws_decode(&c->decoder, limits, in, &piece);
+        if (unlikely(st != WS_STATUS_PIECE))
+            break;
         if (unlikely(ws_opcode_is_control(piece.opcode)))
             control_piece(c, &piece);
         else

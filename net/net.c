@@ -305,10 +305,18 @@ static uint64_t on_turn(void *ctx, uint64_t now_ns)
     return n->resume != NULL || n->flush_again ? now_ns : next_ns;
 }
 
-static void publish_gauges(struct net *n)
+/* The other shards look at these when they are over their share. */
+static inline void tell_bounds(struct net *n)
 {
     stats_set(&n->stats[NET_STAT_QUEUE_BYTES], n->queue_bytes);
     stats_set(&n->stats[NET_STAT_ASSEMBLY_BYTES], n->assembly_bytes);
+}
+
+static void on_publish(void *ctx)
+{
+    struct net *n = ctx;
+
+    tell_bounds(n);
     stats_set(&n->stats[NET_STAT_CONN_POOL_BYTES], pool_mapped_bytes(&n->conns));
     stats_set(&n->stats[NET_STAT_RX_POOL_BYTES], pool_mapped_bytes(&n->rxs));
     stats_set(&n->stats[NET_STAT_CHUNK_POOL_BYTES], pool_mapped_bytes(&n->chunks));
@@ -357,7 +365,7 @@ static void on_flush(void *ctx)
         net_end_largest_queue(n);
         finish_ending(n);
     }
-    publish_gauges(n);
+    tell_bounds(n);
     if (unlikely(n->flush_again || n->resume != NULL || n->dirty != NULL))
         n->shard->next_turn_ns = 0;
 }
@@ -471,6 +479,7 @@ int net_init(struct net *n, struct shard *s, const struct net_config *config,
                                   .on_item = on_item,
                                   .on_turn = on_turn,
                                   .on_flush = on_flush,
+                                  .on_publish = on_publish,
                                   .on_phase = on_phase,
                                   .is_done = is_done};
     int err;

@@ -82,6 +82,19 @@ int sendq_gather(struct sendq *q, struct iovec *iov, size_t *bytes);
 /* What was gathered has been sent: its references are dropped. Returns the bytes that left. */
 uint32_t sendq_sent(struct sendq *q, struct shard *s, struct pool *chunks);
 
+/* The same for a queue whose one reference was gathered. */
+static inline void sendq_sent_single(struct sendq *q, struct shard *s)
+{
+    struct run *r = q->first.run;
+
+    DCHECK(q->refs == 1);
+    q->first.run = NULL;
+    q->bytes = 0;
+    q->gathered = 0;
+    q->refs = 0;
+    shard_run_unref(s, r);
+}
+
 /* Drops what is not under way; with `all` that too (the backend has forgotten the send). Returns
  * the bytes dropped. */
 uint32_t sendq_drop(struct sendq *q, struct shard *s, struct pool *chunks, bool all);

@@ -21,7 +21,7 @@ static void *test_calloc(size_t count, size_t bytes)
 }
 
 #define calloc test_calloc
-#include "core/map.c"
+#include "core/map.c" /* NOLINT(bugprone-suspicious-include): see above */
 #undef calloc
 
 #define OBJECTS 5000

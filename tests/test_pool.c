@@ -36,7 +36,7 @@ static void *test_mmap(void *at, size_t bytes, int prot, int flags, int fd, off_
 
 #define realloc test_realloc
 #define mmap test_mmap
-#include "core/pool.c"
+#include "core/pool.c" /* NOLINT(bugprone-suspicious-include): see above */
 #undef realloc
 #undef mmap
 
