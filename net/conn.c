@@ -509,7 +509,9 @@ bool conn_queue_bytes(struct conn *c, const void *bytes, uint32_t len)
 static void flushed(struct conn *c)
 {
     if (c->state == CONN_FLUSHING) {
-        if (end_rows[c->end].how != LAST || (c->flags & CONN_F_EOF)) {
+        bool last = end_rows[c->end].how == LAST || !(c->flags & CONN_F_WS);
+
+        if (!last || (c->flags & CONN_F_EOF)) {
             conn_close_now(c, false);
             return;
         }
