@@ -299,7 +299,7 @@ static uint64_t on_turn(void *ctx, uint64_t now_ns)
         resume_all(n);
     if (unlikely(n->draining))
         next_ns = min_u64(next_ns, drain_some(n, now_ns));
-    admission_sweep(n, now_ns);
+    next_ns = min_u64(next_ns, admission_sweep(n, now_ns));
     update_accept_mode(n);
     next_ns = min_u64(next_ns, wheel_next_ns(&n->wheel));
     return n->resume != NULL || n->flush_again ? now_ns : next_ns;
