@@ -124,8 +124,8 @@ def peak_rss(pid):
     raise ValueError("no VmHWM")
 
 
-def proxy_v1(source, target="127.0.0.1", sport=40000, dport=8000):
-    family = "TCP6" if ":" in source else "TCP4"
+def proxy_v1(source, sport=40000, dport=8000):
+    family, target = ("TCP6", "::1") if ":" in source else ("TCP4", "127.0.0.1")
     return f"PROXY {family} {source} {target} {sport} {dport}\r\n".encode()
 
 
