@@ -88,11 +88,11 @@ static void run_modules(struct shard *s)
         if (s->modules[i].on_turn != NULL)
             next_ns = min_u64(next_ns, s->modules[i].on_turn(s->modules[i].ctx, now_ns));
     }
+    s->next_turn_ns = next_ns; /* a flush that could not finish lowers it */
     for (uint32_t i = SHARD_MODULES_MAX; i-- > 0;) {
         if (s->modules[i].on_flush != NULL)
             s->modules[i].on_flush(s->modules[i].ctx);
     }
-    s->next_turn_ns = next_ns;
 }
 
 /* While the mesh has no memory for its backlog, look again soon instead of waiting for a bell. */
