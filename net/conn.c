@@ -391,6 +391,10 @@ void conn_rearm(struct conn *c)
 
 void conn_set_deadline(struct conn *c, uint64_t from_now_ns)
 {
+    if (from_now_ns == 0) { /* switched off */
+        conn_clear_deadline(c);
+        return;
+    }
     c->deadline = CONN_TICKS(c->net->io->now_ns + from_now_ns);
     c->deadline += c->deadline == 0; /* 0 means none */
     conn_rearm(c);
