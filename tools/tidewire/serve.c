@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/io_socket.h"
@@ -181,7 +182,7 @@ static int listen_failed(const struct place *p, int err)
     return fail(EXIT_LISTEN, "can't listen on", where, strerror(-err), remedy);
 }
 
-static int open_place(struct serve *s, struct place *p)
+static int try_place(struct serve *s, struct place *p)
 {
     bool everywhere = !p->admin && p->address.path == NULL;
     struct io_socket_options opt = {.backlog = (int)s->config.net.backlog,
@@ -201,6 +202,23 @@ static int open_place(struct serve *s, struct place *p)
             err = p->fds[i] < 0 ? -errno : 0;
         }
         p->is_bound |= err == 0;
+    }
+    return err;
+}
+
+/* The listeners of a process that was killed are given back a little after it has gone, those of a
+ * ring some 10 ms: whoever restarts it at once shall not fail for that. */
+#define LISTEN_TRIES 10
+#define LISTEN_RETRY_NS (20 * NS_PER_MS)
+
+static int open_place(struct serve *s, struct place *p)
+{
+    const struct timespec pause = {.tv_nsec = LISTEN_RETRY_NS};
+    int err = try_place(s, p);
+
+    for (int i = 1; err == -EADDRINUSE && !p->is_bound && i < LISTEN_TRIES; i++) {
+        clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
+        err = try_place(s, p);
     }
     return err == 0 ? 0 : listen_failed(p, err);
 }
