@@ -3,8 +3,11 @@
 """What the tests of limits and operations share: runs of the program that are expected to end,
 connections over other sockets, waiting for a counter, the memory of a process, PROXY headers."""
 
+import contextlib
 import ipaddress
 import os
+import re
+import signal
 import socket
 import struct
 import subprocess
@@ -23,6 +26,28 @@ def run(*args, env=None, timeout=RUN_S, **how):
     done = subprocess.run([binary(), *map(str, args)], stdin=subprocess.DEVNULL, text=True,
                           capture_output=True, timeout=timeout, env={**clean, **(env or {})}, **how)
     return done.returncode, done.stdout, done.stderr
+
+
+@contextlib.contextmanager
+def started(backend, *flags, prefix=(), code=0, **how):
+    """A server whose flags the harness would add to; SIGTERM at the end. Gives the process; its
+    log so far, line by line, is in .lines, more can be read from .stderr."""
+    p = subprocess.Popen([*prefix, binary(), "serve", "--io", backend, "--drain-time", "0", *flags],
+                         stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **how)
+    try:
+        p.lines = []
+        for line in p.stderr:
+            p.lines.append(line.rstrip("\n"))
+            if re.search(r'msg"?[:=]"?ready', line):
+                break
+        yield p
+        p.send_signal(signal.SIGTERM)
+        p.lines += p.communicate(timeout=RUN_S)[1].splitlines()
+        assert p.returncode == code, f"{p.returncode}: {p.lines[-10:]}"
+    finally:
+        if p.poll() is None:
+            p.kill()
+            p.communicate()
 
 
 def until(what, want, timeout=SETTLE_S):

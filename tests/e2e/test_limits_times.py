@@ -136,6 +136,20 @@ def test_a_message_behind_a_complete_one_in_the_same_packet_has_its_time_too(imp
         c.expect_close(1008)
 
 
+def test_0_switches_these_times_off(new_server):
+    s = new_server("--handshake-timeout", "0", "--message-timeout", "0", "--echo", "--drain-time",
+                   "0")
+    with Raw(s.port) as c:
+        head = request("/echo", c.host)
+        c.send(head[:10])
+        time.sleep(0.2)
+        assert c.ask(head[10:]).status == 101
+        c.send(frame(TEXT, b"at leisure")[:5])
+        time.sleep(0.2)
+        c.send(frame(TEXT, b"at leisure")[5:])
+        assert c.message() == (TEXT, b"at leisure")
+
+
 # Closing ------------------------------------------------------------------------------------------
 
 def test_close_timeout_ends_the_wait_for_a_peer_that_does_not_answer(new_server):

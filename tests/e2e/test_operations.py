@@ -17,7 +17,7 @@ import time
 import pytest
 
 from harness import binary
-from probe import dial, expect_ends, expect_metric, is_refused, run, until
+from probe import dial, expect_ends, expect_metric, is_refused, run, started, until
 from wire import BINARY, CLOSE, TEXT, Client, Raw, close_frame, frame, frame_head, request
 
 pytestmark = pytest.mark.sanitize
@@ -149,13 +149,9 @@ def test_max_connections_above_what_fits(backend):
 
 
 def test_the_soft_limit_is_raised_to_the_hard_one_and_the_log_says_what_fits(backend):
-    args = [binary(), "serve", "--io", backend, "--shards", "1", *QUICK]
-    p = subprocess.Popen(args, stderr=subprocess.PIPE, text=True, preexec_fn=limit_files(64, 3000))
-    ready = next(line for line in p.stderr if "msg=ready" in line)
-    p.send_signal(signal.SIGTERM)
-    p.communicate(timeout=10)
-    assert p.returncode == 0
-    assert 2500 < int(re.search(r"connections_fit=(\d+)", ready)[1]) < 3000
+    with started(backend, "--shards", "1", *QUICK, preexec_fn=limit_files(64, 3000)) as p:
+        fit = int(re.search(r"connections_fit=(\d+)", p.lines[-1])[1])
+    assert 2500 < fit < 3000
 
 
 def test_a_backend_that_cannot_start_is_named(tmp_path):
@@ -167,13 +163,8 @@ def test_a_backend_that_cannot_start_is_named(tmp_path):
                             capture_output=True, timeout=15)
     line = complaint((result.returncode, result.stdout, result.stderr), 6)
     assert "--io uring" in line and "--io epoll" in line
-    p = subprocess.Popen([program, binary(), "serve", "--io", "auto", *QUICK], text=True,
-                         stderr=subprocess.PIPE)
-    ready = next(line for line in p.stderr if "msg=ready" in line)
-    p.send_signal(signal.SIGTERM)
-    p.communicate(timeout=10)
-    assert "io=epoll" in ready and 'io_reason="' in ready
-    assert p.returncode == 0
+    with started("auto", *QUICK, prefix=[program]) as p:
+        assert "io=epoll" in p.lines[-1] and 'io_reason="' in p.lines[-1]
 
 
 # As containers do: a seccomp filter that answers io_uring_setup with EPERM.
@@ -313,20 +304,11 @@ def test_a_service_manager_that_does_not_listen_is_no_obstacle(new_server, tmp_p
 
 
 def test_lines_of_the_json_log_are_json(backend):
-    p = subprocess.Popen([binary(), "serve", "--io", backend, *QUICK, "--log-format", "json",
-                          "--log-level", "debug", "--drain-time", "0"], text=True,
-                         stderr=subprocess.PIPE)
-    rows = []
-    for line in p.stderr:
-        rows.append(json.loads(line))
-        if rows[-1]["msg"] == "listening":
-            port = int(rows[-1]["address"].rsplit(":", 1)[1])
-        if rows[-1]["msg"] == "ready":
-            with Client(port, "/rooms/logged") as c:
-                c.expect_alive()
-            p.send_signal(signal.SIGTERM)
-    assert p.wait(10) == 0
-    p.stderr.close()
+    with started(backend, *QUICK, "--log-format", "json", "--log-level", "debug") as p:
+        address = next(r["address"] for r in map(json.loads, p.lines) if r["msg"] == "listening")
+        with Client(int(address.rsplit(":", 1)[1]), "/rooms/logged") as c:
+            c.expect_alive()
+    rows = [json.loads(line) for line in p.lines]
     assert [r["msg"] for r in rows][-1] == "stopped"
     assert all({"time", "level", "msg"} <= r.keys() for r in rows)
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", r["time"]) for r in rows)
@@ -388,21 +370,12 @@ def test_public_and_admin_resources_are_apart(new_server):
 
 
 def test_admin_address_off_leaves_no_second_port(backend):
-    p = subprocess.Popen([binary(), "serve", "--io", backend, *QUICK], text=True,
-                         stderr=subprocess.PIPE)
-    lines = []
-    for line in p.stderr:
-        lines.append(line)
-        if "msg=ready" in line:
-            break
-    inodes = {os.readlink(f"/proc/{p.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{p.pid}/fd")}
-    with open("/proc/net/tcp", encoding="ascii") as f:
-        rows = [row.split() for row in list(f)[1:]]
+    with started(backend, "--port", "0", "--admin-address", "off") as p:
+        inodes = {os.readlink(f"/proc/{p.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{p.pid}/fd")}
+        with open("/proc/net/tcp", encoding="ascii") as f:
+            rows = [row.split() for row in list(f)[1:]]
     ports = {r[1] for r in rows if r[3] == "0A" and f"socket:[{r[9]}]" in inodes}
-    p.send_signal(signal.SIGTERM)
-    p.communicate(timeout=10)
-    assert p.returncode == 0
-    assert not any("admin" in line for line in lines)
+    assert not any("admin" in line for line in p.lines)
     assert len(ports) <= 1  # with io_uring the listeners may be the ring's own
 
 
@@ -419,7 +392,7 @@ def test_a_drain_spreads_the_closes_over_its_time(new_server):
     clients = [Client(s.port, "/rooms/drain") for _ in range(200)]
     for c in clients:
         c.expect_alive()
-    began, at = time.monotonic(), []
+    at = []
 
     def wait(some):
         for c in some:
@@ -432,6 +405,7 @@ def test_a_drain_spreads_the_closes_over_its_time(new_server):
     threads = [threading.Thread(target=wait, args=([c],)) for c in clients]
     for t in threads:
         t.start()
+    began = time.monotonic()
     s.terminate()
     for t in threads:
         t.join(10)
@@ -468,7 +442,7 @@ def test_during_a_drain_nobody_comes_in_and_readiness_says_so(new_server):
         assert s.get("/health/ready")[0] == 200
         s.terminate()
         assert silent.frame().payload[:2] == struct.pack("!H", 1012)
-        assert is_refused(s.port)
+        until(lambda: is_refused(s.port), True)
         for _ in range(10):
             assert s.get("/health/ready") == (503, "draining\n")
             assert s.get("/health/live")[0] == 200
@@ -518,21 +492,15 @@ def test_what_is_queued_is_flushed_before_the_close(new_server):
 @pytest.mark.parametrize("first,second", [(signal.SIGTERM, signal.SIGTERM),
                                           (signal.SIGINT, signal.SIGTERM)])
 def test_a_second_signal_ends_it_at_once(backend, first, second):
-    p = subprocess.Popen([binary(), "serve", "--io", backend, *QUICK, "--drain-time", "60s"],
-                         text=True, stderr=subprocess.PIPE)
-    port = None
-    for line in p.stderr:
-        port = port or (m := re.search(r"address=127\.0\.0\.1:(\d+)", line)) and int(m[1])
-        if "msg=ready" in line:
-            break
-    with Client(port, "/rooms/x") as c:
-        c.expect_alive()
-        p.send_signal(first)
-        next(line for line in p.stderr if "draining" in line)
-        p.send_signal(second)
-        _, err = p.communicate(timeout=3)
-    assert p.returncode == 7
-    assert "exiting now" in err
+    with started(backend, *QUICK, "--drain-time", "60s", code=7) as p:
+        port = int(re.search(r"address=127\.0\.0\.1:(\d+)", p.lines[0])[1])
+        with Client(port, "/rooms/x") as c:
+            c.expect_alive()
+            p.send_signal(first)
+            assert "draining" in p.stderr.readline()
+            p.send_signal(second)
+            p.wait(3)
+    assert "exiting now" in p.lines[-1]
 
 
 def test_a_reload_signal_is_no_end(new_server):
