@@ -6,7 +6,7 @@
 /* The shard's only window on the outside: bytes, connections, time, wake-ups, randomness.
  *
  * A completion interface. Two implementations ship (io_uring.c, io_epoll.c), a third, simulated one
- * lives under tests/; one contract suite (tests/test_io_contract.c) runs on all of them. Nothing
+ * lives under tests/; one contract suite (tests/test_io_contract*.c) runs on them. Nothing
  * above this header knows which one it is.
  *
  * Rules
@@ -129,7 +129,7 @@ struct io_conn {
 struct io_config {
     uint32_t conns_max;         /* the most connections attached at once, reserve included */
     uint32_t recv_buffers;      /* number of receive buffers (io_uring), power of two; 0: default */
-    uint32_t recv_buffer_bytes; /* size of each; 0: default */
+    uint32_t recv_buffer_bytes; /* of each, all at most IO_RECV_TURN_BYTES; 0: default */
     uint32_t shard_idx;         /* for messages and for seeding the simulation */
 };
 
@@ -157,7 +157,7 @@ struct io {
     uint64_t now_ns;     /* monotonic; read once per io_poll(), when it stops waiting */
     uint64_t random[4];  /* state of io_random(): xoshiro256** */
     uint32_t conn_count; /* attached and not yet on_closed */
-    uint32_t conns_max;
+    uint32_t conns_max;  /* as configured, or less: io_uring's table ends at RLIMIT_NOFILE */
     struct io_stats stats;
 };
 

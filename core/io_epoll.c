@@ -184,8 +184,7 @@ static int send_keep_rest(struct io_epoll *ep, struct io_conn *c, const struct i
     rest->first = 0;
     rest->count = iov_count;
     memcpy(rest->iov, iov, (size_t)iov_count * sizeof(rest->iov[0]));
-    rest->iov[0].iov_base = (char *)iov->iov_base + sent;
-    rest->iov[0].iov_len -= sent;
+    rest->iov[0] = (struct iovec){(char *)iov->iov_base + sent, iov->iov_len - sent};
     c->backend_state = rest;
     c->send_want = (uint32_t)bytes;
     ep_count(&ep->io.stats.sends_pending, 1);

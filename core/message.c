@@ -22,7 +22,10 @@
 /* A chunk holds at least this many slots of its class. */
 #define MESSAGE_CHUNK_SLOTS_MIN 4
 
-_Static_assert(MESSAGE_HEAD_BYTES == 78, "the smallest class leaves 114 bytes of payload");
+_Static_assert(MESSAGE_HEAD_BYTES == 80, "the smallest class leaves 112 bytes of payload");
+
+/* By the number of 64-byte steps: 192, 256, 384, 512, 768, 1024. */
+const uint8_t message_small_classes[17] = {0, 0, 0, 0, 1, 2, 2, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5};
 
 /* What stands before a large message; the pooled ones know their capacity by their class. */
 struct message_large {
@@ -117,11 +120,22 @@ static struct message *large_new(struct message_pool *mp, uint32_t payload_len)
     return &l->message;
 }
 
-struct message *message_new_pooled(struct message_pool *mp, uint32_t payload_len)
+/* The smallest class of at least `bytes`, 1 .. MESSAGE_POOLED_MAX: the highest two bits of the
+ * largest index tell which half of which power of two it lies in. */
+static uint32_t class_of(uint32_t bytes)
 {
-    if (unlikely(payload_len > MESSAGE_POOLED_MAX - MESSAGE_HEAD_BYTES))
+    uint32_t last = bytes <= 128 ? 128 : bytes - 1;
+    uint32_t log2 = 31 - (uint32_t)__builtin_clz(last);
+    return 2 * (log2 - 7) + (last >> (log2 - 1) & 1);
+}
+
+struct message *message_new_any(struct message_pool *mp, uint32_t payload_len)
+{
+    if (payload_len > MESSAGE_POOLED_MAX - MESSAGE_HEAD_BYTES)
         return large_new(mp, payload_len);
-    uint32_t class = message_class_of(payload_len + MESSAGE_HEAD_BYTES);
+    uint32_t class = class_of(payload_len + MESSAGE_HEAD_BYTES);
+    if (mp->kept[class].head != NULL)
+        return message_take_kept(&mp->kept[class], payload_len);
     struct message *m = pool_acquire(&mp->classes[class]);
     if (likely(m != NULL))
         message_set_up(m, mp->shard, payload_len, (uint8_t) class);

@@ -39,12 +39,12 @@ struct message {
     uint16_t origin; /* shard whose pool the memory is from */
     uint16_t home;   /* shard that writes refs */
     uint8_t size_class;
-    uint8_t opcode;   /* kind of payload, the transport's number */
+    uint8_t opcode;   /* kind of payload, the transport's number; undefined until it sets it */
     uint8_t head_len; /* bytes of header before the payload */
-    uint8_t flags;
+    uint8_t reserved;
     uint32_t sender; /* handle of the connection it came from, on shard sender_shard; 0: none */
-    uint16_t sender_shard;
-    uint8_t data[]; /* MESSAGE_HEAD_ROOM bytes, then the payload */
+    uint16_t sender_shard;       /* undefined while sender is 0 */
+    _Alignas(16) uint8_t data[]; /* MESSAGE_HEAD_ROOM bytes, then the payload */
 };
 
 /* Size classes: powers of two and their midpoints from 192 bytes (header included) to 64 KiB come
@@ -62,7 +62,7 @@ struct message_kept {
 };
 
 struct message_pool {
-    struct message_kept kept[MESSAGE_CLASSES];
+    struct message_kept kept[MESSAGE_CLASSES + 1]; /* the last, of large ones, keeps none */
     struct pool classes[MESSAGE_CLASSES];
     struct pool runs;
     uint16_t shard;
@@ -80,19 +80,14 @@ void message_pool_deinit(struct message_pool *mp);
 void message_pool_trim(struct message_pool *mp);
 
 /* The rare parts of new and free. */
-struct message *message_new_pooled(struct message_pool *mp, uint32_t payload_len);
+struct message *message_new_any(struct message_pool *mp, uint32_t payload_len);
 void message_free_pooled(struct message_pool *mp, struct message *m);
 
 #define MESSAGE_HEAD_BYTES ((uint32_t)offsetof(struct message, data) + MESSAGE_HEAD_ROOM)
 
-/* The smallest class of at least `bytes`, 1 .. MESSAGE_POOLED_MAX: the highest two bits of the
- * largest index tell which half of which power of two it lies in. */
-static inline uint32_t message_class_of(uint32_t bytes)
-{
-    uint32_t last = bytes <= 128 ? 128 : bytes - 1;
-    uint32_t log2 = 31 - (uint32_t)__builtin_clz(last);
-    return 2 * (log2 - 7) + (last >> (log2 - 1) & 1);
-}
+/* The classes of sizes up to MESSAGE_SMALL_MAX, header included, in steps of 64 bytes. */
+#define MESSAGE_SMALL_MAX 1024
+extern const uint8_t message_small_classes[17];
 
 static inline void message_set_up(struct message *m, uint16_t shard, uint32_t payload_len,
                                   uint8_t class)
@@ -103,47 +98,58 @@ static inline void message_set_up(struct message *m, uint16_t shard, uint32_t pa
     m->origin = shard;
     m->home = shard;
     m->size_class = class;
-    m->opcode = 0;
     m->head_len = 0;
-    m->flags = 0;
     m->sender = 0;
-    m->sender_shard = 0;
+}
+
+/* Origin and class of a kept message are what they were, its run is unused: the rest is set up. */
+static inline struct message *message_take_kept(struct message_kept *kept, uint32_t payload_len)
+{
+    struct message *m = kept->head;
+    kept->head = m->next;
+    kept->count--;
+    m->refs = 1;
+    m->payload_len = payload_len;
+    m->home = m->origin;
+    m->head_len = 0;
+    m->sender = 0;
+    return m;
 }
 
 /* A message with room for payload_len bytes; refs 1, origin and home this shard, run unused.
  * NULL without memory. Origin shard. */
 MUST_USE static inline struct message *message_new(struct message_pool *mp, uint32_t payload_len)
 {
-    if (unlikely(payload_len > MESSAGE_POOLED_MAX - MESSAGE_HEAD_BYTES))
-        return message_new_pooled(mp, payload_len);
-    uint32_t class = message_class_of(payload_len + MESSAGE_HEAD_BYTES);
-    struct message_kept *kept = &mp->kept[class];
-    struct message *m = kept->head;
-    if (unlikely(m == NULL))
-        return message_new_pooled(mp, payload_len);
-    kept->head = m->next;
-    kept->count--;
-    message_set_up(m, mp->shard, payload_len, (uint8_t) class);
-    return m;
+    if (unlikely(payload_len > MESSAGE_SMALL_MAX - MESSAGE_HEAD_BYTES))
+        return message_new_any(mp, payload_len);
+    uint32_t class = message_small_classes[(payload_len + MESSAGE_HEAD_BYTES + 63) / 64];
+    if (unlikely(mp->kept[class].head == NULL))
+        return message_new_any(mp, payload_len);
+    return message_take_kept(&mp->kept[class], payload_len);
 }
 
 /* Payload bytes that fit into m without another allocation (>= payload_len asked for). */
 uint32_t message_capacity(const struct message *m);
+
+/* message_free() where it was seen already that m is this shard's. */
+static inline void message_free_own(struct message_pool *mp, struct message *m)
+{
+    struct message_kept *kept = &mp->kept[m->size_class];
+    if (unlikely(kept->count >= kept->max)) {
+        message_free_pooled(mp, m);
+        return;
+    }
+    m->next = kept->head;
+    kept->head = m;
+    kept->count++;
+}
 
 /* Gives the memory back. Origin shard, nobody holds m. */
 static inline void message_free(struct message_pool *mp, struct message *m)
 {
     CHECK(m->origin == mp->shard);
     DCHECK(m->run.message == NULL);
-    if (unlikely(m->size_class >= MESSAGE_CLASSES ||
-                 mp->kept[m->size_class].count >= mp->kept[m->size_class].max)) {
-        message_free_pooled(mp, m);
-        return;
-    }
-    struct message_kept *kept = &mp->kept[m->size_class];
-    m->next = kept->head;
-    kept->head = m;
-    kept->count++;
+    message_free_own(mp, m);
 }
 
 static inline uint8_t *message_payload(struct message *m)

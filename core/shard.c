@@ -172,6 +172,28 @@ static void publish(struct shard *s, bool changed)
     }
 }
 
+/* Messages that are kept for the next ones go back to the pools when the shard has been quiet this
+ * long. */
+#define QUIET_NS NS_PER_SEC
+
+static void trim_when_quiet(struct shard *s, bool active)
+{
+    uint64_t now_ns = s->io->now_ns;
+
+    if (likely(active)) {
+        s->quiet_at_ns = now_ns + QUIET_NS;
+        return;
+    }
+    if (s->quiet_at_ns == 0)
+        return;
+    if (now_ns < s->quiet_at_ns) {
+        s->next_turn_ns = min_u64(s->next_turn_ns, s->quiet_at_ns);
+        return;
+    }
+    s->quiet_at_ns = 0;
+    message_pool_trim(&s->messages);
+}
+
 static void note_lag(struct shard *s, uint64_t wanted_ns)
 {
     uint64_t now_ns = s->io->now_ns;
@@ -193,8 +215,7 @@ int shard_turn(struct shard *s, bool wait)
     tell_phase(s);
     run_modules(s);
     mesh_flush(s->mesh);
-    if (n == 0) /* a quiet moment: what was kept for speed goes back */
-        message_pool_trim(&s->messages);
+    trim_when_quiet(s, n > 0);
     stats_inc(&s->stats[SHARD_STAT_TURNS]);
     publish(s, n > 0);
     return 0;

@@ -125,6 +125,7 @@ struct shard {
     uint32_t phase;           /* enum node_phase as last told to the modules */
     uint64_t next_turn_ns;    /* earliest deadline of the modules */
     uint64_t publish_next_ns; /* the stats values are not written before */
+    uint64_t quiet_at_ns;     /* when nothing happens until then, memory is given back; 0: it was */
     bool unpublished;         /* something has happened since they were */
     uint64_t lag_ns;          /* how much later than asked for this turn began */
     stats_value stats[SHARD_STAT_COUNT];
@@ -176,8 +177,15 @@ static inline void shard_message_ref(struct shard *s, struct message *m, uint32_
 static inline void shard_run_unref(struct shard *s, struct run *r)
 {
     DCHECK(r->uses > 0);
-    if (--r->uses == 0)
-        shard_message_release(s, run_end(&s->messages, r));
+    if (--r->uses > 0)
+        return;
+    struct message *m = r->message;
+    if (likely(r == &m->run && m->refs == 1 && m->home == s->idx && m->origin == s->idx)) {
+        r->message = NULL;
+        message_free_own(&s->messages, m);
+        return;
+    }
+    shard_message_release(s, run_end(&s->messages, r));
 }
 
 /* Posts to another shard. */

@@ -5,9 +5,6 @@
 
 #include "net/compress.h"
 
-/* Our own window: the largest. */
-#define WINDOW_BITS 15
-
 struct message *compress_message(struct net *n, const struct message *m)
 {
     const uint8_t *payload = m->data + MESSAGE_HEAD_ROOM;
@@ -23,8 +20,8 @@ struct message *compress_message(struct net *n, const struct message *m)
             : message_new(&n->shard->messages, (uint32_t)deflate_bound(m->payload_len));
     if (z == NULL)
         return NULL;
-    if (deflate_compress(n->deflate, WINDOW_BITS, payload, m->payload_len, message_payload(z),
-                         &len) != 0 ||
+    if (deflate_compress(n->deflate, COMPRESS_WINDOW_BITS, payload, m->payload_len,
+                         message_payload(z), &len) != 0 ||
         len >= m->payload_len) {
         message_free(&n->shard->messages, z);
         return NULL;

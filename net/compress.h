@@ -8,6 +8,9 @@
 
 #include "net/conn.h"
 
+/* Our own window: the largest there is. */
+#define COMPRESS_WINDOW_BITS 15
+
 /* A compressed twin of m, framed with RSV1; NULL when m is under --compress-min, does not get
  * smaller, or there is no memory: then the plain one serves. */
 struct message *compress_message(struct net *n, const struct message *m);
@@ -17,7 +20,8 @@ struct message *compress_message(struct net *n, const struct message *m);
  * message no longer than the client's window is good for it, whatever our own window was. */
 static inline bool compress_suits(const struct conn *c, uint32_t payload_len)
 {
-    return (c->flags & CONN_F_DEFLATE) && payload_len <= 1u << c->window_bits;
+    return (c->flags & CONN_F_DEFLATE) &&
+           (c->window_bits >= COMPRESS_WINDOW_BITS || payload_len <= 1u << c->window_bits);
 }
 
 #endif

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "core/log.h"
 #include "core/plant.h"
 #include "net/conn_rx.h"
 #include "net/ws_encoder.h"
@@ -19,9 +20,10 @@ enum conn_how { CUT, LAST, WAIT, REPLY, SLOW, DEAD };
 static const struct conn_end_row {
     uint16_t code;
     uint8_t how;
+    const char *label;
     const char *text;
 } end_rows[CONN_END_COUNT] = {
-#define X(id, label, code, how, text) [CONN_END_##id] = {code, how, text},
+#define X(id, label, code, how, text) [CONN_END_##id] = {code, how, label, text},
     CONN_ENDS(X)
 #undef X
 };
@@ -270,7 +272,7 @@ static void on_recv(struct io_conn *io, struct bytes in)
     stats_add(&n->stats[NET_STAT_RECV_BYTES], in.len);
     if (unlikely(c->flags & CONN_F_PING_OUT))
         forgive_ping(c);
-    if (unlikely(n->config->byte_rate.per_second != 0) && !byte_rate_passes(c, in.len))
+    if (unlikely(n->byte_rate) && !byte_rate_passes(c, in.len))
         conn_end(c, CONN_END_BYTE_RATE);
     if (unlikely(c->rx != NULL && c->rx->rest != NULL)) {
         keep_rest(c, &in);
@@ -326,6 +328,8 @@ void conn_unhold(struct conn *c, enum conn_hold why)
     if ((c->holds & why) == 0)
         return;
     c->holds &= (uint8_t)~why;
+    if ((why & CONN_HOLD_APP) && !sendq_is_empty(&c->sendq))
+        conn_mark_dirty(c);
     if (c->holds != 0)
         return;
     stats_sub(&c->net->stats[NET_STAT_HELD], 1);
@@ -391,12 +395,8 @@ void conn_rearm(struct conn *c)
 
 void conn_set_deadline(struct conn *c, uint64_t from_now_ns)
 {
-    if (from_now_ns == 0) { /* switched off */
-        conn_clear_deadline(c);
-        return;
-    }
-    c->deadline = CONN_TICKS(c->net->io->now_ns + from_now_ns);
-    c->deadline += c->deadline == 0; /* 0 means none */
+    c->deadline = from_now_ns == 0 ? 0 : CONN_TICKS(c->net->io->now_ns + from_now_ns);
+    c->deadline += from_now_ns != 0 && c->deadline == 0; /* 0 means none */
     conn_rearm(c);
 }
 
@@ -565,7 +565,7 @@ static void flush_many(struct conn *c);
 /* One gathered send at a time; what io takes at once may be followed by more. */
 void conn_flush(struct conn *c)
 {
-    if (unlikely(c->sendq.gathered > 0 || c->state >= CONN_LINGER))
+    if (unlikely(c->sendq.gathered > 0 || c->state >= CONN_LINGER || (c->holds & CONN_HOLD_APP)))
         return;
     if (likely(c->sendq.refs == 1)) {
         if (flush_single(c))
@@ -675,10 +675,21 @@ static void queue_close_frame(struct conn *c)
     conn_queue_bytes(c, frame, len); /* without memory the FIN must do */
 }
 
+static void log_end(const struct conn *c)
+{
+    char peer[IO_ADDR_TEXT_MAX];
+
+    io_addr_format(&c->peer, peer);
+    log_debug("connection ended", "peer", peer, "reason", end_rows[c->end].label, "websocket",
+              c->flags & CONN_F_WS ? "true" : "false", NULL);
+}
+
 static void end_session(struct conn *c)
 {
     struct net *n = c->net;
 
+    if (unlikely(log_level_now == LOG_DEBUG))
+        log_end(c);
     if (c->flags & CONN_F_SESSION) {
         c->flags &= (uint16_t)~CONN_F_SESSION;
         n->app->on_close(n->app_ctx, c);
@@ -711,6 +722,8 @@ void conn_finish(struct conn *c)
     struct net *n = c->net;
     uint8_t how = c->flags & CONN_F_BROKEN ? CUT : end_rows[c->end].how;
 
+    if (!(c->flags & CONN_F_WS) && sendq_is_empty(&c->sendq))
+        how = CUT; /* there is no answer that could get lost */
     end_session(c);
     if (how == SLOW)
         n->queue_bytes -= sendq_drop(&c->sendq, n->shard, &n->chunks, false);

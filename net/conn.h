@@ -81,7 +81,8 @@ enum conn_end {
 
 enum conn_hold {
     CONN_HOLD_ADMISSION = 1,
-    CONN_HOLD_APP = 2,    /* the app waits for an answer of another shard */
+    CONN_HOLD_APP = 2, /* the app waits for an answer of another shard; nothing is sent either: the
+                          101 says that the session is in force */
     CONN_HOLD_CREDIT = 4, /* no credit at the home of the next publish */
     CONN_HOLD_OUTPUT = 8, /* HTTP pipeline: the answers must leave first */
 };
@@ -189,14 +190,14 @@ void conn_queue_failed(struct conn *c, enum conn_end why);
 
 /* Queues run[off..off+len) for sending; the queue takes a use of its own. False when the connection
  * is not open, or is ended by this: slow consumer. */
-static inline bool conn_queue(struct conn *c, struct run *run, uint32_t off, uint32_t len)
+__attribute__((always_inline)) static inline bool conn_queue(struct conn *c, struct run *run,
+                                                             uint32_t off, uint32_t len)
 {
     struct net *n = c->net;
 
     if (unlikely(c->state != CONN_OPEN))
         return false;
-    if (unlikely(c->sendq.bytes + (uint64_t)len > n->config->max_queue_bytes &&
-                 c->sendq.bytes != 0)) {
+    if (unlikely(c->sendq.bytes + (uint64_t)len > n->max_queue_bytes && c->sendq.bytes != 0)) {
         conn_queue_failed(c, CONN_END_SLOW_CONSUMER);
         return false;
     }
@@ -238,7 +239,7 @@ void conn_finish(struct conn *c);
 void conn_flush(struct conn *c);
 void conn_close_now(struct conn *c, bool reset);
 void conn_timer_fired(struct conn *c, uint64_t now_ns);
-void conn_set_deadline(struct conn *c, uint64_t from_now_ns);
+void conn_set_deadline(struct conn *c, uint64_t from_now_ns); /* 0: none */
 void conn_clear_deadline(struct conn *c);
 void conn_rearm(struct conn *c);
 void conn_ping(struct conn *c);

@@ -24,7 +24,7 @@ static bool message_rate_passes(struct conn *c)
 
 static inline bool may_speak(struct conn *c)
 {
-    return likely(c->net->config->message_rate.per_second == 0) || message_rate_passes(c);
+    return likely(!c->net->message_rate) || message_rate_passes(c);
 }
 
 /* Keeps a message that the app will take later (it holds the connection). */
@@ -45,7 +45,7 @@ static inline void offer(struct conn *c, struct net_message *in)
 {
     struct net *n = c->net;
 
-    if (unlikely(!n->app->on_message(n->app_ctx, c, in)))
+    if (unlikely(!n->on_message(n->app_ctx, c, in)))
         park(c, in);
     if (unlikely(in->owned != NULL))
         message_free(&n->shard->messages, in->owned);
@@ -102,17 +102,19 @@ static void inflate_message(struct conn *c, uint8_t opcode, const uint8_t *p, si
         deflate_trim(n->deflate);
 }
 
-/* The usual case: one frame, one piece. */
-static inline void whole_message(struct conn *c, const struct ws_piece *piece)
+/* A whole message in the input: one frame, one piece. */
+static inline void whole_message(struct conn *c, struct bytes payload, uint8_t opcode, uint32_t key)
 {
-    struct net_message in = {.payload = {piece->ptr, piece->len}, .opcode = piece->opcode};
+    struct net_message in = {.payload = payload, .opcode = opcode, .key = key};
 
-    if (unlikely(piece->compressed))
-        inflate_message(c, piece->opcode, piece->ptr, piece->len);
-    else if (piece->opcode == WS_OP_TEXT && !simd->utf8_valid(piece->ptr, piece->len))
-        conn_end(c, CONN_END_BAD_UTF8);
-    else
-        deliver(c, &in);
+    if (opcode == WS_OP_TEXT) {
+        net_message_unmask(&in);
+        if (unlikely(!simd->utf8_valid(payload.ptr, payload.len))) {
+            conn_end(c, CONN_END_BAD_UTF8);
+            return;
+        }
+    }
+    deliver(c, &in);
 }
 
 static void assembled_message(struct conn *c, uint8_t opcode)
@@ -287,33 +289,68 @@ static inline void data_piece(struct conn *c, const struct ws_piece *piece)
 {
     if (unlikely(c->state != CONN_OPEN))
         return; /* closing: only the peer's close frame matters */
-    if (likely(piece->message_start && piece->message_end))
-        whole_message(c, piece);
-    else
+    if (piece->message_end)
+        net_stat(c->net, NET_STAT_MESSAGES_IN);
+    if (!piece->message_start || !piece->message_end)
         message_piece(c, piece);
+    else if (piece->compressed)
+        inflate_message(c, piece->opcode, piece->ptr, piece->len);
+    else
+        whole_message(c, (struct bytes){piece->ptr, piece->len}, piece->opcode, 0);
     if (piece->message_end && (c->flags & CONN_F_BEGUN) && c->state == CONN_OPEN)
         stop_clock(c);
+}
+
+static inline bool takes_frames(const struct conn *c)
+{
+    return likely(c->holds == 0) && (likely(c->state == CONN_OPEN) || c->state == CONN_CLOSING);
+}
+
+/* Out of line, so that the loop over small messages saves no registers for it. */
+__attribute__((noinline)) static enum ws_status
+any_piece(struct conn *c, const struct ws_limits *limits, struct bytes *in)
+{
+    struct ws_piece piece;
+    enum ws_status st = ws_decode(&c->decoder, limits, in, &piece);
+
+    if (st != WS_STATUS_PIECE)
+        return st;
+    if (ws_opcode_is_control(piece.opcode))
+        control_piece(c, &piece);
+    else
+        data_piece(c, &piece);
+    return st;
+}
+
+/* The loop that nearly all messages go through. */
+static inline void small_messages(struct conn *c, const struct ws_limits *limits, struct bytes *in)
+{
+    struct bytes payload;
+    uint64_t count = 0;
+    uint8_t opcode;
+    uint32_t key;
+
+    while (c->holds == 0 && c->state == CONN_OPEN &&
+           ws_decode_small(&c->decoder, limits, in, &payload, &opcode, &key)) {
+        whole_message(c, payload, opcode, key);
+        count++;
+    }
+    stats_add(&c->net->stats[NET_STAT_MESSAGES_IN], count);
 }
 
 void conn_ws_input(struct conn *c, struct bytes *in)
 {
     const struct ws_limits *limits = &c->net->ws_limits[(c->flags & CONN_F_DEFLATE) != 0];
-    struct ws_piece piece;
-    enum ws_status st = WS_STATUS_NEED_MORE;
+    enum ws_status st;
 
-    while (in->len > 0) {
-        st = ws_decode(&c->decoder, limits, in, &piece);
-        if (unlikely(st != WS_STATUS_PIECE))
+    do {
+        small_messages(c, limits, in);
+        if (in->len == 0 || !takes_frames(c))
             break;
-        if (unlikely(ws_opcode_is_control(piece.opcode)))
-            control_piece(c, &piece);
-        else
-            data_piece(c, &piece);
-        if (unlikely(c->holds != 0 || (c->state != CONN_OPEN && c->state != CONN_CLOSING)))
-            break;
-    }
-    if (unlikely(st > WS_STATUS_PIECE))
-        violation(c, st);
-    else if (c->state == CONN_OPEN)
+        st = any_piece(c, limits, in);
+        if (unlikely(st > WS_STATUS_PIECE))
+            violation(c, st);
+    } while (in->len > 0 && takes_frames(c));
+    if (c->state == CONN_OPEN)
         watch_incomplete(c);
 }

@@ -48,26 +48,6 @@ _Static_assert(CONN_END_COUNT == NET_STAT_COUNT - NET_STAT_ENDS, "a counter for 
 /* Messages ---------------------------------------------------------------------------------------
  */
 
-struct message *net_message_take(struct net *n, struct net_message *in)
-{
-    struct message *m = in->owned;
-
-    if (likely(m == NULL)) {
-        m = message_new(&n->shard->messages, (uint32_t)in->payload.len);
-        if (unlikely(m == NULL)) {
-            stats_inc(&n->shard->stats[SHARD_STAT_MESSAGE_ALLOC_FAILED]);
-            return NULL;
-        }
-        memcpy(message_payload(m), in->payload.ptr, in->payload.len);
-        net_stat(n, NET_STAT_PAYLOAD_COPIES);
-    } else {
-        in->owned = NULL;
-        m->payload_len = (uint32_t)in->payload.len;
-    }
-    m->opcode = in->opcode;
-    return m;
-}
-
 /* Listeners --------------------------------------------------------------------------------------
  */
 
@@ -271,7 +251,7 @@ static void drain_http(struct conn *c)
     if (c->refuse != CONN_END_NONE)
         conn_http_timeout(c);
     else
-        conn_end(c, CONN_END_HTTP_DONE);
+        conn_end(c, CONN_END_DRAIN);
 }
 
 /* While draining, as many are asked to go as the share of --drain-time that has passed; a whole
@@ -509,6 +489,10 @@ int net_init(struct net *n, struct shard *s, const struct net_config *config,
     pool_init(&n->rxs, "receive_state", sizeof(struct conn_rx), 0, 0);
     pool_init(&n->chunks, "queue_chunks", sizeof(struct sendq_chunk), 0, 0);
     wheel_init(&n->wheel, WHEEL_TICK_NS, s->io->now_ns);
+    n->on_message = app->on_message;
+    n->message_rate = config->message_rate.per_second != 0;
+    n->byte_rate = config->byte_rate.per_second != 0;
+    n->max_queue_bytes = config->max_queue_bytes;
     set_limits(n);
     admission_init(n);
     n->shard_max = s->io->conns_max > NET_REFUSALS_MAX ? s->io->conns_max - NET_REFUSALS_MAX : 1;

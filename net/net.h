@@ -27,6 +27,7 @@ struct net_message {
     struct bytes payload;
     struct message *owned; /* non-NULL: payload lies in this message, which net_message_take() hands
                               over without a copy */
+    uint32_t key;          /* payload is masked with it still; 0: plain. See net_message_unmask() */
     uint8_t opcode;        /* WS_OP_TEXT or WS_OP_BINARY */
 };
 
@@ -102,6 +103,10 @@ struct net {
     struct admission admission;
     struct net_listener listeners[NET_LISTENERS_MAX];
     uint32_t listener_count;
+    bool (*on_message)(void *ctx, struct conn *c, struct net_message *m); /* app's, at hand */
+    bool message_rate;                                                    /* --message-rate is on */
+    bool byte_rate;                                                       /* --byte-rate is on */
+    uint64_t max_queue_bytes;                                             /* --max-queue, at hand */
     uint32_t shard_max;      /* connections that this shard takes, refusals left out */
     uint32_t refusals;       /* connections attached only to be refused */
     uint64_t queue_bytes;    /* sum of the send queues */
@@ -130,15 +135,49 @@ void net_deinit(struct net *n);
 /* Takes a listening socket. 0 or -errno. Shard's thread or main before the first turn. */
 MUST_USE int net_listen(struct net *n, int fd, enum net_listener_kind kind);
 
-/* A message of the app's own for what came in: the assembled one, or a copy (counted). NULL without
- * memory. payload_len and opcode are set. */
-MUST_USE struct message *net_message_take(struct net *n, struct net_message *in);
+/* Makes in->payload readable in place. */
+static inline void net_message_unmask(struct net_message *in)
+{
+    if (in->key != 0)
+        simd->unmask(in->payload.ptr, in->payload.ptr, in->payload.len, in->key);
+    in->key = 0;
+}
+
+/* A message of the app's own for what came in: the assembled one, or a copy (counted), unmasked on
+ * the way: one pass over the bytes. NULL without memory. payload_len and opcode are set. */
+MUST_USE static inline struct message *net_message_take(struct net *n, struct net_message *in)
+{
+    struct message *m = in->owned;
+
+    if (likely(m == NULL)) {
+        m = message_new(&n->shard->messages, (uint32_t)in->payload.len);
+        if (unlikely(m == NULL)) {
+            stats_inc(&n->shard->stats[SHARD_STAT_MESSAGE_ALLOC_FAILED]);
+            return NULL;
+        }
+        simd->unmask(message_payload(m), in->payload.ptr, in->payload.len, in->key);
+        stats_inc(&n->stats[NET_STAT_PAYLOAD_COPIES]);
+    } else {
+        in->owned = NULL;
+        m->payload_len = (uint32_t)in->payload.len;
+    }
+    m->opcode = in->opcode;
+    return m;
+}
 
 /* Writes the frame header into m's room. */
 static inline void net_message_frame(struct message *m, bool rsv1)
 {
-    m->head_len = (uint8_t)ws_encode_head_before(message_payload(m), (enum ws_opcode)m->opcode,
-                                                 rsv1, m->payload_len);
+    uint8_t *end = message_payload(m);
+
+    if (likely(m->payload_len < 126 && !rsv1)) {
+        end[-2] = 0x80 | m->opcode; /* FIN; RFC 6455 5.2 */
+        end[-1] = (uint8_t)m->payload_len;
+        m->head_len = 2;
+        return;
+    }
+    m->head_len =
+        (uint8_t)ws_encode_head_before(end, (enum ws_opcode)m->opcode, rsv1, m->payload_len);
 }
 
 /* Whether the node is over one of its bounds: `own` bytes of this shard, and those that the others

@@ -198,6 +198,12 @@ static int parse_net_address(const char *text, size_t len, struct proxy_net *net
     return inet_pton(AF_INET6, address, net->ip) == 1 ? 0 : -EINVAL;
 }
 
+static void clear_host_bits(struct proxy_net *net)
+{
+    for (uint32_t bit = net->prefix_bits; bit < 8 * sizeof net->ip; bit++)
+        net->ip[bit / 8] &= (uint8_t) ~(0x80 >> bit % 8);
+}
+
 int proxy_net_parse(const char *text, struct proxy_net *net)
 {
     *net = (struct proxy_net){0};
@@ -213,7 +219,8 @@ int proxy_net_parse(const char *text, struct proxy_net *net)
     if (slash != NULL && (!parse_number(slash + 1, &bits) || bits > bits_max))
         return -EINVAL;
     net->prefix_bits = (uint8_t)(bits + (128 - bits_max));
-    if (is_mapped(net->ip) && net->prefix_bits >= 8 * IPV4_IN_IPV6)
+    clear_host_bits(net);
+    if (is_mapped(net->ip))
         net->family = AF_INET;
     return 0;
 }

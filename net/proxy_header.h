@@ -26,7 +26,7 @@ enum proxy_result proxy_header_parse(const uint8_t *p, size_t len, size_t *consu
 
 /* A trusted network, "10.0.0.0/8", "::1", "unix". */
 struct proxy_net {
-    uint8_t ip[16];
+    uint8_t ip[16];      /* bits behind the prefix are 0 */
     uint8_t prefix_bits; /* of the 128-bit form */
     uint8_t family;      /* AF_INET, AF_INET6, AF_UNIX */
 };

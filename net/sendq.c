@@ -53,22 +53,25 @@ static inline void add_span(struct iovec *iov, const struct sendq_ref *ref)
 int sendq_gather(struct sendq *q, struct iovec *iov, size_t *bytes)
 {
     size_t sum = q->first.len;
-    int n = 1;
+    struct iovec *at = iov + 1;
 
     DCHECK(q->gathered == 0);
-    add_span(&iov[0], &q->first);
+    add_span(iov, &q->first);
     for (struct sendq_chunk *c = q->head; c != NULL; c = c->next) {
-        for (uint32_t i = c->begin; i < c->end; i++) {
-            if (n == IO_IOV_MAX || sum + c->refs[i].len > SENDQ_GATHER_BYTES)
-                goto full;
-            add_span(&iov[n++], &c->refs[i]);
-            sum += c->refs[i].len;
+        const struct sendq_ref *ref = &c->refs[c->begin];
+        const struct sendq_ref *end =
+            ref + min_size(c->end - c->begin, (size_t)(iov + IO_IOV_MAX - at));
+
+        for (; ref < end && sum + ref->len <= SENDQ_GATHER_BYTES; ref++) {
+            add_span(at++, ref);
+            sum += ref->len;
         }
+        if (ref < &c->refs[c->end])
+            break;
     }
-full:
-    q->gathered = (uint16_t)n;
+    q->gathered = (uint16_t)(at - iov);
     *bytes = sum;
-    return n;
+    return (int)(at - iov);
 }
 
 /* Drops up to n of the oldest references in chunks; chunks that are through go back. */

@@ -14,7 +14,7 @@
 
 /* Bytes that one gathered send takes at the most, unless a single reference is larger. */
 #define SENDQ_GATHER_BYTES (256u << 10)
-#define SENDQ_CHUNK_REFS 7
+#define SENDQ_CHUNK_REFS 15
 
 /* A part of a run. Holds one use of it. */
 struct sendq_ref {

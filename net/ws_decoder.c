@@ -35,10 +35,10 @@ enum {
 
     LEN_16 = 126, /* a length of two bytes follows */
     LEN_64 = 127, /* a length of eight bytes follows */
-    CONTROL_LEN_MAX = 125,
+    CONTROL_LEN_MAX = WS_SMALL_LEN_MAX,
 
     KEY_BYTES = 4,
-    SMALL_HEAD_BYTES = 2 + KEY_BYTES,
+    SMALL_HEAD_BYTES = WS_SMALL_HEAD_BYTES,
 
     BIT_IN_FRAME = 1,   /* the header is complete, the payload is not */
     BIT_OPEN = 2,       /* a message has begun and its last frame has not ended */
@@ -48,8 +48,6 @@ enum {
 
 static_assert(sizeof(struct ws_decoder) <= 40, "a connection's budget counts on it");
 
-static inline bool take_small(const struct ws_limits *limits, struct bytes *in,
-                              struct ws_piece *piece);
 static enum ws_status take_any(struct ws_decoder *d, const struct ws_limits *limits,
                                struct bytes *in, struct ws_piece *piece);
 static enum ws_status take_head(struct ws_decoder *d, const struct ws_limits *limits,
@@ -60,43 +58,24 @@ static enum ws_status take_payload(struct ws_decoder *d, struct bytes *in, struc
 enum ws_status ws_decode(struct ws_decoder *d, const struct ws_limits *limits, struct bytes *in,
                          struct ws_piece *piece)
 {
-    if (likely((d->bits | d->head_len) == 0 && take_small(limits, in, piece)))
-        return WS_STATUS_PIECE;
-    return take_any(d, limits, in, piece);
-}
-
-/* A whole message in one frame of at most 125 bytes that lies whole in the input, with no message
- * open: nearly all of a server's frames. False: not such a one, nothing happened. */
-static inline bool take_small(const struct ws_limits *limits, struct bytes *in,
-                              struct ws_piece *piece)
-{
-    uint8_t *p = in->ptr;
-    if (in->len < SMALL_HEAD_BYTES)
-        return false;
-    uint8_t opcode = p[0] ^ HEAD_FIN;
-    uint8_t len = p[1] ^ HEAD_MASK; /* an unmasked frame's is over 125 */
-    if (opcode - 1U > WS_OP_BINARY - 1U || len > CONTROL_LEN_MAX)
-        return false;
-    size_t frame_bytes = SMALL_HEAD_BYTES + (size_t)len;
-    if (in->len < frame_bytes || len > limits->max_message_bytes)
-        return false;
-
+    struct bytes payload;
+    uint8_t opcode;
     uint32_t key;
-    memcpy(&key, p + 2, KEY_BYTES);
-    in->ptr = p + frame_bytes;
-    in->len -= frame_bytes;
-    p += SMALL_HEAD_BYTES;
-    piece->ptr = p;
-    piece->len = len;
-    piece->frame_len = len;
-    piece->opcode = opcode;
-    piece->frame_start = true;
-    piece->frame_end = true;
-    piece->message_start = true;
-    piece->message_end = true;
-    piece->compressed = false;
-    simd->unmask(p, p, len, key);
-    return true;
+
+    if (unlikely(!ws_decode_small(d, limits, in, &payload, &opcode, &key)))
+        return take_any(d, limits, in, piece);
+    simd->unmask(payload.ptr, payload.ptr, payload.len, key);
+    *piece = (struct ws_piece){
+        .ptr = payload.ptr,
+        .len = payload.len,
+        .frame_len = payload.len,
+        .opcode = opcode,
+        .frame_start = true,
+        .frame_end = true,
+        .message_start = true,
+        .message_end = true,
+    };
+    return WS_STATUS_PIECE;
 }
 
 /* Every other frame, in any state. Out of line, so that the common case saves no registers for it.
@@ -276,11 +255,6 @@ static enum ws_status take_payload(struct ws_decoder *d, struct bytes *in, struc
     else if (!PLANTED(PLANT_WRONG_MASK_PHASE))
         d->key = simd_rotate_key(d->key, n);
     return WS_STATUS_PIECE;
-}
-
-bool ws_decoder_is_idle(const struct ws_decoder *d)
-{
-    return (d->bits | d->head_len) == 0;
 }
 
 uint16_t ws_status_close_code(enum ws_status st)

@@ -154,7 +154,6 @@ static void echo(struct pubsub *p, struct conn *c, struct message *m)
         conn_end(c, CONN_END_NO_MEMORY);
         return;
     }
-    pubsub_stat(p, PUBSUB_STAT_ECHOED);
     conn_queue(c, r, 0, r->len);
     shard_run_unref(s, r);
 }

@@ -30,7 +30,6 @@
     X(LOST, "lost_deliveries_total", NULL,                                                         \
       "Messages that a shard could not fan out for want of memory; its members were closed.",      \
       STATS_COUNTER)                                                                               \
-    X(ECHOED, "echoed_total", NULL, "Messages returned by /echo.", STATS_COUNTER)                  \
     X(CREDIT_WAITS, "credit_waits_total", NULL,                                                    \
       "Publishers paused because their home had no credit left.", STATS_COUNTER)                   \
     X(CREDIT_WITHHELD, "credit_withheld_total", NULL,                                              \

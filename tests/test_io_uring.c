@@ -1,234 +1,10 @@
 /* SPDX-License-Identifier: MIT
  * Copyright (c) 2026 The Tidewire authors */
 
-/* What is particular to the io_uring implementation; the contract that all share has a suite of its
- * own. One shard on the test's thread, clients are ordinary sockets on the loopback. Tests are
- * skipped where the kernel forbids io_uring. */
+/* What is particular to receiving, accepting and the queues on io_uring; the contract that all
+ * implementations share has a suite of its own. */
 
-#include <criterion/criterion.h>
-#include <errno.h>
-#include <pthread.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-#include <unistd.h>
-
-#include <arpa/inet.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
-
-#include "core/uring.h"
-
-#define PEERS_MAX 1200
-#define WAIT_NS (3 * NS_PER_SEC)
-
-struct rig;
-
-/* A connection as its owner sees it, with what happened to it. */
-struct peer {
-    struct io_conn c;
-    struct rig *rig;
-    uint64_t recv_bytes;
-    uint64_t poll_bytes; /* in the poll numbered poll_seen */
-    uint64_t poll_seen;
-    uint64_t most_in_poll;
-    uint8_t first; /* byte received; all others must be the same if rig->uniform */
-    bool mixed;
-    bool beyond; /* a slice lay outside of the pool */
-    int eofs;
-    int eof_err;
-    int sents;
-    int sent_err;
-    int connects;
-    int connect_err;
-    int closes;
-};
-
-struct rig {
-    struct io *io;
-    struct uring *u;
-    struct io_listener listener;
-    struct sockaddr_in addr;
-    struct peer peers[PEERS_MAX];
-    uint32_t peer_count; /* of peers[], ever used */
-    bool refuse;
-    bool close_on_recv;
-    bool echo;
-    struct io_ticket tickets[64];
-    uint32_t ticket_count;
-};
-
-static void on_recv(struct io_conn *c, struct bytes in)
-{
-    struct peer *p = container_of(c, struct peer, c);
-    const struct uring_buffers *b = &p->rig->u->buffers;
-    uint64_t poll = p->rig->io->stats.polls;
-    if (p->recv_bytes == 0)
-        p->first = in.ptr[0];
-    for (size_t i = 0; i < in.len; i++)
-        p->mixed |= in.ptr[i] != p->first;
-    p->beyond |= in.ptr < b->base || in.ptr + in.len > b->base + b->count * b->buffer_bytes;
-    if (p->poll_seen != poll)
-        p->poll_bytes = 0;
-    p->poll_seen = poll;
-    p->poll_bytes += in.len;
-    if (p->most_in_poll < p->poll_bytes)
-        p->most_in_poll = p->poll_bytes;
-    p->recv_bytes += in.len;
-    if (p->rig->close_on_recv)
-        io_close(p->rig->io, c, false);
-}
-
-static void on_eof(struct io_conn *c, int err)
-{
-    struct peer *p = container_of(c, struct peer, c);
-    p->eofs++;
-    p->eof_err = err;
-}
-
-static void on_sent(struct io_conn *c, int err)
-{
-    struct peer *p = container_of(c, struct peer, c);
-    p->sents++;
-    p->sent_err = err;
-}
-
-static void on_connect(struct io_conn *c, int err)
-{
-    struct peer *p = container_of(c, struct peer, c);
-    p->connects++;
-    p->connect_err = err;
-}
-
-static void on_closed(struct io_conn *c)
-{
-    container_of(c, struct peer, c)->closes++;
-}
-
-static const struct io_events EVENTS = {on_recv, on_eof, on_sent, on_connect, on_closed};
-
-static struct peer *peer_new(struct rig *r)
-{
-    cr_assert_lt(r->peer_count, PEERS_MAX);
-    struct peer *p = &r->peers[r->peer_count++];
-    memset(p, 0, sizeof(*p));
-    p->rig = r;
-    p->c.events = &EVENTS;
-    return p;
-}
-
-static struct io_conn *on_accept(struct io_listener *l, const struct io_addr *peer)
-{
-    struct rig *r = container_of(l, struct rig, listener);
-    cr_assert_eq(peer->family, AF_INET);
-    return r->refuse ? NULL : &peer_new(r)->c;
-}
-
-static void on_ticket(struct io_listener *l, struct io_ticket t, const struct io_addr *peer)
-{
-    struct rig *r = container_of(l, struct rig, listener);
-    cr_assert_neq(peer->port, 0);
-    cr_assert_lt(r->ticket_count, ARRAY_LEN(r->tickets));
-    r->tickets[r->ticket_count++] = t;
-}
-
-static const struct io_listener_events LISTENER_EVENTS = {on_accept, on_ticket};
-
-static int listening_socket(struct sockaddr_in *addr)
-{
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    memset(addr, 0, sizeof(*addr));
-    addr->sin_family = AF_INET;
-    addr->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    cr_assert_eq(bind(fd, (struct sockaddr *)addr, sizeof(*addr)), 0);
-    cr_assert_eq(listen(fd, 2048), 0);
-    socklen_t len = sizeof(*addr);
-    cr_assert_eq(getsockname(fd, (struct sockaddr *)addr, &len), 0);
-    return fd;
-}
-
-/* An io that listens. Exits the test as skipped when the machine has no io_uring. */
-static struct rig *rig_new(uint32_t conns_max, const struct uring_quirks *q)
-{
-    struct rig *r = calloc(1, sizeof(*r));
-    struct io_config cfg = {.conns_max = conns_max};
-    const char *why = NULL;
-    int err = uring_new(&cfg, q, &r->io, &why);
-    if (err == -ENOSYS || err == -EPERM || err == -EACCES)
-        cr_skip_test("%s", why);
-    cr_assert_eq(err, 0, "%s: %d", why, err);
-    r->u = uring_of(r->io);
-    cr_assert_eq(io_start(r->io), 0);
-    r->listener.events = &LISTENER_EVENTS;
-    cr_assert_eq(io_listen(r->io, &r->listener, listening_socket(&r->addr)), 0);
-    return r;
-}
-
-static void turn(struct rig *r)
-{
-    int n = io_poll(r->io, r->io->now_ns + 20 * NS_PER_MS);
-    cr_assert_geq(n, 0, "poll: %d", n);
-}
-
-static uint64_t now_ns(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * NS_PER_SEC + (uint64_t)ts.tv_nsec;
-}
-
-/* Runs turns until the condition holds; the test fails when it does not in good time. */
-#define TURN_UNTIL(r, condition)                                                                   \
-    do {                                                                                           \
-        uint64_t until_ns = now_ns() + WAIT_NS;                                                    \
-        while (!(condition)) {                                                                     \
-            cr_assert_lt(now_ns(), until_ns, "never: " #condition);                                \
-            turn(r);                                                                               \
-        }                                                                                          \
-    } while (0)
-
-static void rig_free(struct rig *r)
-{
-    if (r->listener.fd >= 0)
-        io_unlisten(r->io, &r->listener);
-    for (uint32_t i = 0; i < r->peer_count; i++)
-        if (r->peers[i].closes == 0)
-            io_close(r->io, &r->peers[i].c, true);
-    TURN_UNTIL(r, r->io->conn_count == 0);
-    for (uint32_t i = 0; i < r->peer_count; i++) {
-        cr_assert_eq(r->peers[i].closes, 1);
-        cr_assert_not(r->peers[i].beyond);
-    }
-    io_free(r->io);
-    free(r);
-}
-
-static int client(struct rig *r)
-{
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    cr_assert_geq(fd, 0);
-    cr_assert_eq(connect(fd, (struct sockaddr *)&r->addr, sizeof(r->addr)), 0);
-    struct timeval tv = {.tv_sec = 3};
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
-    return fd;
-}
-
-/* Connects one client; its server side is the newest peer. */
-static struct peer *pair_new(struct rig *r, int *fd)
-{
-    uint32_t before = r->peer_count;
-    *fd = client(r);
-    TURN_UNTIL(r, r->peer_count > before);
-    return &r->peers[before];
-}
-
-static void write_all(int fd, uint8_t byte, size_t len)
-{
-    uint8_t *data = malloc(len);
-    memset(data, byte, len);
-    cr_assert_eq(send(fd, data, len, MSG_NOSIGNAL), (ssize_t)len);
-    free(data);
-}
+#include "tests/uring_rig.h"
 
 Test(io_uring, slices_of_several_connections_share_a_buffer_and_stay_apart)
 {
@@ -285,6 +61,56 @@ Test(io_uring, a_connection_that_starved_of_buffers_goes_on_receiving)
 Test(io_uring, whole_buffers_serve_where_the_kernel_has_no_incremental_ones)
 {
     starve(&(struct uring_quirks){.no_incremental = true});
+}
+
+/* Buffers far too small for what comes, pauses at random: every stream must stay whole. */
+static void stream_through(uint32_t buffers, uint32_t buffer_bytes, const struct uring_quirks *q)
+{
+    enum { CLIENTS = 12, BYTES = 200000 };
+    static uint8_t counting[BYTES + 256];
+    struct rig *r = rig_new_with(&(struct io_config){.conns_max = CLIENTS,
+                                                     .recv_buffers = buffers,
+                                                     .recv_buffer_bytes = buffer_bytes},
+                                 q);
+    int fds[CLIENTS];
+    size_t sent[CLIENTS] = {0};
+    unsigned seed = 5;
+    r->counting = true;
+    for (size_t i = 0; i < sizeof(counting); i++)
+        counting[i] = (uint8_t)i;
+    for (int i = 0; i < CLIENTS; i++)
+        pair_new(r, &fds[i]);
+    uint64_t start_ns = now_ns();
+    while (r->io->stats.recv_bytes < (uint64_t)CLIENTS * BYTES) {
+        cr_assert_lt(now_ns() - start_ns, 2 * WAIT_NS);
+        int i = (int)(rand_r(&seed) % CLIENTS);
+        size_t len = min_size((size_t)rand_r(&seed) % 20000, BYTES - sent[i]);
+        ssize_t n = send(fds[i], counting + i + sent[i], len, MSG_DONTWAIT | MSG_NOSIGNAL);
+        sent[i] += n > 0 ? (size_t)n : 0;
+        io_recv(r->io, &r->peers[rand_r(&seed) % CLIENTS].c, rand_r(&seed) % 4 != 0);
+        cr_assert_geq(io_poll(r->io, 0), 0);
+    }
+    for (int i = 0; i < CLIENTS; i++) {
+        cr_expect_not(r->peers[i].mixed);
+        cr_expect_eq(r->peers[i].recv_bytes, BYTES);
+        close(fds[i]);
+    }
+    rig_free(r);
+}
+
+Test(io_uring, streams_stay_whole_through_two_buffers_of_a_kilobyte)
+{
+    stream_through(2, 1024, NULL);
+}
+
+Test(io_uring, streams_stay_whole_through_buffers_of_odd_size)
+{
+    stream_through(4, 5003, NULL);
+}
+
+Test(io_uring, streams_stay_whole_through_few_whole_buffers)
+{
+    stream_through(4, 2048, &(struct uring_quirks){.no_incremental = true});
 }
 
 /* Two peers stream without end while a third asks now and then: it must not wait for long. */
@@ -654,326 +480,5 @@ Test(io_uring, a_broadcast_to_a_thousand_is_one_system_call)
         cr_assert_eq(recv(fds[i], text, sizeof(text), MSG_DONTWAIT), 12);
         close(fds[i]);
     }
-    rig_free(r);
-}
-
-/* Closing ---------------------------------------------------------------------------------------
- */
-
-Test(io_uring, closing_with_reset_sends_rst_and_without_it_fin)
-{
-    for (int reset = 0; reset < 2; reset++) {
-        struct rig *r = rig_new(4, NULL);
-        int fd;
-        struct peer *p = pair_new(r, &fd);
-        io_close(r->io, &p->c, reset);
-        TURN_UNTIL(r, p->closes == 1);
-        char byte;
-        ssize_t n = recv(fd, &byte, 1, 0);
-        cr_expect_eq(n, reset ? -1 : 0);
-        cr_expect(!reset || errno == ECONNRESET);
-        close(fd);
-        rig_free(r);
-    }
-}
-
-Test(io_uring, a_unix_socket_can_be_closed_with_reset_too)
-{
-    struct rig *r = rig_new(4, NULL);
-    int pair[2];
-    cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
-    struct peer *p = peer_new(r);
-    cr_assert_eq(io_adopt(r->io, &p->c, (struct io_ticket){pair[0]}), 0);
-    io_close(r->io, &p->c, true);
-    TURN_UNTIL(r, p->closes == 1);
-    char byte;
-    cr_expect_leq(recv(pair[1], &byte, 1, 0), 0);
-    close(pair[1]);
-    rig_free(r);
-}
-
-Test(io_uring, a_stalled_send_ends_with_the_connection)
-{
-    struct rig *r = rig_new(4, NULL);
-    size_t len = 32 << 20;
-    struct iovec iov = {calloc(1, len), len};
-    int fd;
-    struct peer *p = pair_new(r, &fd);
-    cr_assert_eq(io_send(r->io, &p->c, &iov, 1, len), IO_PENDING);
-    for (int i = 0; i < 3; i++)
-        turn(r);
-    cr_expect_eq(p->sents, 0);
-    io_close(r->io, &p->c, false);
-    TURN_UNTIL(r, p->closes == 1);
-    cr_expect_eq(p->sents, 0);
-    close(fd);
-
-    p = pair_new(r, &fd);
-    cr_assert_eq(io_send(r->io, &p->c, &iov, 1, len), IO_PENDING);
-    turn(r);
-    setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){1, 0}, sizeof(struct linger));
-    close(fd);
-    TURN_UNTIL(r, p->sents == 1 && p->eofs == 1);
-    cr_expect_lt(p->sent_err, 0);
-    free(iov.iov_base);
-    rig_free(r);
-}
-
-Test(io_uring, a_reset_is_told_while_receiving_is_paused)
-{
-    struct rig *r = rig_new(4, NULL);
-    int fd;
-    struct peer *p = pair_new(r, &fd);
-    for (int i = 0; i < 3; i++) { /* the watch outlives pauses */
-        io_recv(r->io, &p->c, false);
-        turn(r);
-        write_all(fd, 'x', 1);
-        turn(r);
-        cr_expect_eq(p->recv_bytes, (uint64_t)i);
-        io_recv(r->io, &p->c, true);
-        TURN_UNTIL(r, p->recv_bytes == (uint64_t)i + 1);
-    }
-    io_recv(r->io, &p->c, false);
-    turn(r);
-    setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){1, 0}, sizeof(struct linger));
-    close(fd);
-    TURN_UNTIL(r, p->eofs == 1);
-    cr_expect_eq(p->eof_err, -ECONNRESET);
-    io_recv(r->io, &p->c, true);
-    turn(r);
-    cr_expect_eq(p->eofs, 1);
-    rig_free(r);
-}
-
-Test(io_uring, the_port_is_free_as_soon_as_the_io_is)
-{
-    struct rig *r = rig_new(4, NULL);
-    struct sockaddr_in addr = r->addr;
-    turn(r);
-    io_unlisten(r->io, &r->listener);
-    rig_free(r);
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    cr_assert_eq(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
-    cr_expect_eq(listen(fd, 1), 0);
-    close(fd);
-}
-
-/* Connecting ------------------------------------------------------------------------------------
- */
-
-static void connect_about(const struct uring_quirks *q)
-{
-    struct rig *r = rig_new(8, q);
-    struct io_addr to, from, nowhere;
-    io_addr_from_sockaddr(&to, (struct sockaddr *)&r->addr, sizeof(r->addr));
-    from = to;
-    from.port = 0;
-    from.ip[15] = 77; /* 127.0.0.77 */
-    nowhere = to;
-    nowhere.ip[12] = 192;
-    nowhere.port = 0;
-
-    struct peer *plain = peer_new(r);
-    cr_assert_eq(io_connect(r->io, &plain->c, &to, NULL), 0);
-    TURN_UNTIL(r, plain->connects == 1 && r->peer_count == 2);
-    cr_expect_eq(plain->connect_err, 0);
-    struct iovec iov = {"ping", 4};
-    cr_assert_eq(io_send(r->io, &plain->c, &iov, 1, 4), IO_PENDING);
-    cr_assert_eq(io_send(r->io, &r->peers[1].c, &iov, 1, 4), IO_PENDING);
-    TURN_UNTIL(r, plain->recv_bytes == 4 && r->peers[1].recv_bytes == 4);
-
-    struct peer *bound = peer_new(r);
-    cr_assert_eq(io_connect(r->io, &bound->c, &to, &from), 0);
-    TURN_UNTIL(r, bound->connects == 1 && r->peer_count == 4);
-    cr_expect_eq(bound->connect_err, 0);
-
-    struct peer *foreign = peer_new(r);
-    int err = io_connect(r->io, &foreign->c, &to, &nowhere);
-    if (err == 0) {
-        TURN_UNTIL(r, foreign->connects == 1);
-        err = foreign->connect_err;
-        io_close(r->io, &foreign->c, false);
-        TURN_UNTIL(r, foreign->closes == 1);
-    } else {
-        r->peer_count--;
-    }
-    cr_expect_eq(err, -EADDRNOTAVAIL);
-
-    io_unlisten(r->io, &r->listener);
-    struct peer *refused = peer_new(r);
-    cr_assert_eq(io_connect(r->io, &refused->c, &to, NULL), 0);
-    TURN_UNTIL(r, refused->connects == 1);
-    cr_expect_eq(refused->connect_err, -ECONNREFUSED);
-    rig_free(r);
-}
-
-Test(io_uring, connecting_with_and_without_an_address_of_its_own)
-{
-    connect_about(NULL);
-}
-
-Test(io_uring, connecting_without_a_request_for_bind)
-{
-    connect_about(&(struct uring_quirks){.no_bind = true});
-}
-
-Test(io_uring, receiving_can_be_paused_before_the_connection_stands)
-{
-    struct rig *r = rig_new(8, NULL);
-    struct io_addr to;
-    io_addr_from_sockaddr(&to, (struct sockaddr *)&r->addr, sizeof(r->addr));
-    struct peer *p = peer_new(r);
-    cr_assert_eq(io_connect(r->io, &p->c, &to, NULL), 0);
-    io_recv(r->io, &p->c, false);
-    TURN_UNTIL(r, p->connects == 1 && r->peer_count == 2);
-    struct iovec iov = {"ping", 4};
-    cr_assert_eq(io_send(r->io, &r->peers[1].c, &iov, 1, 4), IO_PENDING);
-    TURN_UNTIL(r, r->peers[1].sents == 1);
-    turn(r);
-    cr_expect_eq(p->recv_bytes, 0);
-    io_recv(r->io, &p->c, true);
-    TURN_UNTIL(r, p->recv_bytes == 4);
-    rig_free(r);
-}
-
-Test(io_uring, a_connect_can_be_closed_before_its_outcome)
-{
-    struct rig *r = rig_new(8, NULL);
-    struct io_addr to;
-    io_addr_from_sockaddr(&to, (struct sockaddr *)&r->addr, sizeof(r->addr));
-    for (int turns = 0; turns < 2; turns++) {
-        struct peer *p = peer_new(r);
-        cr_assert_eq(io_connect(r->io, &p->c, &to, NULL), 0);
-        for (int i = 0; i < turns; i++)
-            cr_assert_geq(io_poll(r->io, 0), 0);
-        io_close(r->io, &p->c, false);
-        TURN_UNTIL(r, p->closes == 1);
-        cr_expect_leq(p->connects, turns);
-    }
-    rig_free(r);
-}
-
-/* Waking ----------------------------------------------------------------------------------------
- */
-
-/* Two shards that pass a number to and fro, each sleeping until the other's wake. */
-struct ponger {
-    struct io *io;
-    struct ponger *other;
-    atomic_uint number; /* the other's to write */
-    bool quiet_other;   /* passes no `from` */
-    pthread_t thread;
-};
-
-#define PONGS 2000
-
-static void *pong(void *arg)
-{
-    struct ponger *p = arg;
-    cr_assert_eq(io_start(p->io), 0);
-    for (uint32_t next = 1; next <= PONGS; next++) {
-        atomic_store_explicit(&p->other->number, next, memory_order_release);
-        io_wake(p->other->io, p->quiet_other ? NULL : p->io);
-        while (atomic_load_explicit(&p->number, memory_order_acquire) < next)
-            if (io_poll(p->io, IO_FOREVER) < 0)
-                return "poll";
-    }
-    /* The last bell leaves with a submit. */
-    return io_poll(p->io, 0) < 0 ? "poll" : NULL;
-}
-
-static void pong_about(const struct uring_quirks *q, bool quiet)
-{
-    struct ponger p[2] = {0};
-    rig_free(rig_new(1, q)); /* or skipped */
-    for (int i = 0; i < 2; i++) {
-        const char *why;
-        cr_assert_eq(uring_new(&(struct io_config){.conns_max = 1}, q, &p[i].io, &why), 0);
-        p[i].other = &p[1 - i];
-        p[i].quiet_other = quiet;
-    }
-    uint64_t start_ns = now_ns();
-    for (int i = 0; i < 2; i++)
-        cr_assert_eq(pthread_create(&p[i].thread, NULL, pong, &p[i]), 0);
-    for (int i = 0; i < 2; i++) {
-        void *failed;
-        cr_assert_eq(pthread_join(p[i].thread, &failed), 0);
-        cr_expect_null(failed);
-        cr_expect_gt(p[i].io->stats.wakes_received, PONGS / 100);
-    }
-    cr_expect_lt(now_ns() - start_ns, 4 * NS_PER_SEC);
-    for (int i = 0; i < 2; i++)
-        io_free(p[i].io);
-}
-
-Test(io_uring, shards_wake_each_other_from_ring_to_ring)
-{
-    pong_about(NULL, false);
-}
-
-Test(io_uring, threads_without_a_ring_wake_a_shard)
-{
-    pong_about(NULL, true);
-}
-
-Test(io_uring, shards_wake_each_other_where_rings_cannot)
-{
-    pong_about(&(struct uring_quirks){.no_msg_ring = true}, false);
-}
-
-Test(io_uring, a_wake_before_the_start_is_not_lost)
-{
-    struct rig *r = rig_new(1, NULL);
-    struct io *late;
-    const char *why;
-    cr_assert_eq(io_uring_new(&(struct io_config){.conns_max = 1}, &late, &why), 0);
-    io_wake(late, r->io);
-    turn(r);
-    cr_assert_eq(io_start(late), 0);
-    cr_assert_geq(io_poll(late, IO_FOREVER), 0);
-    cr_expect_eq(late->stats.wakes_received, 1);
-    io_free(late);
-    rig_free(r);
-}
-
-Test(io_uring, a_shard_that_wakes_itself_does_not_sleep)
-{
-    struct rig *r = rig_new(1, NULL);
-    turn(r);
-    io_wake(r->io, r->io);
-    cr_expect_geq(io_poll(r->io, IO_FOREVER), 0);
-    rig_free(r);
-}
-
-Test(io_uring, wakes_of_one_turn_to_one_shard_are_one_bell)
-{
-    struct rig *a = rig_new(1, NULL);
-    struct rig *b = rig_new(1, NULL);
-    for (int i = 0; i < 100; i++)
-        io_wake(b->io, a->io);
-    turn(a);
-    for (int i = 0; i < 3; i++)
-        turn(b);
-    cr_expect_eq(b->io->stats.wakes_received, 1);
-    for (int i = 0; i < 100; i++)
-        io_wake(b->io, NULL);
-    for (int i = 0; i < 3; i++)
-        turn(b);
-    cr_expect_eq(b->io->stats.wakes_received, 2);
-    rig_free(a);
-    rig_free(b);
-}
-
-Test(io_uring, a_wait_ends_at_its_deadline)
-{
-    struct rig *r = rig_new(1, NULL);
-    turn(r);
-    uint64_t start_ns = r->io->now_ns;
-    cr_expect_eq(io_poll(r->io, start_ns + 30 * NS_PER_MS), 0);
-    cr_expect_geq(r->io->now_ns, start_ns + 30 * NS_PER_MS);
-    cr_expect_lt(r->io->now_ns, start_ns + 200 * NS_PER_MS);
-    start_ns = r->io->now_ns;
-    cr_expect_eq(io_poll(r->io, 0), 0);
-    cr_expect_lt(r->io->now_ns, start_ns + 20 * NS_PER_MS);
     rig_free(r);
 }

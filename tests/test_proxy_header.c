@@ -298,6 +298,8 @@ Test(proxy_header, networks_hold_their_addresses)
         {"fe80::/10", "fec0::1", false},
         {"::ffff:10.0.0.0/104", "10.1.1.1", true},
         {"::ffff:10.0.0.0/104", "11.1.1.1", false},
+        {"::ffff:10.0.0.0/95", "10.0.0.0", false}, /* an IPv6 network after all */
+        {"::ffff:10.0.0.0/0", "::1", true},
         {"unix", "unix", true},
         {"unix", "127.0.0.1", false},
         {"127.0.0.1", "unix", false},

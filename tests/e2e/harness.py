@@ -128,11 +128,12 @@ class Server:
 
     def metric(self, name, **labels):
         """The sum over all series of that name that carry these labels."""
+        wanted = {key: str(value) for key, value in labels.items()}
         total = 0.0
         for key, value in self.metrics().items():
             base, _, rest = key.partition("{")
             have = dict(re.findall(r'(\w+)="([^"]*)"', rest))
-            if base == name and labels.items() <= have.items():
+            if base == name and wanted.items() <= have.items():
                 total += value
         return total
 

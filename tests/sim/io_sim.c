@@ -696,11 +696,12 @@ static int sim_poll(struct io *io, uint64_t deadline_ns)
         sim_violation(net, "io_poll: called within a callback");
         return -EINVAL;
     }
-    if (net->wait != NULL && sim_io_would_wait(io, deadline_ns))
+    if (net->wait != NULL)
         net->wait(net->wait_ctx, io, deadline_ns);
     io->stats.polls++;
     io->now_ns = net->now_ns;
     s->in_poll = true;
+    s->is_retired = false;
     take_wake(s);
     bool listeners_first = sim_net_below(net, 2) == 0;
     if (listeners_first)

@@ -38,8 +38,8 @@
  *      CHECK(sim_net_violation(net) == NULL && sim_net_open_count(net) == 0);
  *
  * A shard that sim_io_would_wait() is asleep: run it only when that ends, and a wake-up that
- * somebody forgot is a stall that the scenario sees. Code whose loop can't be cut into turns may
- * run in a coroutine that sim_net_on_wait() suspends. */
+ * somebody forgot is a stall that the scenario sees. A loop that can't be cut at its io_poll() runs
+ * as a fiber (sim_fiber.h), asleep within io_poll(). */
 
 #include "core/io.h"
 
@@ -123,8 +123,9 @@ struct sim_stats sim_net_stats(const struct sim_net *net);
  * given to io_listen() needs no closing. */
 int sim_net_listen(struct sim_net *net, const struct io_addr *a, uint32_t backlog);
 
-/* Called instead of returning from an io_poll() that finds nothing ready before its deadline; it
- * comes back when sim_io_would_wait() is false. For coroutines; NULL (the default): return. */
+/* Called at the beginning of every io_poll() that is not within another one's callbacks; io_poll()
+ * goes on when it returns, so it should not return while sim_io_would_wait() is true. For fibers
+ * (sim_fiber.h); NULL (the default): nothing is called, io_poll() never waits. */
 void sim_net_on_wait(struct sim_net *net,
                      void (*wait)(void *ctx, struct io *io, uint64_t deadline_ns), void *ctx);
 
@@ -135,6 +136,10 @@ MUST_USE int io_sim_new(struct sim_net *net, const struct io_config *cfg, struct
 
 /* Whether io_poll() with that deadline would find nothing to do. */
 bool sim_io_would_wait(struct io *io, uint64_t deadline_ns);
+
+/* Nobody will poll this io any more, though it is not freed: what is ready there keeps the clock
+ * from going on no longer. Undone by io_poll(). Does nothing when io is freed already. */
+void sim_net_retire(struct sim_net *net, struct io *io);
 
 /* Clients -------------------------------------------------------------------------------------- */
 

@@ -234,11 +234,21 @@ uint64_t sim_net_next_ns(struct sim_net *net)
 {
     uint64_t next_ns = IO_FOREVER;
 
-    for (uint32_t i = 0; i < net->ios_count; i++)
-        next_ns = min_u64(next_ns, sim_io_next_ns(net->ios[i]));
+    for (uint32_t i = 0; i < net->ios_count; i++) {
+        if (!net->ios[i]->is_retired)
+            next_ns = min_u64(next_ns, sim_io_next_ns(net->ios[i]));
+    }
     for (struct sim_client *c = net->clients; c != NULL; c = c->next)
         next_ns = min_u64(next_ns, client_next_ns(c));
     return max_u64(next_ns, net->now_ns);
+}
+
+void sim_net_retire(struct sim_net *net, struct io *io)
+{
+    for (uint32_t i = 0; i < net->ios_count; i++) {
+        if (&net->ios[i]->io == io)
+            net->ios[i]->is_retired = true;
+    }
 }
 
 enum sim_idle sim_net_idle(struct sim_net *net, uint64_t deadline_ns)

@@ -101,6 +101,7 @@ struct sim_io {
     uint64_t wake_ns; /* IO_FOREVER: no wake is under way */
     bool in_poll;
     bool in_callback;
+    bool is_retired; /* see sim_net_retire() */
     uint8_t lend[SIM_LEND_BYTES];
 };
 

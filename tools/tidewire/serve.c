@@ -50,6 +50,7 @@ struct serve {
     const char *backend_reason;
     cpu_set_t cpus; /* usable ones */
     sigset_t signals;
+    pthread_barrier_t started; /* all rings are enabled */
 };
 
 /* One line with the remedy, on standard error: the log is for a server that runs. */
@@ -294,7 +295,6 @@ static int start_listening(struct serve *s, struct server_shard *ss)
 struct shard_start {
     struct serve *serve;
     struct server_shard *shard;
-    pthread_barrier_t *started;
 };
 
 static void *shard_main(void *arg)
@@ -306,7 +306,7 @@ static void *shard_main(void *arg)
     ss->err = io_start(ss->shard.io);
     if (ss->err == 0)
         ss->err = start_listening(start.serve, ss);
-    pthread_barrier_wait(start.started); /* no doorbell before every ring is enabled */
+    pthread_barrier_wait(&start.serve->started); /* no doorbell before every ring is enabled */
     if (ss->err == 0)
         ss->err = shard_run(&ss->shard);
     if (ss->err != 0) /* a shard can't go on: neither can the node */
@@ -317,15 +317,14 @@ static void *shard_main(void *arg)
 static int start_shards(struct serve *s)
 {
     struct shard_start starts[MESH_SHARDS_MAX];
-    pthread_barrier_t started;
     char text[16];
 
-    pthread_barrier_init(&started, NULL, s->shard_count + 1);
+    pthread_barrier_init(&s->started, NULL, s->shard_count + 1);
     for (uint32_t i = 0; i < s->shard_count; i++) {
         struct server_shard *ss = &s->server.shards[i];
         int err;
 
-        starts[i] = (struct shard_start){s, ss, &started};
+        starts[i] = (struct shard_start){s, ss};
         err = pthread_create(&ss->thread, NULL, shard_main, &starts[i]);
         snprintf(text, sizeof(text), "%u", i);
         if (err != 0) /* threads that wait at the barrier go with the process */
@@ -333,8 +332,7 @@ static int start_shards(struct serve *s)
                       "lower --shards or raise the limit on threads"));
         pthread_setname_np(ss->thread, "tw-shard");
     }
-    pthread_barrier_wait(&started);
-    pthread_barrier_destroy(&started);
+    pthread_barrier_wait(&s->started);
     for (uint32_t i = 0; i < s->shard_count; i++) {
         if (s->server.shards[i].err != 0)
             return fail(EXIT_INTERNAL, "a shard could not start", "",
