@@ -100,9 +100,19 @@ free_slot:
     return NULL;
 }
 
+/* Lists longer than the pools' largest message come from the heap. There the sizes in between would
+ * leave holes; from this length on each is mapped on its own and costs what is used of it. */
+#define MEMBERS_POOLED 8000
+#define MEMBERS_MAPPED 17000
+
+static uint32_t round_cap(uint32_t cap)
+{
+    return cap > MEMBERS_POOLED && cap < MEMBERS_MAPPED ? MEMBERS_MAPPED : cap;
+}
+
 static bool make_room(struct hub *h, struct hub_channel *ch)
 {
-    uint32_t cap = ch->cap < 8 ? 8 : ch->cap + ch->cap / 2;
+    uint32_t cap = ch->cap < 8 ? 8 : round_cap(ch->cap + ch->cap / 2);
     struct message *mem;
 
     if (ch->count < ch->cap)
@@ -125,6 +135,8 @@ static void shrink(struct hub *h, struct hub_channel *ch)
     struct message *mem;
     uint32_t cap = ch->cap / 2;
 
+    if (cap > MEMBERS_POOLED && ch->count < MEMBERS_POOLED)
+        cap = MEMBERS_POOLED;
     if (ch->more == NULL || ch->count * 4 > ch->cap || cap < 8)
         return;
     mem = message_new(&h->pubsub->shard->messages, cap * (uint32_t)sizeof(struct conn *));
