@@ -61,8 +61,8 @@ def until(what, want, timeout=SETTLE_S):
         time.sleep(0.01)
 
 
-def expect_metric(server, name, want, **labels):
-    return until(lambda: server.metric("tidewire_" + name, **labels), want)
+def expect_metric(server, name, want, timeout=SETTLE_S, **labels):
+    return until(lambda: server.metric("tidewire_" + name, **labels), want, timeout)
 
 
 def expect_ends(server, reason, count=1):
