@@ -435,7 +435,7 @@ def test_a_drain_time_of_0_closes_everyone_at_once(new_server):
 
 
 def test_during_a_drain_nobody_comes_in_and_readiness_says_so(new_server):
-    s = new_server("--drain-time", "0", "--close-timeout", "1s")
+    s = new_server("--drain-time", "0", "--close-timeout", "10s")
     with Client(s.port, "/rooms/stay") as silent, Raw(s.port) as begun:
         begun.send(b"GET /rooms/x HTTP/1.1\r\n")
         silent.expect_alive()
@@ -448,8 +448,10 @@ def test_during_a_drain_nobody_comes_in_and_readiness_says_so(new_server):
             assert s.get("/health/live")[0] == 200
         assert begun.response().status == 503
         assert begun.at_end()
+        begun.sock.close()
         expect_ends(s, "drain", 2)
         expect_metric(s, "close_frames_sent_total", 1, code="1012")
+        silent.send(close_frame(1012))
         s.stop()
 
 
