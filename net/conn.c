@@ -514,7 +514,9 @@ bool conn_queue_bytes(struct conn *c, const void *bytes, uint32_t len)
 static void flushed(struct conn *c)
 {
     if (c->state == CONN_FLUSHING) {
-        if (end_rows[c->end].how != LAST || (c->flags & CONN_F_EOF)) {
+        bool last = end_rows[c->end].how == LAST || !(c->flags & CONN_F_WS);
+
+        if (!last || (c->flags & CONN_F_EOF)) {
             conn_close_now(c, false);
             return;
         }
@@ -745,6 +747,8 @@ void conn_finish(struct conn *c)
     struct net *n = c->net;
     uint8_t how = c->flags & CONN_F_BROKEN ? CUT : end_rows[c->end].how;
 
+    if (!(c->flags & CONN_F_WS) && sendq_is_empty(&c->sendq))
+        how = CUT; /* there is no answer that could get lost */
     end_session(c);
     if (how == SLOW && !answer_waits(c)) /* without its answer a close frame means nothing */
         n->queue_bytes -= sendq_drop(&c->sendq, n->shard, &n->chunks, false);

@@ -84,13 +84,22 @@ static void refuse_request(struct conn *c, int status, const char *problem, cons
     send_answer(c, &a);
 }
 
+/* By a limit or a drain. The first reason given stays, so that it is the limit that is counted. */
+static void refuse_limited(struct conn *c)
+{
+    conn_end(c, (enum conn_end)c->refuse);
+    refuse_request(c, 503, conn_end_text((enum conn_end)c->refuse), "Retry-After: 5\r\n");
+}
+
 void conn_http_timeout(struct conn *c)
 {
-    if (c->refuse != CONN_END_NONE)
-        refuse_request(c, 503, conn_end_text(c->refuse), "Retry-After: 5\r\n");
-    else if (c->rx != NULL && c->rx->head_len > 0)
-        refuse_request(c, 408, "the request head was not completed in time", NULL);
+    if (c->refuse != CONN_END_NONE) {
+        refuse_limited(c);
+        return;
+    }
     conn_end(c, CONN_END_HANDSHAKE_TIMEOUT);
+    if (c->rx != NULL && c->rx->head_len > 0)
+        refuse_request(c, 408, "the request head was not completed in time", NULL);
 }
 
 /* RFC 6455 4.2.2, and from here on frames. */
@@ -181,13 +190,13 @@ static void handle_head(struct conn *c, const uint8_t *p, size_t len)
         return;
     }
     net_stat(n, NET_STAT_HEADS);
-    if (n->draining && c->refuse == CONN_END_NONE)
+    if (n->draining && c->refuse == CONN_END_NONE && !(c->flags & CONN_F_ADMIN))
         c->refuse = CONN_END_DRAIN;
     n->app->on_request(n->app_ctx, c, &req, &route);
     if (route.websocket && req.upgrade_websocket) {
         upgrade(c, &req, &route);
     } else if (c->refuse != CONN_END_NONE) {
-        refuse_request(c, 503, conn_end_text(c->refuse), "Retry-After: 5\r\n");
+        refuse_limited(c);
     } else if (route.websocket) {
         refuse_request(c, 426, "this resource speaks WebSocket only",
                        "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n");
