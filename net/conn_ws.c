@@ -66,10 +66,9 @@ bool conn_ws_offer_parked(struct conn *c)
     return c->holds == 0;
 }
 
-/* A message is complete: rates, then upward. */
+/* A message is complete (and counted): rates, then upward. */
 static inline void deliver(struct conn *c, struct net_message *in)
 {
-    net_stat(c->net, NET_STAT_MESSAGES_IN);
     if (may_speak(c))
         offer(c, in);
     else if (in->owned != NULL)
