@@ -553,6 +553,16 @@ static void send_failed(struct conn *c)
         conn_end(c, CONN_END_SEND_ERROR);
 }
 
+/* Planted only: the front's run goes before its bytes are sent; the ping's stands in its place. */
+static inline void unref_early(struct conn *c)
+{
+    struct sendq_ref *front = &c->sendq.first;
+
+    shard_run_unref(c->net->shard, front->run);
+    front->run = c->net->ping;
+    run_ref(front->run);
+}
+
 /* The usual case: one reference waits, and leaves at once. */
 static inline bool flush_single(struct conn *c)
 {
@@ -564,8 +574,11 @@ static inline bool flush_single(struct conn *c)
     c->sendq.gathered = 1;
     r = io_send(n->io, &c->io, &iov, 1, ref->len);
     net_stat(n, NET_STAT_SENDS);
-    if (r == IO_PENDING)
+    if (r == IO_PENDING) {
+        if (PLANTED(PLANT_EARLY_UNREF))
+            unref_early(c);
         return true;
+    }
     if (unlikely(r < 0)) {
         send_failed(c);
         return true;
@@ -610,8 +623,11 @@ static void flush_many(struct conn *c)
         count = sendq_gather(&c->sendq, iov, &bytes);
         r = io_send(n->io, &c->io, iov, count, bytes);
         net_stat(n, NET_STAT_SENDS);
-        if (r == IO_PENDING)
+        if (r == IO_PENDING) {
+            if (PLANTED(PLANT_EARLY_UNREF))
+                unref_early(c);
             return;
+        }
         if (unlikely(r < 0)) {
             send_failed(c);
             return;
@@ -732,6 +748,14 @@ static void end_input(struct conn *c, bool awaits_close)
         conn_unhold(c, (enum conn_hold)c->holds);
 }
 
+/* Whether the handshake's answer is still the front of the queue: frames of ours begin with FIN. */
+static bool answer_waits(const struct conn *c)
+{
+    const struct sendq_ref *front = &c->sendq.first;
+
+    return !sendq_is_empty(&c->sendq) && (front->run->bytes[front->off] & 0x80) == 0;
+}
+
 void conn_finish(struct conn *c)
 {
     struct net *n = c->net;
@@ -739,7 +763,7 @@ void conn_finish(struct conn *c)
     bool awaits_close = how == WAIT && (c->flags & (CONN_F_WS | CONN_F_EOF)) == CONN_F_WS;
 
     end_session(c);
-    if (how == SLOW)
+    if (how == SLOW && !answer_waits(c)) /* without its answer a close frame means nothing */
         n->queue_bytes -= sendq_drop(&c->sendq, n->shard, &n->chunks, false);
     if (how != CUT && (c->flags & CONN_F_WS))
         queue_close_frame(c);
