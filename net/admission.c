@@ -155,7 +155,7 @@ static void left(struct net *n, const struct address_key *k)
         idle_push(&n->admission, e);
 }
 
-void admission_sweep(struct net *n, uint64_t now_ns)
+uint64_t admission_sweep(struct net *n, uint64_t now_ns)
 {
     struct admission *a = &n->admission;
 
@@ -163,11 +163,14 @@ void admission_sweep(struct net *n, uint64_t now_ns)
         struct admission_entry *e = a->idle_head;
 
         if (e->rate_tat > now_ns)
-            return;
+            return e->rate_tat;
         idle_remove(a, e);
         map_remove(&a->addresses, &e->key, sizeof(e->key));
         pool_release(&a->entries, e);
+        /* A turn of timers alone publishes nothing. */
+        stats_set(&n->stats[NET_STAT_ADDRESSES], a->addresses.count);
     }
+    return a->idle_head != NULL ? now_ns : IO_FOREVER;
 }
 
 /* The asking shard --------------------------------------------------------------------------------

@@ -49,8 +49,9 @@ void admission_leave(struct net *n, const struct io_addr *peer);
 /* Mesh items of this module. */
 void admission_on_item(struct net *n, uint32_t from, const struct ring_item *item);
 
-/* Forgets rested addresses; a bounded number per call. Each turn. */
-void admission_sweep(struct net *n, uint64_t now_ns);
+/* Forgets rested addresses; a bounded number per call. Each turn. Returns when it wants the next
+ * one. */
+uint64_t admission_sweep(struct net *n, uint64_t now_ns);
 
 /* GCRA, the token bucket without a clock tick: whether one event of `cost` may pass at now_ns. *tat
  * is the state; interval_ns per unit, tolerance_ns = burst * interval. */

@@ -522,9 +522,9 @@ bool conn_queue_bytes(struct conn *c, const void *bytes, uint32_t len)
 /* Whether the peer may still be sending: to close now could reset what it has not read yet. */
 static bool must_linger(const struct conn *c)
 {
-    uint8_t how = end_rows[c->end].how;
+    bool last = end_rows[c->end].how == LAST || !(c->flags & CONN_F_WS);
 
-    return (how == LAST || (how == WAIT && !(c->flags & CONN_F_WS))) && !(c->flags & CONN_F_EOF);
+    return last && !(c->flags & CONN_F_EOF);
 }
 
 /* Everything that was queued has left. */
@@ -762,6 +762,8 @@ void conn_finish(struct conn *c)
     uint8_t how = c->flags & CONN_F_BROKEN ? CUT : end_rows[c->end].how;
     bool awaits_close = how == WAIT && (c->flags & (CONN_F_WS | CONN_F_EOF)) == CONN_F_WS;
 
+    if (!(c->flags & CONN_F_WS) && sendq_is_empty(&c->sendq))
+        how = CUT; /* there is no answer that could get lost */
     end_session(c);
     if (how == SLOW && !answer_waits(c)) /* without its answer a close frame means nothing */
         n->queue_bytes -= sendq_drop(&c->sendq, n->shard, &n->chunks, false);

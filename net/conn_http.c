@@ -67,9 +67,7 @@ static void send_answer(struct conn *c, const struct answer *a)
     if (!ok)
         conn_end(c, CONN_END_NO_MEMORY);
     else if (!a->keep_alive)
-        conn_end(c, c->refuse != CONN_END_NONE ? (enum conn_end)c->refuse
-                    : a->status >= 400         ? CONN_END_HTTP_REFUSED
-                                               : CONN_END_HTTP_DONE);
+        conn_end(c, a->status >= 400 ? CONN_END_HTTP_REFUSED : CONN_END_HTTP_DONE);
 }
 
 /* A refusal in one line of text, of req, or of what was not understood (NULL). */
@@ -88,19 +86,22 @@ static void refuse_request(struct conn *c, const struct http_request *req, int s
     send_answer(c, &a);
 }
 
-/* The connection was refused at the door. */
-static void refuse_busy(struct conn *c, const struct http_request *req)
+/* By a limit or a drain. The first reason given stays, so that it is the limit that is counted. */
+static void refuse_limited(struct conn *c, const struct http_request *req)
 {
-    refuse_request(c, req, 503, conn_end_text(c->refuse), "Retry-After: 5\r\n");
+    conn_end(c, (enum conn_end)c->refuse);
+    refuse_request(c, req, 503, conn_end_text((enum conn_end)c->refuse), "Retry-After: 5\r\n");
 }
 
 void conn_http_timeout(struct conn *c)
 {
-    if (c->refuse != CONN_END_NONE)
-        refuse_busy(c, NULL);
-    else if (c->rx != NULL && c->rx->head_len > 0)
-        refuse_request(c, NULL, 408, "the request head was not completed in time", NULL);
+    if (c->refuse != CONN_END_NONE) {
+        refuse_limited(c, NULL);
+        return;
+    }
     conn_end(c, CONN_END_HANDSHAKE_TIMEOUT);
+    if (c->rx != NULL && c->rx->head_len > 0)
+        refuse_request(c, NULL, 408, "the request head was not completed in time", NULL);
 }
 
 /* RFC 6455 4.2.2, and from here on frames. */
@@ -196,7 +197,7 @@ static void handle_head(struct conn *c, const uint8_t *p, size_t len)
     if (route.websocket && req.upgrade_websocket) {
         upgrade(c, &req, &route);
     } else if (c->refuse != CONN_END_NONE) {
-        refuse_busy(c, &req);
+        refuse_limited(c, &req);
     } else if (route.websocket) {
         refuse_request(c, &req, 426, "this resource speaks WebSocket only",
                        "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n");

@@ -241,6 +241,19 @@ static void resume_all(struct net *n)
     }
 }
 
+/* A begun request is answered; an idle connection is only closed, nobody waits there. */
+static void drain_http(struct conn *c)
+{
+    bool is_begun = c->state == CONN_HEAD && c->rx != NULL && c->rx->head_len > 0;
+
+    if (is_begun && c->refuse == CONN_END_NONE)
+        c->refuse = CONN_END_DRAIN;
+    if (c->refuse != CONN_END_NONE)
+        conn_http_timeout(c);
+    else
+        conn_end(c, CONN_END_DRAIN);
+}
+
 /* While draining, as many are asked to go as the share of --drain-time that has passed; a whole
  * pass in the order of the pool. */
 #define DRAIN_STEP_NS (20 * NS_PER_MS)
@@ -258,10 +271,12 @@ static uint64_t drain_some(struct net *n, uint64_t now_ns)
         if (c == NULL)
             break;
         n->drain_closed++;
-        if (c->state == CONN_OPEN && !(c->flags & CONN_F_ADMIN))
+        if (c->flags & CONN_F_ADMIN) /* served to the end: readiness is asked for there */
+            continue;
+        if (c->state == CONN_OPEN)
             conn_end(c, CONN_END_DRAIN);
         else if (c->state < CONN_OPEN && sendq_is_empty(&c->sendq))
-            conn_end(c, CONN_END_DRAIN); /* HTTP without an answer under way */
+            drain_http(c);
     }
     if (due == UINT32_MAX)
         n->drain_cursor = 0; /* whoever slipped in behind the cursor: look again */
@@ -279,7 +294,7 @@ static uint64_t on_turn(void *ctx, uint64_t now_ns)
         resume_all(n);
     if (unlikely(n->draining))
         next_ns = min_u64(next_ns, drain_some(n, now_ns));
-    admission_sweep(n, now_ns);
+    next_ns = min_u64(next_ns, admission_sweep(n, now_ns));
     update_accept_mode(n);
     next_ns = min_u64(next_ns, wheel_next_ns(&n->wheel));
     return n->resume != NULL || n->flush_again ? now_ns : next_ns;

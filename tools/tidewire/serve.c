@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/io_socket.h"
@@ -32,6 +33,7 @@
 struct place {
     struct address address;
     bool admin;
+    bool is_bound;            /* a Unix socket's file is ours to remove */
     int fds[MESH_SHARDS_MAX]; /* one per shard, -1: none */
 };
 
@@ -181,7 +183,7 @@ static int listen_failed(const struct place *p, int err)
     return fail(EXIT_LISTEN, "can't listen on", where, strerror(-err), remedy);
 }
 
-static int open_place(struct serve *s, struct place *p)
+static int try_place(struct serve *s, struct place *p)
 {
     bool everywhere = !p->admin && p->address.path == NULL;
     struct io_socket_options opt = {.backlog = (int)s->config.net.backlog,
@@ -200,6 +202,24 @@ static int open_place(struct serve *s, struct place *p)
             p->fds[i] = dup(p->fds[0]); /* a Unix socket has one queue: all shards take from it */
             err = p->fds[i] < 0 ? -errno : 0;
         }
+        p->is_bound |= err == 0;
+    }
+    return err;
+}
+
+/* The listeners of a process that was killed are given back a little after it has gone, those of a
+ * ring some 10 ms: whoever restarts it at once shall not fail for that. */
+#define LISTEN_TRIES 10
+#define LISTEN_RETRY_NS (20 * NS_PER_MS)
+
+static int open_place(struct serve *s, struct place *p)
+{
+    const struct timespec pause = {.tv_nsec = LISTEN_RETRY_NS};
+    int err = try_place(s, p);
+
+    for (int i = 1; err == -EADDRINUSE && !p->is_bound && i < LISTEN_TRIES; i++) {
+        clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
+        err = try_place(s, p);
     }
     return err == 0 ? 0 : listen_failed(p, err);
 }
@@ -330,7 +350,8 @@ static void log_start(const struct serve *s)
     struct log_num a, b, c;
     char where[ADDRESS_PATH_MAX + IO_ADDR_TEXT_MAX];
 
-    for (uint32_t i = 0; i < s->place_count; i++) {
+    /* All of them: log_info() would limit the repeats. */
+    for (uint32_t i = 0; i < s->place_count && log_level_now <= LOG_INFO; i++) {
         const struct place *p = &s->places[i];
 
         io_addr_format(&p->address.addr, where);
@@ -342,10 +363,10 @@ static void log_start(const struct serve *s)
     if (exposed != NULL)
         log_warn("listening beyond loopback without authentication, as --insecure allows",
                  "address", exposed, NULL);
-    log_write(NULL, LOG_INFO, "ready", "version", TW_VERSION, "shards", log_u64(&a, s->shard_count),
-              "io", s->backend, "io_reason", s->backend_reason, "connections_fit",
-              log_u64(&b, s->capacity), "max_connections",
-              log_u64(&c, s->server.net_shared.max_connections), NULL);
+    log_info("ready", "version", TW_VERSION, "shards", log_u64(&a, s->shard_count), "io",
+             s->backend, "io_reason", s->backend_reason, "connections_fit",
+             log_u64(&b, s->capacity), "max_connections",
+             log_u64(&c, s->server.net_shared.max_connections), NULL);
 }
 
 static bool shards_are_done(struct serve *s)
@@ -408,7 +429,7 @@ static int run(struct serve *s)
     return code;
 }
 
-/* Removes the files of Unix sockets; closes what no shard has taken. */
+/* Removes the files of our Unix sockets; closes what no shard has taken. */
 static void close_places(struct serve *s)
 {
     for (uint32_t i = 0; i < s->place_count; i++) {
@@ -416,7 +437,7 @@ static void close_places(struct serve *s)
             if (s->places[i].fds[k] >= 0)
                 close(s->places[i].fds[k]);
         }
-        if (s->places[i].address.path != NULL)
+        if (s->places[i].address.path != NULL && s->places[i].is_bound)
             unlink(s->places[i].address.path);
     }
 }
