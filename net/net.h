@@ -70,6 +70,8 @@ struct net_listener {
 };
 
 #define NET_LISTENERS_MAX 16
+/* The most connections of a shard: what the pool's handles can name. */
+#define NET_CONNS_MAX (1u << POOL_INDEX_BITS)
 /* Connections beyond the shard's own maximum that are taken only to be told why they are refused.
  */
 #define NET_REFUSALS_MAX 64
