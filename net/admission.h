@@ -28,8 +28,7 @@ enum admission_verdict {
 struct admission {
     struct map addresses; /* of struct admission_entry */
     struct pool entries;
-    struct admission_entry
-        *idle_head; /* without connections, oldest first: forgotten when rested */
+    struct admission_entry *idle_head; /* without connections: forgotten when rested */
     struct admission_entry *idle_tail;
 };
 
@@ -39,8 +38,8 @@ bool admission_is_on(const struct net *n);
 void admission_init(struct net *n);
 void admission_deinit(struct net *n);
 
-/* Asks for c's peer address; answers by calling admission_answered() (net/conn.c), at once when
- * this shard is the home, else in a later turn. */
+/* Asks for c's peer address; answers by calling conn_admitted(), at once when this shard is the
+ * home, else in a later turn. */
 void admission_ask(struct net *n, struct conn *c);
 
 /* An admitted connection has gone. */

@@ -125,8 +125,6 @@ static void shrink(struct hub *h, struct hub_channel *ch)
     struct message *mem;
     uint32_t cap = ch->cap / 2;
 
-    if (cap > MEMBERS_POOLED && ch->count < MEMBERS_POOLED)
-        cap = MEMBERS_POOLED;
     if (ch->more == NULL || ch->count * 4 > ch->cap || cap < 8)
         return;
     mem = message_new(&h->pubsub->shard->messages, cap * (uint32_t)sizeof(struct conn *));

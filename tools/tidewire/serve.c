@@ -101,7 +101,7 @@ static int make_ios(struct serve *s, struct io **ios,
                     const char **why)
 {
     uint32_t fixed = DESCRIPTORS_FIXED + s->shard_count * DESCRIPTORS_PER_SHARD;
-    struct io_config cfg = {.conns_max = s->nofile - fixed,
+    struct io_config cfg = {.conns_max = min_u32(s->nofile - fixed, NET_CONNS_MAX),
                             .recv_buffers = s->config.core.recv_buffers};
 
     for (uint32_t i = 0; i < s->shard_count; i++) {
