@@ -47,6 +47,11 @@ static uint32_t class_bytes(uint32_t k)
     return (k & 1) == 0 ? 192u << (k / 2) : 256u << (k / 2);
 }
 
+static struct message_large *large_of(const struct message *m)
+{
+    return container_of(m, struct message_large, message);
+}
+
 void message_pool_init(struct message_pool *mp, uint16_t shard)
 {
     *mp = (struct message_pool){.shard = shard};
@@ -60,11 +65,6 @@ void message_pool_init(struct message_pool *mp, uint16_t shard)
     pool_init(&mp->runs, "run", sizeof(struct run), 0, 0);
 }
 
-static struct message_large *large_of(const struct message *m)
-{
-    return container_of(m, struct message_large, message);
-}
-
 void message_pool_deinit(struct message_pool *mp)
 {
     CHECK(mp->large_now == 0);
@@ -72,9 +72,6 @@ void message_pool_deinit(struct message_pool *mp)
     for (uint32_t k = 0; k < MESSAGE_CLASSES; k++)
         pool_deinit(&mp->classes[k]);
     pool_deinit(&mp->runs);
-    if (mp->large_kept != NULL)
-        free(large_of(mp->large_kept));
-    mp->large_kept = NULL;
 }
 
 void message_pool_trim(struct message_pool *mp)
@@ -90,6 +87,10 @@ void message_pool_trim(struct message_pool *mp)
         pool_trim(&mp->classes[k]);
     }
     pool_trim(&mp->runs);
+    if (mp->large_kept != NULL)
+        free(large_of(mp->large_kept));
+    mp->large_kept = NULL;
+    mp->large_kept_cap = 0;
 }
 
 /* The kept one is taken unless it is more than twice too big: it may have to last for long. */

@@ -15,7 +15,7 @@
 #include <sys/resource.h>
 
 #define SQ_ENTRIES 1024
-#define CQ_ENTRIES (16 * SQ_ENTRIES)
+#define CQ_ENTRIES (8 * SQ_ENTRIES)
 /* Measured with echoes of 16 KiB; together IO_RECV_TURN_BYTES. */
 #define RECV_BUFFERS 4
 #define RECV_BUFFER_BYTES (64u << 10)

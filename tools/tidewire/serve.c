@@ -206,7 +206,6 @@ static int try_place(struct serve *s, struct place *p)
     for (uint32_t i = 0; err == 0 && i < s->shard_count; i++) {
         if (i == 0 || everywhere) {
             err = io_socket_listen(&p->address.addr, p->address.path, &opt, &p->fds[i]);
-            p->bound = p->bound || err == 0;
         } else if (!p->admin) {
             p->fds[i] = dup(p->fds[0]); /* a Unix socket has one queue: all shards take from it */
             err = p->fds[i] < 0 ? -errno : 0;
