@@ -659,6 +659,12 @@ static void ep_free(struct io *io)
     free(ep);
 }
 
+/* The receive buffer holds nothing between polls. */
+static void ep_trim(struct io *io)
+{
+    madvise(ep_of(io)->recv_map, recv_map_bytes(), MADV_DONTNEED);
+}
+
 static const struct io_backend io_backend_epoll = {
     .name = "epoll",
     .start = ep_start,
@@ -675,6 +681,7 @@ static const struct io_backend io_backend_epoll = {
     .close = ep_close,
     .poll = ep_poll,
     .wake = ep_wake,
+    .trim = ep_trim,
 };
 
 /* Address space only: pages come when they are first touched. */

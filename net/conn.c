@@ -177,7 +177,7 @@ void conn_admitted(struct conn *c, enum admission_verdict v)
 
     if (v == ADMISSION_OK)
         c->flags |= CONN_F_ADMITTED;
-    else
+    else if (c->state < CONN_ENDING)
         refuse(c, refusals[v]);
     conn_unhold(c, CONN_HOLD_ADMISSION);
 }
@@ -241,6 +241,7 @@ static void keep_rest(struct conn *c, const struct bytes *in)
 {
     struct conn_rx *rx = conn_rx_get(c);
 
+    io_recv(c->net->io, &c->io, false); /* one that waits for admission receives until here */
     if (rx == NULL)
         return;
     conn_rx_append(c, &rx->rest, &rx->rest_len, in->ptr, in->len, in->len);
@@ -255,10 +256,10 @@ static bool byte_rate_passes(struct conn *c, size_t len)
                      rate->burst * NS_PER_SEC / rate->per_second);
 }
 
-/* Any byte is a sign of life: an unanswered ping is forgiven. */
-static void forgive_ping(struct conn *c)
+/* Any byte is a sign of life: unanswered pings are forgiven. */
+static void forgive_pings(struct conn *c)
 {
-    c->flags &= (uint16_t)~CONN_F_PING_OUT;
+    c->flags &= (uint16_t) ~(CONN_F_PING_OUT | CONN_F_PING_MISSED);
     c->pong_misses = 0;
     conn_rearm(c);
 }
@@ -270,12 +271,12 @@ static void on_recv(struct io_conn *io, struct bytes in)
 
     c->heard = CONN_TICKS(n->io->now_ns);
     stats_add(&n->stats[NET_STAT_RECV_BYTES], in.len);
-    if (unlikely(c->flags & CONN_F_PING_OUT))
-        forgive_ping(c);
+    if (unlikely(c->flags & (CONN_F_PING_OUT | CONN_F_PING_MISSED)))
+        forgive_pings(c);
     if (unlikely(n->byte_rate) && !byte_rate_passes(c, in.len))
         conn_end(c, CONN_END_BYTE_RATE);
     if (unlikely(c->rx != NULL && (c->rx->rest != NULL || c->rx->parked != NULL))) {
-        keep_rest(c, &in); /* behind what waits */
+        keep_rest(c, &in); /* behind what waits already */
         return;
     }
     if (likely(c->state == CONN_OPEN && c->holds == 0))
@@ -284,6 +285,14 @@ static void on_recv(struct io_conn *io, struct bytes in)
         conn_feed(c, &in);
     if (unlikely(in.len > 0))
         keep_rest(c, &in);
+}
+
+/* The peer has ended its side, and all that it sent is served. */
+static void input_over(struct conn *c)
+{
+    bool answering = c->state == CONN_HEAD && !sendq_is_empty(&c->sendq);
+
+    conn_end(c, answering ? CONN_END_HTTP_DONE : CONN_END_PEER_EOF);
 }
 
 static void on_eof(struct io_conn *io, int err)
@@ -301,12 +310,11 @@ static void on_eof(struct io_conn *io, int err)
         conn_close_now(c, false);
         return;
     default:
-        if ((c->holds != 0 || (c->flags & CONN_F_RESUME)) && err == 0)
-            return; /* what came before the end is served first: conn_resume() */
-        if (c->state == CONN_HEAD && !sendq_is_empty(&c->sendq) && err == 0)
-            conn_end(c, CONN_END_HTTP_DONE);
-        else
-            conn_end(c, err == 0 ? CONN_END_PEER_EOF : CONN_END_PEER_RESET);
+        if (err != 0)
+            conn_end(c, CONN_END_PEER_RESET);
+        else if (c->holds == 0 && !(c->flags & CONN_F_RESUME))
+            input_over(c);
+        /* else what came before the end is served first: conn_resume() */
     }
 }
 
@@ -364,7 +372,7 @@ void conn_resume(struct conn *c)
     if (c->holds != 0)
         return;
     if ((c->flags & CONN_F_EOF) && c->state < CONN_ENDING)
-        conn_end(c, CONN_END_PEER_EOF);
+        input_over(c);
     else if (!PLANTED(PLANT_FORGET_REARM))
         io_recv(c->net->io, &c->io, true);
 }
@@ -424,6 +432,7 @@ void conn_ping(struct conn *c)
 static void pong_missed(struct conn *c)
 {
     c->flags &= (uint16_t)~CONN_F_PING_OUT;
+    c->flags |= CONN_F_PING_MISSED;
     net_stat(c->net, NET_STAT_PONG_MISSES);
     if (++c->pong_misses >= c->net->config->pong_misses)
         conn_end(c, CONN_END_NO_PONG);
@@ -481,7 +490,7 @@ void conn_timer_fired(struct conn *c, uint64_t now_ns)
 
 void conn_queue_failed(struct conn *c, enum conn_end why)
 {
-    conn_end(c, why);
+    conn_end(c, c->sendq.refs >= SENDQ_REFS_MAX ? CONN_END_SLOW_CONSUMER : why);
 }
 
 bool conn_queue_bytes(struct conn *c, const void *bytes, uint32_t len)
@@ -510,11 +519,19 @@ bool conn_queue_bytes(struct conn *c, const void *bytes, uint32_t len)
     return ok;
 }
 
+/* Whether the peer may still be sending: to close now could reset what it has not read yet. */
+static bool must_linger(const struct conn *c)
+{
+    bool last = end_rows[c->end].how == LAST || !(c->flags & CONN_F_WS);
+
+    return last && !(c->flags & CONN_F_EOF);
+}
+
 /* Everything that was queued has left. */
 static void flushed(struct conn *c)
 {
     if (c->state == CONN_FLUSHING) {
-        if (end_rows[c->end].how != LAST || (c->flags & CONN_F_EOF)) {
+        if (!must_linger(c)) {
             conn_close_now(c, false);
             return;
         }
@@ -685,7 +702,6 @@ static void queue_close_frame(struct conn *c)
     if (code == 0 && row->how != REPLY)
         return;
     len = ws_encode_close(frame, code, row->how == REPLY ? "" : row->text);
-    c->flags |= CONN_F_CLOSE_SENT;
     count_close(c->net, code);
     conn_queue_bytes(c, frame, len); /* without memory the FIN must do */
 }
@@ -744,14 +760,17 @@ void conn_finish(struct conn *c)
 {
     struct net *n = c->net;
     uint8_t how = c->flags & CONN_F_BROKEN ? CUT : end_rows[c->end].how;
+    bool awaits_close = how == WAIT && (c->flags & (CONN_F_WS | CONN_F_EOF)) == CONN_F_WS;
 
+    if (!(c->flags & CONN_F_WS) && sendq_is_empty(&c->sendq))
+        how = CUT; /* there is no answer that could get lost */
     end_session(c);
     if (how == SLOW && !answer_waits(c)) /* without its answer a close frame means nothing */
         n->queue_bytes -= sendq_drop(&c->sendq, n->shard, &n->chunks, false);
     if (how != CUT && (c->flags & CONN_F_WS))
         queue_close_frame(c);
-    c->state = how == WAIT && (c->flags & CONN_F_WS) ? CONN_CLOSING : CONN_FLUSHING;
-    end_input(c, c->state == CONN_CLOSING);
+    c->state = awaits_close ? CONN_CLOSING : CONN_FLUSHING;
+    end_input(c, awaits_close);
     if (how == CUT) {
         conn_close_now(c, false);
         return;

@@ -47,8 +47,13 @@ static inline void offer(struct conn *c, struct net_message *in)
 
     if (unlikely(!n->on_message(n->app_ctx, c, in)))
         park(c, in);
-    if (unlikely(in->owned != NULL))
-        message_free(&n->shard->messages, in->owned);
+}
+
+/* What the app did not take over of a message that was its own memory already. */
+static void free_untaken(struct conn *c, struct net_message *in)
+{
+    if (in->owned != NULL)
+        message_free(&c->net->shard->messages, in->owned);
 }
 
 bool conn_ws_offer_parked(struct conn *c)
@@ -60,20 +65,16 @@ bool conn_ws_offer_parked(struct conn *c)
     in.payload = (struct bytes){message_payload(in.owned), in.owned->payload_len};
     if (c->state == CONN_OPEN)
         offer(c, &in);
-    else
-        message_free(&c->net->shard->messages, in.owned);
+    free_untaken(c, &in);
     conn_rx_trim(c);
     return c->holds == 0;
 }
 
-/* A message is complete: rates, then upward. */
+/* A message is complete (and counted): rates, then upward. */
 static inline void deliver(struct conn *c, struct net_message *in)
 {
-    net_stat(c->net, NET_STAT_MESSAGES_IN);
     if (may_speak(c))
         offer(c, in);
-    else if (in->owned != NULL)
-        message_free(&c->net->shard->messages, in->owned);
 }
 
 /* RFC 7692 7.2.2: the whole message is inflated at once, within the limit on its size. */
@@ -130,13 +131,11 @@ static void assembled_message(struct conn *c, uint8_t opcode)
     rx->assembly_len = 0;
     rx->in_message = false;
     conn_rx_trim(c);
-    if (!compressed) {
+    if (compressed)
+        inflate_message(c, opcode, in.payload.ptr, in.payload.len);
+    else
         deliver(c, &in);
-        return;
-    }
-    inflate_message(c, opcode, in.payload.ptr, in.payload.len);
-    if (in.owned != NULL)
-        message_free(&c->net->shard->messages, in.owned);
+    free_untaken(c, &in);
 }
 
 /* A part of a message that is fragmented or cut by the end of the input. */
@@ -203,7 +202,6 @@ static void peer_close(struct conn *c, const uint8_t *payload, uint32_t len)
 {
     enum conn_end why = check_close(c, payload, len);
 
-    c->flags |= CONN_F_PEER_CLOSED;
     if (c->state == CONN_OPEN) {
         conn_end(c, why);
         return;
@@ -325,13 +323,16 @@ any_piece(struct conn *c, const struct ws_limits *limits, struct bytes *in)
 /* The loop that nearly all messages go through. */
 static inline void small_messages(struct conn *c, const struct ws_limits *limits, struct bytes *in)
 {
+    uint32_t small_max = ws_small_max(limits);
     struct bytes payload;
     uint64_t count = 0;
     uint8_t opcode;
     uint32_t key;
 
+    if (!ws_decoder_is_idle(&c->decoder))
+        return;
     while (c->holds == 0 && c->state == CONN_OPEN &&
-           ws_decode_small(&c->decoder, limits, in, &payload, &opcode, &key)) {
+           ws_decode_small(small_max, in, &payload, &opcode, &key)) {
         whole_message(c, payload, opcode, key);
         count++;
     }

@@ -62,7 +62,8 @@ enum ws_status ws_decode(struct ws_decoder *d, const struct ws_limits *limits, s
     uint8_t opcode;
     uint32_t key;
 
-    if (unlikely(!ws_decode_small(d, limits, in, &payload, &opcode, &key)))
+    if (unlikely(!ws_decoder_is_idle(d) ||
+                 !ws_decode_small(ws_small_max(limits), in, &payload, &opcode, &key)))
         return take_any(d, limits, in, piece);
     simd->unmask(payload.ptr, payload.ptr, payload.len, key);
     *piece = (struct ws_piece){

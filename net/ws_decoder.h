@@ -93,22 +93,27 @@ static inline bool ws_decoder_is_idle(const struct ws_decoder *d)
 #define WS_SMALL_LEN_MAX 125
 #define WS_SMALL_HEAD_BYTES 6 /* two bytes and the masking key */
 
-/* The common case, inline: a whole uncompressed message of at most 125 bytes in one frame that lies
- * whole in the input, with no message open. True: *payload is its view, still masked with *key, *in
- * is behind it. False: nothing happened; ws_decode() knows. */
-static inline bool ws_decode_small(const struct ws_decoder *d, const struct ws_limits *limits,
-                                   struct bytes *in, struct bytes *payload, uint8_t *opcode,
-                                   uint32_t *key)
+/* The payloads that ws_decode_small() takes. */
+static inline uint32_t ws_small_max(const struct ws_limits *limits)
+{
+    return (uint32_t)min_u64(limits->max_message_bytes, WS_SMALL_LEN_MAX);
+}
+
+/* The common case, inline: a whole uncompressed message of at most small_max bytes in one frame
+ * that lies whole in the input. Only while the decoder is idle, and it stays so. True: *payload is
+ * its view, still masked with *key, *in is behind it. False: nothing happened; ws_decode() knows.
+ */
+static inline bool ws_decode_small(uint32_t small_max, struct bytes *in, struct bytes *payload,
+                                   uint8_t *opcode, uint32_t *key)
 {
     uint8_t *p = in->ptr;
 
-    if (!ws_decoder_is_idle(d) || in->len < WS_SMALL_HEAD_BYTES)
+    if (in->len < WS_SMALL_HEAD_BYTES)
         return false;
     uint8_t op = p[0] ^ 0x80;  /* FIN and nothing else beside the opcode */
     uint8_t len = p[1] ^ 0x80; /* an unmasked frame's is over 125 */
     size_t frame_bytes = WS_SMALL_HEAD_BYTES + (size_t)len;
-    if (op - 1U > WS_OP_BINARY - 1U || len > WS_SMALL_LEN_MAX || in->len < frame_bytes ||
-        len > limits->max_message_bytes)
+    if (op - 1U > WS_OP_BINARY - 1U || len > small_max || in->len < frame_bytes)
         return false;
     memcpy(key, p + 2, sizeof(*key));
     in->ptr = p + frame_bytes;

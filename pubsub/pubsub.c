@@ -83,16 +83,21 @@ int pubsub_init(struct pubsub *p, struct shard *s, struct net *n,
     *p = (struct pubsub){.shard = s, .net = n, .config = config};
     pool_init(&p->members, "members", sizeof(struct hub_member), 0, 0);
     err = hub_init(&p->hub, p);
-    if (err == 0)
-        err = home_init(&p->home, p);
-    if (err != 0) {
-        pubsub_deinit(p);
-        return err;
-    }
+    if (err != 0)
+        goto no_hub;
+    err = home_init(&p->home, p);
+    if (err != 0)
+        goto no_home;
     if (s->node->stats != NULL)
         stats_register(s->node->stats, pubsub_stat_descs, PUBSUB_STAT_COUNT, s->idx, p->stats);
     shard_set_module(s, SHARD_MODULE_PUBSUB, &module);
     return 0;
+no_home:
+    home_deinit(&p->home);
+no_hub:
+    hub_deinit(&p->hub);
+    pool_deinit(&p->members);
+    return err;
 }
 
 void pubsub_deinit(struct pubsub *p)

@@ -93,6 +93,21 @@ def test_connections_are_counted_while_they_last(counted):
     assert until(lambda: counted.metric("tidewire_connections") == 1), counted.metrics()
 
 
+def test_each_message_received_is_counted_once(counted):
+    """Small and long, whole and in fragments, compressed and not."""
+    kinds = [frame(BINARY, b"small"), frame(TEXT, b"x" * 1000),
+             frame(TEXT, b"begun ", fin=False) + frame(CONT, b"ended"),
+             frame(BINARY, deflate_message(b"y" * 500), rsv=RSV1)]
+    read = lambda: counted.metric("tidewire_messages_received_total")
+    before = settled(read)
+    with Client(counted.port, headers=OFFER) as c:
+        for kind in kinds:
+            c.send(kind + frame(PING))
+            c.frame()
+            c.frame()
+    assert settled(read) - before == len(kinds)
+
+
 def test_memory_of_messages_does_not_grow_with_their_number(counted):
     with Client(counted.port, headers=OFFER) as c:
         sizes = []
