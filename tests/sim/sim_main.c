@@ -19,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/base.h"
 #include "core/log.h"
 #include "core/simd.h"
 #include "tests/sim/sim_plants.h"
@@ -45,23 +46,30 @@ struct counts {
     uint32_t failed;
 };
 
-/* For the handler of crashes: what is under way. */
-static volatile uint64_t seed_now;
 static struct counts counts;
+
+/* What the handler of crashes writes: prepared for each seed, a handler may not format. */
+static char crash_text[256];
+static size_t crash_text_len;
 
 static void on_crash(int sig)
 {
-    char text[256];
-    int n = snprintf(text, sizeof(text),
-                     "FAILED: seed %llu: crashed with signal %d\n"
-                     "    reproduce: tidewire-sim --seed %llu --verbose\n"
-                     "%u passed, %u failed\n",
-                     (unsigned long long)seed_now, sig, (unsigned long long)seed_now, counts.passed,
-                     counts.failed + 1);
-
-    if (write(1, text, (size_t)n) != n)
+    (void)sig;
+    if (write(STDOUT_FILENO, crash_text, crash_text_len) < 0)
         _exit(3);
     _exit(1);
+}
+
+static void prepare_crash(uint64_t seed)
+{
+    int n = snprintf(crash_text, sizeof(crash_text),
+                     "FAILED: seed %llu (0: a scenario) crashed\n"
+                     "    reproduce: tidewire-sim --seed %llu --verbose\n"
+                     "%u passed, %u failed\n",
+                     (unsigned long long)seed, (unsigned long long)seed, counts.passed,
+                     counts.failed + 1);
+
+    crash_text_len = min_size((size_t)n, sizeof(crash_text) - 1);
 }
 
 static void watch_crashes(void)
@@ -86,7 +94,7 @@ static bool run_seed(uint64_t seed, bool verbose, bool twice, struct seed_result
 {
     struct seed_result again;
 
-    seed_now = seed;
+    prepare_crash(seed);
     seed_run(seed, verbose, r);
     if (!r->ok) {
         report(seed, r->failure);
@@ -132,7 +140,7 @@ static void run_scenarios(void)
     for (const struct scenario *s = scenarios; s->name != NULL; s++) {
         char failure[512] = "";
 
-        seed_now = 0;
+        prepare_crash(0);
         s->run(failure, sizeof(failure));
         printf("%s: %s%s%s\n", failure[0] == '\0' ? "ok" : "FAILED", s->name,
                failure[0] == '\0' ? "" : ": ", failure);

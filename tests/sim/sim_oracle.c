@@ -17,6 +17,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* How user.got holds a message. */
+#define SEQ_BITS 20
+#define SEQ_MASK ((1u << SEQ_BITS) - 1)
+
 static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_";
 
 /* Payloads ------------------------------------------------------------------------------------- */
@@ -104,11 +108,12 @@ static uint32_t number_of(const uint8_t *p, int count)
     uint32_t n = 0;
 
     while (count-- > 0) {
-        const char *at = memchr(digits, *p++, 64);
+        const char *at = strchr(digits, *p);
 
-        if (at == NULL)
+        if (*p == '\0' || at == NULL)
             return UINT32_MAX;
         n = n << 6 | (uint32_t)(at - digits);
+        p++;
     }
     return n;
 }
@@ -150,7 +155,7 @@ static void note_got(struct user *u, uint32_t uid, uint32_t seq)
         u->got = bigger;
         u->got_cap = cap;
     }
-    u->got[u->got_count++] = uid << 20 | seq;
+    u->got[u->got_count++] = uid << SEQ_BITS | seq;
 }
 
 static void received_in_room(struct user *u, const struct user *from, uint32_t seq)
@@ -264,25 +269,26 @@ void oracle_explain(struct world *w, char *text, size_t cap)
 
 /* Where each message stands in A's view, plus 1; 0: nowhere. */
 struct places {
-    uint32_t *of[WORLD_USERS_MAX];
+    uint32_t *table;
+    uint32_t stride; /* messages per sender */
 };
+
+static uint32_t *place_of(const struct places *p, uint32_t id)
+{
+    return &p->table[(id >> SEQ_BITS) * p->stride + (id & SEQ_MASK)];
+}
 
 static void places_make(struct places *p, const struct user *a)
 {
     struct world *w = a->w;
 
-    for (uint32_t i = 0; i < w->user_count; i++) {
-        p->of[i] = calloc(w->users[i]->sent_count + 1u, sizeof(uint32_t));
-        CHECK(p->of[i] != NULL);
-    }
-    for (uint32_t i = 0; i < a->got_count; i++)
-        p->of[a->got[i] >> 20][a->got[i] & 0xfffff] = i + 1;
-}
-
-static void places_free(struct places *p, const struct world *w)
-{
+    p->stride = 1;
     for (uint32_t i = 0; i < w->user_count; i++)
-        free(p->of[i]);
+        p->stride = p->stride > w->users[i]->sent_count ? p->stride : w->users[i]->sent_count;
+    p->table = calloc((size_t)p->stride * WORLD_USERS_MAX, sizeof(*p->table));
+    CHECK(p->table != NULL);
+    for (uint32_t i = 0; i < a->got_count; i++)
+        *place_of(p, a->got[i]) = i + 1;
 }
 
 /* The last of B's that A got, as an index + 1. */
@@ -290,7 +296,7 @@ static uint32_t last_common(const struct places *p, const struct user *b)
 {
     uint32_t i = b->got_count;
 
-    while (i > 0 && p->of[b->got[i - 1] >> 20][b->got[i - 1] & 0xfffff] == 0)
+    while (i > 0 && *place_of(p, b->got[i - 1]) == 0)
         i--;
     return i;
 }
@@ -303,8 +309,8 @@ static void compare(const struct user *a, const struct places *p, const struct u
     bool joined = false;
 
     for (uint32_t i = 0; i < due_end; i++) {
-        uint32_t uid = b->got[i] >> 20, seq = b->got[i] & 0xfffff;
-        uint32_t place = p->of[uid][seq];
+        uint32_t uid = b->got[i] >> SEQ_BITS, seq = b->got[i] & SEQ_MASK;
+        uint32_t place = *place_of(p, b->got[i]);
 
         joined |= uid == a->uid || place != 0;
         if (place != 0 && place <= at)
@@ -350,7 +356,7 @@ void oracle_check_rooms(struct world *w)
             if (user_is_alive(a))
                 check_sender(a, b);
         }
-        places_free(&p, w);
+        free(p.table);
     }
 }
 
