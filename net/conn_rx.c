@@ -7,6 +7,8 @@
 
 #include <string.h>
 
+#include "net/inflate.h"
+
 struct conn_rx *conn_rx_get(struct conn *c)
 {
     if (c->rx != NULL)
@@ -114,7 +116,7 @@ void conn_rx_trim(struct conn *c)
     struct conn_rx *rx = c->rx;
 
     if (rx == NULL || rx->head != NULL || rx->assembly != NULL || rx->rest != NULL ||
-        rx->parked != NULL || rx->in_message || rx->control_len > 0)
+        rx->parked != NULL || rx->deflated != NULL || rx->in_message || rx->control_len > 0)
         return;
     pool_release(&c->net->rxs, rx);
     c->rx = NULL;
@@ -126,6 +128,7 @@ void conn_rx_free(struct conn *c)
 
     if (rx == NULL)
         return;
+    inflate_cancel(c);
     conn_rx_drop(c, &rx->head);
     conn_rx_drop(c, &rx->assembly);
     conn_rx_drop(c, &rx->rest);

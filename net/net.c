@@ -15,6 +15,7 @@
 #include "net/conn.h"
 #include "net/conn_rx.h"
 #include "net/heartbeat.h"
+#include "net/inflate.h"
 #include "net/ws_encoder.h"
 
 /* Width of a timer slot. Deadlines are late by one at most. */
@@ -293,6 +294,8 @@ static uint64_t on_turn(void *ctx, uint64_t now_ns)
 
     wheel_advance(&n->wheel, now_ns, fire_timer, n);
     next_ns = min_u64(next_ns, heartbeat_sweep(n, now_ns));
+    if (unlikely(n->inflating != NULL))
+        inflate_turn(n);
     if (n->resume != NULL)
         resume_all(n);
     if (unlikely(n->draining))
@@ -300,7 +303,7 @@ static uint64_t on_turn(void *ctx, uint64_t now_ns)
     next_ns = min_u64(next_ns, admission_sweep(n, now_ns));
     update_accept_mode(n);
     next_ns = min_u64(next_ns, wheel_next_ns(&n->wheel));
-    return n->resume != NULL || n->flush_again ? now_ns : next_ns;
+    return n->resume != NULL || n->inflating != NULL ? now_ns : next_ns;
 }
 
 /* The other shards look at these when they are over their share. */
@@ -364,6 +367,7 @@ static void on_flush(void *ctx)
         finish_ending(n);
     }
     tell_bounds(n);
+    n->work_left = n->turn_work;
     if (unlikely(n->flush_again || n->resume != NULL || n->dirty != NULL))
         n->shard->next_turn_ns = 0;
 }
@@ -496,6 +500,10 @@ int net_init(struct net *n, struct shard *s, const struct net_config *config,
     n->message_rate = config->message_rate.per_second != 0;
     n->byte_rate = config->byte_rate.per_second != 0;
     n->max_queue_bytes = config->max_queue_bytes;
+    n->turn_work = s->node->turn_budget_ns == 0
+                       ? UINT64_MAX
+                       : max_u64(s->node->turn_budget_ns / NS_PER_US * WORK_BYTES_PER_US, 1);
+    n->work_left = n->turn_work;
     set_limits(n);
     admission_init(n);
     n->shard_max = min_u32(s->io->conns_max, NET_CONNS_MAX);

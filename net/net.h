@@ -102,6 +102,11 @@ struct net {
     struct conn *resume;     /* holds are over */
     struct run *ping;        /* the one ping frame that all connections share */
     struct deflate *deflate; /* made at the first use */
+    struct conn *inflating;  /* first of those whose message waits for it, see net/inflate.h */
+    struct conn *inflating_last;
+    bool inflate_begun; /* it is at the first one's message */
+    uint64_t turn_work; /* --turn-budget as bytes of work, see net/inflate.h */
+    uint64_t work_left; /* of it in this turn */
     struct admission admission;
     struct net_listener listeners[NET_LISTENERS_MAX];
     uint32_t listener_count;
