@@ -34,13 +34,18 @@ static void discharge(struct conn *c, const struct message *m)
     c->net->assembly_bytes -= message_capacity(m);
 }
 
-/* Over the bound the largest holder of the shard goes; false when that is c. */
+/* Over the bound the largest holder of the shard goes, its memory at once: else the next piece
+ * would find the node still over it. False when that is c. */
 static bool keep_bound(struct conn *c)
 {
+    struct conn *largest;
+
     if (likely(!net_over_bound(c->net, NET_STAT_ASSEMBLY_BYTES, c->net->assembly_bytes,
                                c->net->config->assembly_memory_bytes)))
         return true;
-    net_end_largest_assembly(c->net);
+    largest = net_end_largest_assembly(c->net);
+    if (largest != NULL && largest != c)
+        conn_rx_free(largest);
     return c->state < CONN_ENDING;
 }
 

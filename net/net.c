@@ -197,7 +197,8 @@ static uint64_t queue_of(const struct conn *c)
     return c->sendq.bytes;
 }
 
-static void end_largest(struct net *n, uint64_t (*size_of)(const struct conn *), enum conn_end why)
+static struct conn *end_largest(struct net *n, uint64_t (*size_of)(const struct conn *),
+                                enum conn_end why)
 {
     struct conn *largest = NULL;
     struct conn *c;
@@ -207,18 +208,15 @@ static void end_largest(struct net *n, uint64_t (*size_of)(const struct conn *),
         if (c->state < CONN_ENDING && (largest == NULL || size_of(c) > size_of(largest)))
             largest = c;
     }
-    if (largest != NULL && size_of(largest) > 0)
-        conn_end(largest, why);
+    if (largest == NULL || size_of(largest) == 0)
+        return NULL;
+    conn_end(largest, why);
+    return largest;
 }
 
-void net_end_largest_assembly(struct net *n)
+struct conn *net_end_largest_assembly(struct net *n)
 {
-    end_largest(n, assembly_of, CONN_END_ASSEMBLY_MEMORY);
-}
-
-void net_end_largest_queue(struct net *n)
-{
-    end_largest(n, queue_of, CONN_END_QUEUE_MEMORY);
+    return end_largest(n, assembly_of, CONN_END_ASSEMBLY_MEMORY);
 }
 
 /* Turns ------------------------------------------------------------------------------------------
@@ -352,6 +350,24 @@ static void flush_dirty(struct net *n)
     }
 }
 
+/* One turn may queue much for many: as many go as it takes, but each is a walk over the table. */
+#define QUEUES_ENDED_MAX 4
+
+static void keep_queue_bound(struct net *n)
+{
+    for (int i = 0;
+         net_over_bound(n, NET_STAT_QUEUE_BYTES, n->queue_bytes, n->config->queue_memory_bytes);
+         i++) {
+        if (i == QUEUES_ENDED_MAX) {
+            n->shard->next_turn_ns = 0;
+            return;
+        }
+        if (end_largest(n, queue_of, CONN_END_QUEUE_MEMORY) == NULL)
+            return;
+        finish_ending(n);
+    }
+}
+
 static void on_flush(void *ctx)
 {
     struct net *n = ctx;
@@ -361,11 +377,7 @@ static void on_flush(void *ctx)
     flush_dirty(n);
     if (unlikely(n->ending != NULL))
         finish_ending(n);
-    if (unlikely(net_over_bound(n, NET_STAT_QUEUE_BYTES, n->queue_bytes,
-                                n->config->queue_memory_bytes))) {
-        net_end_largest_queue(n);
-        finish_ending(n);
-    }
+    keep_queue_bound(n);
     tell_bounds(n);
     n->work_left = n->turn_work;
     if (unlikely(n->flush_again || n->resume != NULL || n->dirty != NULL))

@@ -191,9 +191,9 @@ static inline void net_message_frame(struct message *m, bool rsv1)
  * tell in their gauge. Looks at the others only when the shard is over its own share. */
 bool net_over_bound(struct net *n, enum net_stat gauge, uint64_t own, uint64_t bound);
 
-/* Ends the connection that holds most of incomplete input, or of queued output, on this shard. */
-void net_end_largest_assembly(struct net *n);
-void net_end_largest_queue(struct net *n);
+/* Ends the connection that holds most of incomplete input on this shard; returns it, or NULL when
+ * none holds any. */
+struct conn *net_end_largest_assembly(struct net *n);
 
 static inline void net_stat(struct net *n, enum net_stat i)
 {

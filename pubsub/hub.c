@@ -15,6 +15,8 @@
 #define PENDING_INITIAL 64
 /* A table of pending messages that a burst has grown beyond this is given back. */
 #define PENDING_KEPT 4096
+/* How soon to look whether the mesh has memory again. */
+#define MEMORY_LOOK_NS (5 * NS_PER_MS)
 
 static struct bytes channel_key(const void *object)
 {
@@ -274,6 +276,7 @@ bool hub_may_publish(const struct hub *h, const struct hub_channel *ch)
 void hub_wait(struct hub *h, const struct hub_channel *ch, struct hub_waiter *w)
 {
     pubsub_stat(h->pubsub, PUBSUB_STAT_CREDIT_WAITS);
+    h->waits_for_memory |= mesh_is_short(h->pubsub->shard->mesh);
     if (w->is_waiting)
         return;
     w->is_waiting = true;
@@ -304,6 +307,21 @@ void hub_wake_waiters(struct hub *h, uint32_t home)
         w->is_waiting = false;
         conn_unhold(w->conn, CONN_HOLD_CREDIT);
         w = next;
+    }
+}
+
+void hub_look_for_memory(struct hub *h)
+{
+    struct shard *s = h->pubsub->shard;
+
+    if (mesh_is_short(s->mesh)) {
+        s->next_turn_ns = min_u64(s->next_turn_ns, s->io->now_ns + MEMORY_LOOK_NS);
+        return;
+    }
+    h->waits_for_memory = false;
+    for (uint32_t i = 0; i < s->node->shard_count; i++) {
+        if (i != s->idx)
+            hub_wake_waiters(h, i);
     }
 }
 
