@@ -57,7 +57,8 @@ struct shard_module {
 /* What all shards share: constant after start, but for the atomics. */
 struct node {
     uint32_t shard_count;
-    uint64_t seed; /* of hash tables and homes; random per process */
+    uint64_t seed;           /* of hash tables and homes; random per process */
+    uint64_t turn_budget_ns; /* --turn-budget: arithmetic of one turn; 0: no bound */
     struct mesh *mesh;
     struct shard **shards;
     struct stats_registry *stats;

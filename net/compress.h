@@ -11,8 +11,9 @@
 /* Our own window: the largest there is. */
 #define COMPRESS_WINDOW_BITS 15
 
-/* A compressed twin of m, framed with RSV1; NULL when m is under --compress-min, does not get
- * smaller, or there is no memory: then the plain one serves. */
+/* A compressed twin of m, framed with RSV1; NULL when m is under --compress-min, too long to be
+ * compressed within --turn-budget, does not get smaller, or there is no memory: then the plain one
+ * serves. */
 struct message *compress_message(struct net *n, const struct message *m);
 
 /* Whether a connection can take the twin of a message of payload_len bytes: it negotiated

@@ -12,6 +12,7 @@
 #include "core/log.h"
 #include "core/plant.h"
 #include "net/conn_rx.h"
+#include "net/inflate.h"
 #include "net/ws_encoder.h"
 
 /* How an end goes on after the close frame; see the table in conn.h. */
@@ -739,6 +740,7 @@ static void end_input(struct conn *c, bool awaits_close)
         conn_rx_drop(c, &rx->head);
         conn_rx_drop(c, &rx->assembly);
         conn_rx_drop(c, &rx->parked);
+        inflate_cancel(c);
         if (!awaits_close)
             conn_rx_drop(c, &rx->rest);
         conn_rx_trim(c);

@@ -83,8 +83,9 @@ enum conn_hold {
     CONN_HOLD_ADMISSION = 1,
     CONN_HOLD_APP = 2, /* the app waits for an answer of another shard; nothing is sent either: the
                           101 says that the session is in force */
-    CONN_HOLD_CREDIT = 4, /* no credit at the home of the next publish */
-    CONN_HOLD_OUTPUT = 8, /* HTTP pipeline: the answers must leave first */
+    CONN_HOLD_CREDIT = 4,   /* no credit at the home of the next publish */
+    CONN_HOLD_OUTPUT = 8,   /* HTTP pipeline: the answers must leave first */
+    CONN_HOLD_INFLATE = 16, /* a compressed message is in line before the inflater */
 };
 
 enum {
@@ -111,10 +112,12 @@ enum {
 
 /* What only a busy connection needs: an incomplete head, frame or message, or held input. */
 struct conn_rx {
-    struct message *head;     /* bytes of an incomplete HTTP or PROXY head; head_len of them */
-    struct message *assembly; /* payload of the begun message; assembly_len of it */
-    struct message *rest;     /* input that came while held; rest[rest_off..rest_len) */
-    struct message *parked;   /* a whole message that the app did not take yet */
+    struct message *head;        /* bytes of an incomplete HTTP or PROXY head; head_len of them */
+    struct message *assembly;    /* payload of the begun message; assembly_len of it */
+    struct message *rest;        /* input that came while held; rest[rest_off..rest_len) */
+    struct message *parked;      /* a whole message that the app did not take yet */
+    struct message *deflated;    /* a whole compressed message that is not inflated yet */
+    struct conn *next_inflating; /* while there is one: the line of net/inflate.h */
     uint32_t head_len;
     uint32_t assembly_len;
     uint32_t rest_off;
@@ -249,6 +252,7 @@ void conn_http_timeout(struct conn *c);
 /* conn_ws.c */
 void conn_ws_input(struct conn *c, struct bytes *in);
 bool conn_ws_offer_parked(struct conn *c);
+void conn_ws_inflated(struct conn *c, uint8_t opcode, struct bytes payload);
 
 /* Close code and text of an end; its label. */
 uint16_t conn_end_code(enum conn_end why);

@@ -7,6 +7,8 @@
 
 #include <string.h>
 
+#include "net/inflate.h"
+
 struct conn_rx *conn_rx_get(struct conn *c)
 {
     if (c->rx != NULL)
@@ -32,13 +34,18 @@ static void discharge(struct conn *c, const struct message *m)
     c->net->assembly_bytes -= message_capacity(m);
 }
 
-/* Over the bound the largest holder of the shard goes; false when that is c. */
+/* Over the bound the largest holder of the shard goes, its memory at once: else the next piece
+ * would find the node still over it. False when that is c. */
 static bool keep_bound(struct conn *c)
 {
+    struct conn *largest;
+
     if (likely(!net_over_bound(c->net, NET_STAT_ASSEMBLY_BYTES, c->net->assembly_bytes,
                                c->net->config->assembly_memory_bytes)))
         return true;
-    net_end_largest_assembly(c->net);
+    largest = net_end_largest_assembly(c->net);
+    if (largest != NULL && largest != c)
+        conn_rx_free(largest);
     return c->state < CONN_ENDING;
 }
 
@@ -114,7 +121,7 @@ void conn_rx_trim(struct conn *c)
     struct conn_rx *rx = c->rx;
 
     if (rx == NULL || rx->head != NULL || rx->assembly != NULL || rx->rest != NULL ||
-        rx->parked != NULL || rx->in_message || rx->control_len > 0)
+        rx->parked != NULL || rx->deflated != NULL || rx->in_message || rx->control_len > 0)
         return;
     pool_release(&c->net->rxs, rx);
     c->rx = NULL;
@@ -126,6 +133,7 @@ void conn_rx_free(struct conn *c)
 
     if (rx == NULL)
         return;
+    inflate_cancel(c);
     conn_rx_drop(c, &rx->head);
     conn_rx_drop(c, &rx->assembly);
     conn_rx_drop(c, &rx->rest);

@@ -8,6 +8,7 @@
 
 #include "net/conn.h"
 #include "net/conn_rx.h"
+#include "net/inflate.h"
 #include "net/ws_encoder.h"
 
 /* Only where --message-rate is on. */
@@ -77,30 +78,14 @@ static inline void deliver(struct conn *c, struct net_message *in)
         offer(c, in);
 }
 
-/* RFC 7692 7.2.2: the whole message is inflated at once, within the limit on its size. */
-static void inflate_message(struct conn *c, uint8_t opcode, const uint8_t *p, size_t len)
+void conn_ws_inflated(struct conn *c, uint8_t opcode, struct bytes payload)
 {
-    struct net *n = c->net;
-    struct net_message in = {.opcode = opcode};
-    enum deflate_status st = DEFLATE_NO_MEMORY;
+    struct net_message in = {.opcode = opcode, .payload = payload};
 
-    if (n->deflate == NULL)
-        n->deflate = deflate_new();
-    if (n->deflate != NULL) {
-        deflate_inflate_begin(n->deflate, p, len, n->config->max_message_bytes);
-        st = deflate_inflate_step(n->deflate, SIZE_MAX, &in.payload);
-    }
-    net_stat(n, NET_STAT_INFLATED);
-    if (st != DEFLATE_DONE)
-        conn_end(c, st == DEFLATE_TOO_BIG ? CONN_END_TOO_BIG
-                    : st == DEFLATE_BAD   ? CONN_END_BAD_DEFLATE
-                                          : CONN_END_NO_MEMORY);
-    else if (opcode == WS_OP_TEXT && !simd->utf8_valid(in.payload.ptr, in.payload.len))
+    if (opcode == WS_OP_TEXT && !simd->utf8_valid(payload.ptr, payload.len))
         conn_end(c, CONN_END_BAD_UTF8);
     else
         deliver(c, &in);
-    if (n->deflate != NULL)
-        deflate_trim(n->deflate);
 }
 
 /* A whole message in the input: one frame, one piece. */
@@ -118,6 +103,13 @@ static inline void whole_message(struct conn *c, struct bytes payload, uint8_t o
     deliver(c, &in);
 }
 
+static void compressed_message(struct conn *c, const struct ws_piece *piece)
+{
+    struct net_message in = {.payload = {piece->ptr, piece->len}, .opcode = piece->opcode};
+
+    inflate_message(c, &in);
+}
+
 static void assembled_message(struct conn *c, uint8_t opcode)
 {
     struct conn_rx *rx = c->rx;
@@ -132,7 +124,7 @@ static void assembled_message(struct conn *c, uint8_t opcode)
     rx->in_message = false;
     conn_rx_trim(c);
     if (compressed)
-        inflate_message(c, opcode, in.payload.ptr, in.payload.len);
+        inflate_message(c, &in);
     else
         deliver(c, &in);
     free_untaken(c, &in);
@@ -292,7 +284,7 @@ static inline void data_piece(struct conn *c, const struct ws_piece *piece)
     if (!piece->message_start || !piece->message_end)
         message_piece(c, piece);
     else if (piece->compressed)
-        inflate_message(c, piece->opcode, piece->ptr, piece->len);
+        compressed_message(c, piece);
     else
         whole_message(c, (struct bytes){piece->ptr, piece->len}, piece->opcode, 0);
     if (piece->message_end && (c->flags & CONN_F_BEGUN) && c->state == CONN_OPEN)

@@ -348,6 +348,12 @@ void deflate_inflate_begin(struct deflate *d, const uint8_t *in, size_t len, uin
         CHECK(inflateReset(d->inflater) == Z_OK);
 }
 
+void deflate_inflate_moved(struct deflate *d, const uint8_t *in, size_t len)
+{
+    CHECK(d->in_left <= len);
+    d->in = in + (len - d->in_left);
+}
+
 static bool make_inflater(struct deflate *d)
 {
     if (d->inflater != NULL)

@@ -55,6 +55,9 @@ enum deflate_status {
 void deflate_inflate_begin(struct deflate *d, const uint8_t *in, size_t len, uint64_t limit_bytes);
 enum deflate_status deflate_inflate_step(struct deflate *d, size_t budget_bytes, struct bytes *out);
 
+/* Between steps: the message that was begun, `len` bytes, stands at `in` now. */
+void deflate_inflate_moved(struct deflate *d, const uint8_t *in, size_t len);
+
 /* Bytes held now (compressor, inflater, output buffer). */
 size_t deflate_memory_bytes(const struct deflate *d);
 

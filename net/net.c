@@ -15,6 +15,7 @@
 #include "net/conn.h"
 #include "net/conn_rx.h"
 #include "net/heartbeat.h"
+#include "net/inflate.h"
 #include "net/ws_encoder.h"
 
 /* Width of a timer slot. Deadlines are late by one at most. */
@@ -196,7 +197,8 @@ static uint64_t queue_of(const struct conn *c)
     return c->sendq.bytes;
 }
 
-static void end_largest(struct net *n, uint64_t (*size_of)(const struct conn *), enum conn_end why)
+static struct conn *end_largest(struct net *n, uint64_t (*size_of)(const struct conn *),
+                                enum conn_end why)
 {
     struct conn *largest = NULL;
     struct conn *c;
@@ -206,18 +208,15 @@ static void end_largest(struct net *n, uint64_t (*size_of)(const struct conn *),
         if (c->state < CONN_ENDING && (largest == NULL || size_of(c) > size_of(largest)))
             largest = c;
     }
-    if (largest != NULL && size_of(largest) > 0)
-        conn_end(largest, why);
+    if (largest == NULL || size_of(largest) == 0)
+        return NULL;
+    conn_end(largest, why);
+    return largest;
 }
 
-void net_end_largest_assembly(struct net *n)
+struct conn *net_end_largest_assembly(struct net *n)
 {
-    end_largest(n, assembly_of, CONN_END_ASSEMBLY_MEMORY);
-}
-
-void net_end_largest_queue(struct net *n)
-{
-    end_largest(n, queue_of, CONN_END_QUEUE_MEMORY);
+    return end_largest(n, assembly_of, CONN_END_ASSEMBLY_MEMORY);
 }
 
 /* Turns ------------------------------------------------------------------------------------------
@@ -293,6 +292,8 @@ static uint64_t on_turn(void *ctx, uint64_t now_ns)
 
     wheel_advance(&n->wheel, now_ns, fire_timer, n);
     next_ns = min_u64(next_ns, heartbeat_sweep(n, now_ns));
+    if (unlikely(n->inflating != NULL))
+        inflate_turn(n);
     if (n->resume != NULL)
         resume_all(n);
     if (unlikely(n->draining))
@@ -300,7 +301,7 @@ static uint64_t on_turn(void *ctx, uint64_t now_ns)
     next_ns = min_u64(next_ns, admission_sweep(n, now_ns));
     update_accept_mode(n);
     next_ns = min_u64(next_ns, wheel_next_ns(&n->wheel));
-    return n->resume != NULL || n->flush_again ? now_ns : next_ns;
+    return n->resume != NULL || n->inflating != NULL ? now_ns : next_ns;
 }
 
 static void on_quiet(void *ctx)
@@ -359,6 +360,24 @@ static void flush_dirty(struct net *n)
     }
 }
 
+/* One turn may queue much for many: as many go as it takes, but each is a walk over the table. */
+#define QUEUES_ENDED_MAX 4
+
+static void keep_queue_bound(struct net *n)
+{
+    for (int i = 0;
+         net_over_bound(n, NET_STAT_QUEUE_BYTES, n->queue_bytes, n->config->queue_memory_bytes);
+         i++) {
+        if (i == QUEUES_ENDED_MAX) {
+            n->shard->next_turn_ns = 0;
+            return;
+        }
+        if (end_largest(n, queue_of, CONN_END_QUEUE_MEMORY) == NULL)
+            return;
+        finish_ending(n);
+    }
+}
+
 static void on_flush(void *ctx)
 {
     struct net *n = ctx;
@@ -368,12 +387,9 @@ static void on_flush(void *ctx)
     flush_dirty(n);
     if (unlikely(n->ending != NULL))
         finish_ending(n);
-    if (unlikely(net_over_bound(n, NET_STAT_QUEUE_BYTES, n->queue_bytes,
-                                n->config->queue_memory_bytes))) {
-        net_end_largest_queue(n);
-        finish_ending(n);
-    }
+    keep_queue_bound(n);
     tell_bounds(n);
+    n->work_left = n->turn_work;
     if (unlikely(n->flush_again || n->resume != NULL || n->dirty != NULL))
         n->shard->next_turn_ns = 0;
 }
@@ -507,6 +523,10 @@ int net_init(struct net *n, struct shard *s, const struct net_config *config,
     n->message_rate = config->message_rate.per_second != 0;
     n->byte_rate = config->byte_rate.per_second != 0;
     n->max_queue_bytes = config->max_queue_bytes;
+    n->turn_work = s->node->turn_budget_ns == 0
+                       ? UINT64_MAX
+                       : max_u64(s->node->turn_budget_ns / NS_PER_US * WORK_BYTES_PER_US, 1);
+    n->work_left = n->turn_work;
     set_limits(n);
     admission_init(n);
     n->shard_max = min_u32(s->io->conns_max, NET_CONNS_MAX);

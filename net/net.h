@@ -102,6 +102,11 @@ struct net {
     struct conn *resume;     /* holds are over */
     struct run *ping;        /* the one ping frame that all connections share */
     struct deflate *deflate; /* made at the first use */
+    struct conn *inflating;  /* first of those whose message waits for it, see net/inflate.h */
+    struct conn *inflating_last;
+    bool inflate_begun; /* it is at the first one's message */
+    uint64_t turn_work; /* --turn-budget as bytes of work, see net/inflate.h */
+    uint64_t work_left; /* of it in this turn */
     struct admission admission;
     struct net_listener listeners[NET_LISTENERS_MAX];
     uint32_t listener_count;
@@ -186,9 +191,9 @@ static inline void net_message_frame(struct message *m, bool rsv1)
  * tell in their gauge. Looks at the others only when the shard is over its own share. */
 bool net_over_bound(struct net *n, enum net_stat gauge, uint64_t own, uint64_t bound);
 
-/* Ends the connection that holds most of incomplete input, or of queued output, on this shard. */
-void net_end_largest_assembly(struct net *n);
-void net_end_largest_queue(struct net *n);
+/* Ends the connection that holds most of incomplete input on this shard; returns it, or NULL when
+ * none holds any. */
+struct conn *net_end_largest_assembly(struct net *n);
 
 static inline void net_stat(struct net *n, enum net_stat i)
 {

@@ -47,6 +47,8 @@
     X(PONGS_IN, "pongs_received_total", NULL, "Pongs received.", STATS_COUNTER)                    \
     X(PONG_MISSES, "pong_misses_total", NULL, "Pings that stayed unanswered.", STATS_COUNTER)      \
     X(INFLATED, "messages_inflated_total", NULL, "Compressed messages inflated.", STATS_COUNTER)   \
+    X(INFLATE_WAITS, "inflate_waits_total", NULL,                                                  \
+      "Compressed messages that waited for a later turn.", STATS_COUNTER)                          \
     X(COMPRESSED, "messages_compressed_total", NULL, "Messages compressed.", STATS_COUNTER)        \
     X(QUEUE_BYTES, "queue_bytes", NULL, "Bytes in send queues.", STATS_GAUGE)                      \
     X(ASSEMBLY_BYTES, "assembly_bytes", NULL, "Memory of incomplete messages and held input.",     \

@@ -15,6 +15,8 @@
 #define PENDING_INITIAL 64
 /* A table of pending messages that a burst has grown beyond this is given back. */
 #define PENDING_KEPT 4096
+/* How soon to look whether the mesh has memory again. */
+#define MEMORY_LOOK_NS (5 * NS_PER_MS)
 
 static struct bytes channel_key(const void *object)
 {
@@ -297,6 +299,7 @@ void hub_wait(struct hub *h, struct hub_member *m)
     uint16_t home = m->channel->home;
 
     pubsub_stat(h->pubsub, PUBSUB_STAT_CREDIT_WAITS);
+    h->waits_for_memory |= mesh_is_short(h->pubsub->shard->mesh);
     if (m->is_waiting)
         return;
     m->is_waiting = true;
@@ -315,6 +318,21 @@ void hub_wake_waiters(struct hub *h, uint32_t home)
         m->is_waiting = false;
         conn_unhold(m->conn, CONN_HOLD_CREDIT);
         m = next;
+    }
+}
+
+void hub_look_for_memory(struct hub *h)
+{
+    struct shard *s = h->pubsub->shard;
+
+    if (mesh_is_short(s->mesh)) {
+        s->next_turn_ns = min_u64(s->next_turn_ns, s->io->now_ns + MEMORY_LOOK_NS);
+        return;
+    }
+    h->waits_for_memory = false;
+    for (uint32_t i = 0; i < s->node->shard_count; i++) {
+        if (i != s->idx)
+            hub_wake_waiters(h, i);
     }
 }
 

@@ -59,6 +59,7 @@ struct hub {
     uint32_t pending_cap;
     uint64_t *credit_used;       /* by home: bytes published and not yet answered */
     struct hub_member **waiting; /* by home: publishers without credit */
+    bool waits_for_memory;       /* some wait because the mesh is short of memory */
 };
 
 /* Embedded in a session. */
@@ -96,6 +97,10 @@ void hub_publish(struct hub *h, struct hub_channel *ch, struct message *m);
 void hub_joined(struct hub *h, uint32_t hub_handle, uint32_t home_handle);
 void hub_deliver(struct hub *h, uint32_t hub_handle, struct message *m, struct message *compressed);
 void hub_credit(struct hub *h, uint32_t home, uint64_t bytes);
+
+/* The mesh may have memory again: no credit may be on its way that would wake who waited for it.
+ * End of turn. */
+void hub_look_for_memory(struct hub *h);
 
 /* Fans out what is pending. End of turn. */
 void hub_flush(struct hub *h);

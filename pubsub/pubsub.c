@@ -62,6 +62,8 @@ static void on_flush(void *ctx)
     if (p->hub.dirty != NULL)
         hub_flush(&p->hub);
     home_flush(&p->home);
+    if (unlikely(p->hub.waits_for_memory))
+        hub_look_for_memory(&p->hub);
 }
 
 static void on_quiet(void *ctx)

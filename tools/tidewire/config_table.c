@@ -163,8 +163,9 @@ const struct option config_table[] = {
      .type = OPTION_ENUM},
     {.name = "turn-budget",
      .group = SHARDS,
-     .help = "The longest that a shard works without looking at its sockets again. Less makes "
-             "delays more even, more raises throughput.",
+     .help = "How long a shard inflates and compresses at a stretch: large messages are inflated "
+             "in slices of that, and those that take longer to compress are sent as they are. Less "
+             "makes the delays of other clients more even.",
      .def = "2ms",
      .min = 100 * NS_PER_US,
      .max = NS_PER_SEC,

@@ -46,9 +46,10 @@ int server_init(struct server *s, const struct config *config, struct io **ios, 
         .shards = count, .ring_slots = config->core.mesh_slots, .wake = wake, .ctx = s};
     int err;
 
-    *s = (struct server){.config = config,
-                         .node = {.shard_count = count, .seed = seed},
-                         .net_shared = {.max_connections = max_connections}};
+    *s = (struct server){
+        .config = config,
+        .node = {.shard_count = count, .seed = seed, .turn_budget_ns = config->core.turn_budget_ns},
+        .net_shared = {.max_connections = max_connections}};
     s->node.stats = &s->stats;
     s->node.shards = s->shard_list;
     s->routes_shared = (struct routes_shared){.stats = &s->stats, .node = &s->node};

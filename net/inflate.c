@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: MIT
+ * Copyright (c) 2026 The Tidewire authors */
+
+/* The line before the shard's inflater. On the shard's thread. */
+
+#include "net/inflate.h"
+
+#include "net/conn_rx.h"
+
+/* The inflater's buffer is kept for the next message up to this size. */
+#define OUT_KEPT_BYTES (64u << 10)
+
+static void spend(struct net *n, uint64_t work)
+{
+    n->work_left -= min_u64(n->work_left, work);
+}
+
+/* One step of the message that the inflater is at, `len` bytes long. */
+static enum deflate_status step(struct net *n, size_t len, struct bytes *out)
+{
+    enum deflate_status st = deflate_inflate_step(n->deflate, n->work_left, out);
+
+    spend(n, st == DEFLATE_MORE ? n->work_left : st == DEFLATE_DONE ? len + out->len : len);
+    return st;
+}
+
+/* The inflater is through with a message of c. */
+static void finish(struct conn *c, uint8_t opcode, enum deflate_status st, struct bytes out)
+{
+    struct net *n = c->net;
+
+    if (st == DEFLATE_DONE)
+        conn_ws_inflated(c, opcode, out);
+    else
+        conn_end(c, st == DEFLATE_TOO_BIG ? CONN_END_TOO_BIG
+                    : st == DEFLATE_BAD   ? CONN_END_BAD_DEFLATE
+                                          : CONN_END_NO_MEMORY);
+    if (st != DEFLATE_DONE || out.len > OUT_KEPT_BYTES)
+        deflate_trim(n->deflate);
+}
+
+/* Keeps the message and puts c at the end of the line. False: no memory, c is ended. */
+static bool stand_in_line(struct conn *c, struct net_message *in)
+{
+    struct net *n = c->net;
+    struct conn_rx *rx = conn_rx_get(c);
+    struct message *m = rx == NULL ? NULL : net_message_take(n, in);
+
+    if (m == NULL) {
+        conn_end(c, CONN_END_NO_MEMORY);
+        return false;
+    }
+    conn_rx_put(c, &rx->deflated, m);
+    rx->next_inflating = NULL;
+    if (n->inflating == NULL)
+        n->inflating = c;
+    else
+        n->inflating_last->rx->next_inflating = c;
+    n->inflating_last = c;
+    conn_hold(c, CONN_HOLD_INFLATE);
+    net_stat(n, NET_STAT_INFLATE_WAITS);
+    return true;
+}
+
+/* The common case: nobody waits, and the message is inflated at once. */
+static void inflate_now(struct conn *c, struct net_message *in)
+{
+    struct net *n = c->net;
+    size_t len = in->payload.len;
+    struct bytes out = {0};
+    enum deflate_status st;
+
+    deflate_inflate_begin(n->deflate, in->payload.ptr, len, n->config->max_message_bytes);
+    st = step(n, len, &out);
+    if (st != DEFLATE_MORE) {
+        finish(c, in->opcode, st, out);
+        return;
+    }
+    if (!stand_in_line(c, in))
+        return;
+    deflate_inflate_moved(n->deflate, message_payload(c->rx->deflated), len);
+    n->inflate_begun = true;
+}
+
+void inflate_message(struct conn *c, struct net_message *in)
+{
+    struct net *n = c->net;
+
+    net_stat(n, NET_STAT_INFLATED);
+    if (n->deflate == NULL)
+        n->deflate = deflate_new();
+    if (n->deflate == NULL)
+        conn_end(c, CONN_END_NO_MEMORY);
+    else if (n->inflating == NULL && n->work_left > 0)
+        inflate_now(c, in);
+    else
+        (void)stand_in_line(c, in);
+}
+
+static void leave_line(struct conn *c)
+{
+    struct net *n = c->net;
+    struct conn *before = NULL;
+
+    for (struct conn *at = n->inflating; at != c; at = at->rx->next_inflating)
+        before = at;
+    if (before != NULL) {
+        before->rx->next_inflating = c->rx->next_inflating;
+    } else {
+        n->inflating = c->rx->next_inflating;
+        n->inflate_begun = false;
+    }
+    if (n->inflating_last == c)
+        n->inflating_last = before;
+}
+
+/* Goes on with the first in line. */
+static void inflate_first(struct net *n)
+{
+    struct conn *c = n->inflating;
+    struct message *m = c->rx->deflated;
+    struct bytes out = {0};
+    enum deflate_status st;
+
+    if (!n->inflate_begun)
+        deflate_inflate_begin(n->deflate, message_payload(m), m->payload_len,
+                              n->config->max_message_bytes);
+    n->inflate_begun = true;
+    st = step(n, m->payload_len, &out);
+    if (st == DEFLATE_MORE)
+        return;
+    leave_line(c);
+    if (c->state == CONN_OPEN)
+        finish(c, m->opcode, st, out);
+    conn_rx_drop(c, &c->rx->deflated);
+    conn_rx_trim(c);
+    conn_unhold(c, CONN_HOLD_INFLATE);
+}
+
+void inflate_turn(struct net *n)
+{
+    while (n->inflating != NULL && n->work_left > 0)
+        inflate_first(n);
+}
+
+void inflate_cancel(struct conn *c)
+{
+    if (c->rx == NULL || c->rx->deflated == NULL)
+        return;
+    leave_line(c);
+    conn_rx_drop(c, &c->rx->deflated);
+}
