@@ -6,7 +6,7 @@
 /* The shard's only window on the outside: bytes, connections, time, wake-ups, randomness.
  *
  * A completion interface. Two implementations ship (io_uring.c, io_epoll.c), a third, simulated one
- * lives under tests/; one contract suite (tests/test_io_contract.c) runs on all of them. Nothing
+ * lives under tests/; one contract suite (tests/test_io_contract*.c) runs on them. Nothing
  * above this header knows which one it is.
  *
  * Rules
@@ -181,6 +181,7 @@ struct io_backend {
     void (*close)(struct io *io, struct io_conn *c, bool reset);
     int (*poll)(struct io *io, uint64_t deadline_ns);
     void (*wake)(struct io *io, struct io *from);
+    void (*trim)(struct io *io); /* NULL: keeps nothing */
 };
 
 /* Makes an implementation's io: memory and kernel objects, bound to no thread yet, so main may call
@@ -284,6 +285,13 @@ MUST_USE static inline int io_poll(struct io *io, uint64_t deadline_ns)
 static inline void io_wake(struct io *io, struct io *from)
 {
     io->backend->wake(io, from);
+}
+
+/* Gives memory back that is only kept for speed: in quiet moments, not within a callback. */
+static inline void io_trim(struct io *io)
+{
+    if (io->backend->trim != NULL)
+        io->backend->trim(io);
 }
 
 /* Uniform 64 bits from the io's own generator; seeded from the kernel, or by the simulation's seed.

@@ -184,8 +184,7 @@ static int send_keep_rest(struct io_epoll *ep, struct io_conn *c, const struct i
     rest->first = 0;
     rest->count = iov_count;
     memcpy(rest->iov, iov, (size_t)iov_count * sizeof(rest->iov[0]));
-    rest->iov[0].iov_base = (char *)iov->iov_base + sent;
-    rest->iov[0].iov_len -= sent;
+    rest->iov[0] = (struct iovec){(char *)iov->iov_base + sent, iov->iov_len - sent};
     c->backend_state = rest;
     c->send_want = (uint32_t)bytes;
     ep_count(&ep->io.stats.sends_pending, 1);
@@ -660,6 +659,12 @@ static void ep_free(struct io *io)
     free(ep);
 }
 
+/* The receive buffer holds nothing between polls. */
+static void ep_trim(struct io *io)
+{
+    madvise(ep_of(io)->recv_map, recv_map_bytes(), MADV_DONTNEED);
+}
+
 static const struct io_backend io_backend_epoll = {
     .name = "epoll",
     .start = ep_start,
@@ -676,6 +681,7 @@ static const struct io_backend io_backend_epoll = {
     .close = ep_close,
     .poll = ep_poll,
     .wake = ep_wake,
+    .trim = ep_trim,
 };
 
 /* Address space only: pages come when they are first touched. */

@@ -745,6 +745,7 @@ static const struct io_backend URING_BACKEND = {
     .close = uring_close,
     .poll = uring_poll,
     .wake = uring_wake,
+    .trim = uring_trim,
 };
 
 int uring_new(const struct io_config *cfg, const struct uring_quirks *quirks, struct io **io,

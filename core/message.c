@@ -38,13 +38,18 @@ static const char *const class_names[MESSAGE_CLASSES] = {
     "message_192",   "message_256",   "message_384",   "message_512",   "message_768",
     "message_1024",  "message_1536",  "message_2048",  "message_3072",  "message_4096",
     "message_6144",  "message_8192",  "message_12288", "message_16384", "message_24576",
-    "message_32768", "message_49152", "message_65536",
+    "message_32768", "message_49152", "message_65536", "message_98304",
 };
 
 /* Even classes are midpoints, 1.5 * 2^(7 + k/2); odd ones powers of two. */
 static uint32_t class_bytes(uint32_t k)
 {
     return (k & 1) == 0 ? 192u << (k / 2) : 256u << (k / 2);
+}
+
+static struct message_large *large_of(const struct message *m)
+{
+    return container_of(m, struct message_large, message);
 }
 
 void message_pool_init(struct message_pool *mp, uint16_t shard)
@@ -60,11 +65,6 @@ void message_pool_init(struct message_pool *mp, uint16_t shard)
     pool_init(&mp->runs, "run", sizeof(struct run), 0, 0);
 }
 
-static struct message_large *large_of(const struct message *m)
-{
-    return container_of(m, struct message_large, message);
-}
-
 void message_pool_deinit(struct message_pool *mp)
 {
     CHECK(mp->large_now == 0);
@@ -72,9 +72,6 @@ void message_pool_deinit(struct message_pool *mp)
     for (uint32_t k = 0; k < MESSAGE_CLASSES; k++)
         pool_deinit(&mp->classes[k]);
     pool_deinit(&mp->runs);
-    if (mp->large_kept != NULL)
-        free(large_of(mp->large_kept));
-    mp->large_kept = NULL;
 }
 
 void message_pool_trim(struct message_pool *mp)
@@ -87,7 +84,13 @@ void message_pool_trim(struct message_pool *mp)
             pool_release(&mp->classes[k], m);
         }
         kept->count = 0;
+        pool_trim(&mp->classes[k]);
     }
+    pool_trim(&mp->runs);
+    if (mp->large_kept != NULL)
+        free(large_of(mp->large_kept));
+    mp->large_kept = NULL;
+    mp->large_kept_cap = 0;
 }
 
 /* The kept one is taken unless it is more than twice too big: it may have to last for long. */

@@ -47,11 +47,11 @@ struct message {
     _Alignas(16) uint8_t data[]; /* MESSAGE_HEAD_ROOM bytes, then the payload */
 };
 
-/* Size classes: powers of two and their midpoints from 192 bytes (header included) to 64 KiB come
+/* Size classes: powers of two and their midpoints from 192 bytes (header included) to 96 KiB come
  * from pools; larger ones from the heap, of which a few are kept. */
-#define MESSAGE_CLASSES 18
+#define MESSAGE_CLASSES 19
 
-#define MESSAGE_POOLED_MAX (64u << 10) /* largest class, header included */
+#define MESSAGE_POOLED_MAX (96u << 10) /* largest class, header included */
 
 /* Freed messages of a class that the next ones take before they ask the pool; given back to it when
  * the shard has nothing to do (message_pool_trim). */

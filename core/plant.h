@@ -10,15 +10,15 @@ enum plant {
     PLANT_NONE,
     PLANT_SKIP_FRAME_AT_SPLIT, /* ws_decoder: a frame whose header is cut is dropped */
     PLANT_LOSE_BACKLOG_ITEM,   /* mesh: the first item moved out of a backlog is lost */
-    PLANT_EARLY_UNREF,         /* sendq: a reference is dropped before its bytes are sent */
+    PLANT_EARLY_UNREF,         /* conn: a reference is dropped before its bytes are sent */
     PLANT_REORDER_RING,        /* ring: two staged items swap places */
-    PLANT_DOUBLE_DELIVERY,     /* hub: the last member is served twice after another has left */
+    PLANT_DOUBLE_DELIVERY,     /* hub: the last member of a list with room left is served twice */
     PLANT_FORGET_REARM,        /* conn: receiving is not switched on again after a pause */
     PLANT_LEAK_ON_CLOSE,       /* sendq: references of a closed connection are kept */
     PLANT_FORGET_WAKE,         /* mesh: a sleeping consumer is not woken */
     PLANT_WRONG_MASK_PHASE,    /* ws_decoder: the mask starts anew after a split in a payload */
     PLANT_STALE_INTEREST,      /* home: a LEAVE is ignored when it is not the last */
-    PLANT_LOSE_CREDIT,         /* home: every 64th credit is not returned */
+    PLANT_LOSE_CREDIT,         /* home: credit that is a multiple of 64 bytes is not returned */
     PLANT_SHORT_SEND_AS_WHOLE, /* sendq: the rest of a queue behind IO_IOV_MAX spans is dropped */
     PLANT_MAX,
 };

@@ -246,6 +246,12 @@ void pool_settle(struct pool *p, struct pool_chunk *c)
     }
 }
 
+void pool_trim(struct pool *p)
+{
+    if (p->kept != NULL && p->kept->used == 0)
+        pool_unmap_chunk(p, p->kept);
+}
+
 uint32_t pool_handle(const struct pool *p, const void *slot)
 {
     uint32_t index = pool_index_of(p, pool_chunk_of(p, slot), slot);

@@ -95,6 +95,9 @@ void pool_init(struct pool *p, const char *name, uint32_t slot_bytes, uint32_t s
 /* Unmaps everything. CHECKs that no slot is in use. */
 void pool_deinit(struct pool *p);
 
+/* Gives the empty chunk back that is kept against flutter. In quiet moments. */
+void pool_trim(struct pool *p);
+
 /* The rare parts of acquire and release. */
 struct pool_chunk *pool_make_room(struct pool *p);
 void pool_settle(struct pool *p, struct pool_chunk *c);

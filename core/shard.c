@@ -66,6 +66,7 @@ static void dispatch_item(void *ctx, uint32_t from, const struct ring_item *item
     m->on_item(m->ctx, from, item);
 }
 
+/* Between turns, when nothing is pending in any module: a phase may end sessions at once. */
 static void tell_phase(struct shard *s)
 {
     uint32_t phase = atomic_load_explicit(&s->node->phase, memory_order_acquire);
@@ -73,6 +74,7 @@ static void tell_phase(struct shard *s)
     if (likely(phase <= s->phase))
         return;
     s->phase = phase;
+    s->next_turn_ns = 0;
     for (uint32_t i = 0; i < SHARD_MODULES_MAX; i++) {
         if (s->modules[i].on_phase != NULL)
             s->modules[i].on_phase(s->modules[i].ctx, phase);
@@ -88,11 +90,11 @@ static void run_modules(struct shard *s)
         if (s->modules[i].on_turn != NULL)
             next_ns = min_u64(next_ns, s->modules[i].on_turn(s->modules[i].ctx, now_ns));
     }
+    s->next_turn_ns = next_ns; /* before the flush, which may ask for an earlier one */
     for (uint32_t i = SHARD_MODULES_MAX; i-- > 0;) {
         if (s->modules[i].on_flush != NULL)
             s->modules[i].on_flush(s->modules[i].ctx);
     }
-    s->next_turn_ns = next_ns;
 }
 
 /* While the mesh has no memory for its backlog, look again soon instead of waiting for a bell. */
@@ -180,11 +182,9 @@ static void trim_when_quiet(struct shard *s, bool active)
 {
     uint64_t now_ns = s->io->now_ns;
 
-    if (likely(active)) {
+    if (likely(active))
         s->quiet_at_ns = now_ns + QUIET_NS;
-        return;
-    }
-    if (s->quiet_at_ns == 0)
+    else if (s->quiet_at_ns == 0)
         return;
     if (now_ns < s->quiet_at_ns) {
         s->next_turn_ns = min_u64(s->next_turn_ns, s->quiet_at_ns);
@@ -192,6 +192,12 @@ static void trim_when_quiet(struct shard *s, bool active)
     }
     s->quiet_at_ns = 0;
     message_pool_trim(&s->messages);
+    io_trim(s->io);
+    for (uint32_t i = 0; i < SHARD_MODULES_MAX; i++) {
+        if (s->modules[i].on_quiet != NULL)
+            s->modules[i].on_quiet(s->modules[i].ctx);
+    }
+    s->unpublished = true;
 }
 
 static void note_lag(struct shard *s, uint64_t wanted_ns)
@@ -212,12 +218,12 @@ int shard_turn(struct shard *s, bool wait)
         return n;
     note_lag(s, wanted_ns);
     n += (int)mesh_drain(s->mesh, dispatch_item, s);
-    tell_phase(s);
     run_modules(s);
     mesh_flush(s->mesh);
     trim_when_quiet(s, n > 0);
     stats_inc(&s->stats[SHARD_STAT_TURNS]);
     publish(s, n > 0);
+    tell_phase(s);
     return 0;
 }
 
@@ -275,6 +281,8 @@ int shard_run(struct shard *s)
             return stop(s);
         s->next_turn_ns = min_u64(s->next_turn_ns, s->io->now_ns + DONE_LOOK_NS);
     }
+    if (!told) /* this one serves nobody any more: the others need not wait for it */
+        atomic_fetch_add_explicit(done, 1, memory_order_acq_rel);
     return err;
 }
 

@@ -12,6 +12,7 @@
  *     on_turn        timers and deferred work of each module, lower layers first
  *     on_flush       what the turn produced leaves, upper layers first: runs, then sends
  *     mesh_flush     posts become visible, sleeping shards are woken
+ *     on_phase       when main has set a new one
  *
  * Layers above core are modules: they register callbacks and get the mesh items of their kinds. The
  * program drives turns by shard_run() on a thread, the simulation by shard_turn(). */
@@ -45,9 +46,10 @@ struct shard_module {
     void (*on_item)(void *ctx, uint32_t from, const struct ring_item *item);
     /* Deferred work; returns when it wants the next turn at the latest (IO_FOREVER: not at all). */
     uint64_t (*on_turn)(void *ctx, uint64_t now_ns);
-    void (*on_flush)(void *ctx);
+    void (*on_flush)(void *ctx);   /* may lower shard.next_turn_ns */
+    void (*on_quiet)(void *ctx);   /* for a while nothing has happened: memory that is kept goes */
     void (*on_publish)(void *ctx); /* copies gauges into the module's stats values */
-    void (*on_phase)(void *ctx, enum node_phase phase);
+    void (*on_phase)(void *ctx, enum node_phase phase); /* between turns */
     /* While draining: whether nothing is left to wait for. */
     bool (*is_done)(void *ctx);
 };

@@ -167,6 +167,10 @@ void uring_cancel(struct uring *u, uint64_t data);
 uint32_t uring_slot_take(struct uring *u);
 void uring_slot_free(struct uring *u, uint32_t slot);
 
+/* io_trim(): forgets the free slots behind the last one in use, and the pages of the receive
+ * buffers. */
+void uring_trim(struct io *io);
+
 /* Puts the socket fd into a slot and closes fd. Returns the slot or -errno (fd is untouched). */
 MUST_USE int32_t uring_slot_fill(struct uring *u, int fd);
 

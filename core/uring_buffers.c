@@ -97,6 +97,11 @@ struct bytes uring_buffers_take(struct uring_buffers *b, uint32_t cqe_flags, int
     return in;
 }
 
+void uring_buffers_trim(struct uring_buffers *b)
+{
+    madvise(b->map, b->map_bytes, MADV_DONTNEED);
+}
+
 void uring_buffers_return(struct uring_buffers *b)
 {
     if (b->spent_count == 0)

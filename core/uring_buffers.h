@@ -42,6 +42,9 @@ void uring_buffers_deinit(struct uring_buffers *b);
  * ours. */
 struct bytes uring_buffers_take(struct uring_buffers *b, uint32_t cqe_flags, int32_t res);
 
+/* Gives the buffers' pages back to the system; nothing received waits in them. */
+void uring_buffers_trim(struct uring_buffers *b);
+
 /* Lends all spent buffers to the kernel again. */
 void uring_buffers_return(struct uring_buffers *b);
 

@@ -14,8 +14,8 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
-#define SQ_ENTRIES 4096
-#define CQ_ENTRIES (4 * SQ_ENTRIES)
+#define SQ_ENTRIES 1024
+#define CQ_ENTRIES (8 * SQ_ENTRIES)
 /* Measured with echoes of 16 KiB; together IO_RECV_TURN_BYTES. */
 #define RECV_BUFFERS 4
 #define RECV_BUFFER_BYTES (64u << 10)
@@ -157,6 +157,50 @@ int uring_make(struct uring *u, const struct io_config *cfg, const struct uring_
     if (err < 0)
         uring_unmake(u);
     return err;
+}
+
+/* Whether slot is on the free list: bit slot of `bits`. */
+static bool is_free(const uint64_t *bits, uint32_t slot)
+{
+    return (bits[slot / 64] >> (slot % 64) & 1) != 0;
+}
+
+/* Cuts the table behind its last slot in use. No completion can name a free slot, so what is cut
+ * may begin again with any generation. */
+static void trim_slots(struct uring *u)
+{
+    uint64_t *bits = calloc(u->slots_fresh / 64 + 1, sizeof(*bits));
+    uint32_t top = u->slots_fresh;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+    if (bits == NULL)
+        return;
+    for (uint32_t s = u->slots_free; s != URING_SLOT_NONE; s = u->slots[s].next_free)
+        bits[s / 64] |= 1ULL << (s % 64);
+    while (top > 0 && is_free(bits, top - 1))
+        top--;
+    u->slots_free = URING_SLOT_NONE;
+    for (uint32_t s = top; s-- > 0;) { /* the lowest will be taken first */
+        if (is_free(bits, s)) {
+            u->slots[s].next_free = u->slots_free;
+            u->slots_free = s;
+        }
+    }
+    free(bits);
+    size_t from = (top * sizeof(*u->slots) + page - 1) / page * page;
+    size_t end = u->slots_fresh * sizeof(*u->slots);
+    if (end > from)
+        madvise((uint8_t *)u->slots + from, end - from, MADV_DONTNEED);
+    u->slots_fresh = top;
+}
+
+void uring_trim(struct io *io)
+{
+    struct uring *u = container_of(io, struct uring, io);
+
+    trim_slots(u);
+    if (io_uring_cq_ready(&u->ring) == 0) /* else some of them may speak of received bytes */
+        uring_buffers_trim(&u->buffers);
 }
 
 /* What is still waiting (the eventfd, a listener that was never unlistened) is cancelled, so that

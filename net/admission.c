@@ -73,7 +73,10 @@ static struct address_key key_of(const struct io_addr *a)
 
 static uint32_t home_of(const struct net *n, const struct address_key *k)
 {
-    return (uint32_t)(map_hash(n->shard->node->seed, k, sizeof(*k)) % n->shard->node->shard_count);
+    const struct node *node = n->shard->node;
+
+    /* Not the hash table's own bits: those of one home would share them. */
+    return (uint32_t)((map_hash(~node->seed, k, sizeof(*k)) >> 32) * node->shard_count >> 32);
 }
 
 /* The home ----------------------------------------------------------------------------------------
@@ -155,19 +158,24 @@ static void left(struct net *n, const struct address_key *k)
         idle_push(&n->admission, e);
 }
 
-void admission_sweep(struct net *n, uint64_t now_ns)
+uint64_t admission_sweep(struct net *n, uint64_t now_ns)
 {
     struct admission *a = &n->admission;
 
     for (uint32_t i = 0; i < FORGET_PER_TURN && a->idle_head != NULL; i++) {
         struct admission_entry *e = a->idle_head;
 
-        if (e->rate_tat > now_ns)
-            return;
         idle_remove(a, e);
+        if (e->rate_tat > now_ns) {
+            idle_push(a, e); /* the ones behind it may have rested already */
+            return min_u64(e->rate_tat, max_u64(a->idle_head->rate_tat, now_ns));
+        }
         map_remove(&a->addresses, &e->key, sizeof(e->key));
         pool_release(&a->entries, e);
+        /* A turn of timers alone publishes nothing. */
+        stats_set(&n->stats[NET_STAT_ADDRESSES], a->addresses.count);
     }
+    return a->idle_head != NULL ? now_ns : IO_FOREVER;
 }
 
 /* The asking shard --------------------------------------------------------------------------------

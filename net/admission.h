@@ -28,8 +28,7 @@ enum admission_verdict {
 struct admission {
     struct map addresses; /* of struct admission_entry */
     struct pool entries;
-    struct admission_entry
-        *idle_head; /* without connections, oldest first: forgotten when rested */
+    struct admission_entry *idle_head; /* without connections: forgotten when rested */
     struct admission_entry *idle_tail;
 };
 
@@ -39,8 +38,8 @@ bool admission_is_on(const struct net *n);
 void admission_init(struct net *n);
 void admission_deinit(struct net *n);
 
-/* Asks for c's peer address; answers by calling admission_answered() (net/conn.c), at once when
- * this shard is the home, else in a later turn. */
+/* Asks for c's peer address; answers by calling conn_admitted(), at once when this shard is the
+ * home, else in a later turn. */
 void admission_ask(struct net *n, struct conn *c);
 
 /* An admitted connection has gone. */
@@ -49,8 +48,9 @@ void admission_leave(struct net *n, const struct io_addr *peer);
 /* Mesh items of this module. */
 void admission_on_item(struct net *n, uint32_t from, const struct ring_item *item);
 
-/* Forgets rested addresses; a bounded number per call. Each turn. */
-void admission_sweep(struct net *n, uint64_t now_ns);
+/* Forgets rested addresses; a bounded number per call. Each turn. Returns when it wants the next
+ * one. */
+uint64_t admission_sweep(struct net *n, uint64_t now_ns);
 
 /* GCRA, the token bucket without a clock tick: whether one event of `cost` may pass at now_ns. *tat
  * is the state; interval_ns per unit, tolerance_ns = burst * interval. */

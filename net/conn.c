@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "core/log.h"
 #include "core/plant.h"
 #include "net/conn_rx.h"
 #include "net/ws_encoder.h"
@@ -19,9 +20,10 @@ enum conn_how { CUT, LAST, WAIT, REPLY, SLOW, DEAD };
 static const struct conn_end_row {
     uint16_t code;
     uint8_t how;
+    const char *label;
     const char *text;
 } end_rows[CONN_END_COUNT] = {
-#define X(id, label, code, how, text) [CONN_END_##id] = {code, how, text},
+#define X(id, label, code, how, text) [CONN_END_##id] = {code, how, label, text},
     CONN_ENDS(X)
 #undef X
 };
@@ -175,7 +177,7 @@ void conn_admitted(struct conn *c, enum admission_verdict v)
 
     if (v == ADMISSION_OK)
         c->flags |= CONN_F_ADMITTED;
-    else
+    else if (c->state < CONN_ENDING)
         refuse(c, refusals[v]);
     conn_unhold(c, CONN_HOLD_ADMISSION);
 }
@@ -239,6 +241,7 @@ static void keep_rest(struct conn *c, const struct bytes *in)
 {
     struct conn_rx *rx = conn_rx_get(c);
 
+    io_recv(c->net->io, &c->io, false); /* one that waits for admission receives until here */
     if (rx == NULL)
         return;
     conn_rx_append(c, &rx->rest, &rx->rest_len, in->ptr, in->len, in->len);
@@ -253,10 +256,10 @@ static bool byte_rate_passes(struct conn *c, size_t len)
                      rate->burst * NS_PER_SEC / rate->per_second);
 }
 
-/* Any byte is a sign of life: an unanswered ping is forgiven. */
-static void forgive_ping(struct conn *c)
+/* Any byte is a sign of life: unanswered pings are forgiven. */
+static void forgive_pings(struct conn *c)
 {
-    c->flags &= (uint16_t)~CONN_F_PING_OUT;
+    c->flags &= (uint16_t) ~(CONN_F_PING_OUT | CONN_F_PING_MISSED);
     c->pong_misses = 0;
     conn_rearm(c);
 }
@@ -268,12 +271,12 @@ static void on_recv(struct io_conn *io, struct bytes in)
 
     c->heard = CONN_TICKS(n->io->now_ns);
     stats_add(&n->stats[NET_STAT_RECV_BYTES], in.len);
-    if (unlikely(c->flags & CONN_F_PING_OUT))
-        forgive_ping(c);
+    if (unlikely(c->flags & (CONN_F_PING_OUT | CONN_F_PING_MISSED)))
+        forgive_pings(c);
     if (unlikely(n->byte_rate) && !byte_rate_passes(c, in.len))
         conn_end(c, CONN_END_BYTE_RATE);
-    if (unlikely(c->rx != NULL && c->rx->rest != NULL)) {
-        keep_rest(c, &in);
+    if (unlikely(c->rx != NULL && (c->rx->rest != NULL || c->rx->parked != NULL))) {
+        keep_rest(c, &in); /* behind what waits already */
         return;
     }
     if (likely(c->state == CONN_OPEN && c->holds == 0))
@@ -282,6 +285,14 @@ static void on_recv(struct io_conn *io, struct bytes in)
         conn_feed(c, &in);
     if (unlikely(in.len > 0))
         keep_rest(c, &in);
+}
+
+/* The peer has ended its side, and all that it sent is served. */
+static void input_over(struct conn *c)
+{
+    bool answering = c->state == CONN_HEAD && !sendq_is_empty(&c->sendq);
+
+    conn_end(c, answering ? CONN_END_HTTP_DONE : CONN_END_PEER_EOF);
 }
 
 static void on_eof(struct io_conn *io, int err)
@@ -299,12 +310,11 @@ static void on_eof(struct io_conn *io, int err)
         conn_close_now(c, false);
         return;
     default:
-        if (c->holds != 0 && err == 0)
-            return; /* what came before the end is served first: conn_resume() */
-        if (c->state == CONN_HEAD && !sendq_is_empty(&c->sendq) && err == 0)
-            conn_end(c, CONN_END_HTTP_DONE);
-        else
-            conn_end(c, err == 0 ? CONN_END_PEER_EOF : CONN_END_PEER_RESET);
+        if (err != 0)
+            conn_end(c, CONN_END_PEER_RESET);
+        else if (c->holds == 0 && !(c->flags & CONN_F_RESUME))
+            input_over(c);
+        /* else what came before the end is served first: conn_resume() */
     }
 }
 
@@ -341,12 +351,13 @@ void conn_unhold(struct conn *c, enum conn_hold why)
 /* Serves what was kept, then lets the socket speak again. */
 void conn_resume(struct conn *c)
 {
-    struct conn_rx *rx = c->rx;
+    struct conn_rx *rx;
 
     if (c->holds != 0 || c->state == CONN_GONE)
         return;
-    if (rx != NULL && rx->parked != NULL && !conn_ws_offer_parked(c))
+    if (c->rx != NULL && c->rx->parked != NULL && !conn_ws_offer_parked(c))
         return;
+    rx = c->rx; /* offering may have given it back */
     if (rx != NULL && rx->rest != NULL) {
         struct bytes in = {message_payload(rx->rest) + rx->rest_off, rx->rest_len - rx->rest_off};
 
@@ -361,7 +372,7 @@ void conn_resume(struct conn *c)
     if (c->holds != 0)
         return;
     if ((c->flags & CONN_F_EOF) && c->state < CONN_ENDING)
-        conn_end(c, CONN_END_PEER_EOF);
+        input_over(c);
     else if (!PLANTED(PLANT_FORGET_REARM))
         io_recv(c->net->io, &c->io, true);
 }
@@ -393,8 +404,8 @@ void conn_rearm(struct conn *c)
 
 void conn_set_deadline(struct conn *c, uint64_t from_now_ns)
 {
-    c->deadline = CONN_TICKS(c->net->io->now_ns + from_now_ns);
-    c->deadline += c->deadline == 0; /* 0 means none */
+    c->deadline = from_now_ns == 0 ? 0 : CONN_TICKS(c->net->io->now_ns + from_now_ns);
+    c->deadline += from_now_ns != 0 && c->deadline == 0; /* 0 means none */
     conn_rearm(c);
 }
 
@@ -421,6 +432,7 @@ void conn_ping(struct conn *c)
 static void pong_missed(struct conn *c)
 {
     c->flags &= (uint16_t)~CONN_F_PING_OUT;
+    c->flags |= CONN_F_PING_MISSED;
     net_stat(c->net, NET_STAT_PONG_MISSES);
     if (++c->pong_misses >= c->net->config->pong_misses)
         conn_end(c, CONN_END_NO_PONG);
@@ -478,7 +490,7 @@ void conn_timer_fired(struct conn *c, uint64_t now_ns)
 
 void conn_queue_failed(struct conn *c, enum conn_end why)
 {
-    conn_end(c, why);
+    conn_end(c, c->sendq.refs >= SENDQ_REFS_MAX ? CONN_END_SLOW_CONSUMER : why);
 }
 
 bool conn_queue_bytes(struct conn *c, const void *bytes, uint32_t len)
@@ -507,11 +519,19 @@ bool conn_queue_bytes(struct conn *c, const void *bytes, uint32_t len)
     return ok;
 }
 
+/* Whether the peer may still be sending: to close now could reset what it has not read yet. */
+static bool must_linger(const struct conn *c)
+{
+    bool last = end_rows[c->end].how == LAST || !(c->flags & CONN_F_WS);
+
+    return last && !(c->flags & CONN_F_EOF);
+}
+
 /* Everything that was queued has left. */
 static void flushed(struct conn *c)
 {
     if (c->state == CONN_FLUSHING) {
-        if (end_rows[c->end].how != LAST || (c->flags & CONN_F_EOF)) {
+        if (!must_linger(c)) {
             conn_close_now(c, false);
             return;
         }
@@ -533,6 +553,16 @@ static void send_failed(struct conn *c)
         conn_end(c, CONN_END_SEND_ERROR);
 }
 
+/* Planted only: the front's run goes before its bytes are sent; the ping's stands in its place. */
+static inline void unref_early(struct conn *c)
+{
+    struct sendq_ref *front = &c->sendq.first;
+
+    shard_run_unref(c->net->shard, front->run);
+    front->run = c->net->ping;
+    run_ref(front->run);
+}
+
 /* The usual case: one reference waits, and leaves at once. */
 static inline bool flush_single(struct conn *c)
 {
@@ -544,8 +574,11 @@ static inline bool flush_single(struct conn *c)
     c->sendq.gathered = 1;
     r = io_send(n->io, &c->io, &iov, 1, ref->len);
     net_stat(n, NET_STAT_SENDS);
-    if (r == IO_PENDING)
+    if (r == IO_PENDING) {
+        if (PLANTED(PLANT_EARLY_UNREF))
+            unref_early(c);
         return true;
+    }
     if (unlikely(r < 0)) {
         send_failed(c);
         return true;
@@ -590,8 +623,11 @@ static void flush_many(struct conn *c)
         count = sendq_gather(&c->sendq, iov, &bytes);
         r = io_send(n->io, &c->io, iov, count, bytes);
         net_stat(n, NET_STAT_SENDS);
-        if (r == IO_PENDING)
+        if (r == IO_PENDING) {
+            if (PLANTED(PLANT_EARLY_UNREF))
+                unref_early(c);
             return;
+        }
         if (unlikely(r < 0)) {
             send_failed(c);
             return;
@@ -666,15 +702,25 @@ static void queue_close_frame(struct conn *c)
     if (code == 0 && row->how != REPLY)
         return;
     len = ws_encode_close(frame, code, row->how == REPLY ? "" : row->text);
-    c->flags |= CONN_F_CLOSE_SENT;
     count_close(c->net, code);
     conn_queue_bytes(c, frame, len); /* without memory the FIN must do */
+}
+
+static void log_end(const struct conn *c)
+{
+    char peer[IO_ADDR_TEXT_MAX];
+
+    io_addr_format(&c->peer, peer);
+    log_debug("connection ended", "peer", peer, "reason", end_rows[c->end].label, "websocket",
+              c->flags & CONN_F_WS ? "true" : "false", NULL);
 }
 
 static void end_session(struct conn *c)
 {
     struct net *n = c->net;
 
+    if (unlikely(log_level_now == LOG_DEBUG))
+        log_end(c);
     if (c->flags & CONN_F_SESSION) {
         c->flags &= (uint16_t)~CONN_F_SESSION;
         n->app->on_close(n->app_ctx, c);
@@ -702,18 +748,29 @@ static void end_input(struct conn *c, bool awaits_close)
         conn_unhold(c, (enum conn_hold)c->holds);
 }
 
+/* Whether the handshake's answer is still the front of the queue: frames of ours begin with FIN. */
+static bool answer_waits(const struct conn *c)
+{
+    const struct sendq_ref *front = &c->sendq.first;
+
+    return !sendq_is_empty(&c->sendq) && (front->run->bytes[front->off] & 0x80) == 0;
+}
+
 void conn_finish(struct conn *c)
 {
     struct net *n = c->net;
     uint8_t how = c->flags & CONN_F_BROKEN ? CUT : end_rows[c->end].how;
+    bool awaits_close = how == WAIT && (c->flags & (CONN_F_WS | CONN_F_EOF)) == CONN_F_WS;
 
+    if (!(c->flags & CONN_F_WS) && sendq_is_empty(&c->sendq))
+        how = CUT; /* there is no answer that could get lost */
     end_session(c);
-    if (how == SLOW)
+    if (how == SLOW && !answer_waits(c)) /* without its answer a close frame means nothing */
         n->queue_bytes -= sendq_drop(&c->sendq, n->shard, &n->chunks, false);
     if (how != CUT && (c->flags & CONN_F_WS))
         queue_close_frame(c);
-    c->state = how == WAIT && (c->flags & CONN_F_WS) ? CONN_CLOSING : CONN_FLUSHING;
-    end_input(c, c->state == CONN_CLOSING);
+    c->state = awaits_close ? CONN_CLOSING : CONN_FLUSHING;
+    end_input(c, awaits_close);
     if (how == CUT) {
         conn_close_now(c, false);
         return;

@@ -88,22 +88,20 @@ enum conn_hold {
 };
 
 enum {
-    CONN_F_WS = 1,        /* 101 was queued: frames from here on */
-    CONN_F_SESSION = 2,   /* the app has a session: on_close is due */
-    CONN_F_DIRTY = 4,     /* on net->dirty */
-    CONN_F_RESUME = 8,    /* on net->resume */
-    CONN_F_PING_OUT = 16, /* a ping is unanswered */
-    CONN_F_ADMITTED = 32, /* counted at its address's home */
-    CONN_F_COUNTED = 64,  /* counted in net_shared.connections */
-    CONN_F_REFUSAL = 128, /* attached only to be refused: counted in net->refusals */
-    CONN_F_ADMIN = 256,   /* came by the admin listener */
-    CONN_F_DEFLATE = 512, /* permessage-deflate negotiated */
-    CONN_F_EOF = 1024,    /* nothing more will be received */
-    CONN_F_KEEP_ALIVE = 2048,
-    CONN_F_PEER_CLOSED = 4096, /* the peer's close frame has come */
-    CONN_F_CLOSE_SENT = 8192,
-    CONN_F_BROKEN = 32768, /* a send has failed: nothing can be sent any more */
-    CONN_F_BEGUN = 16384,  /* a message or head is begun and its time is running */
+    CONN_F_WS = 1,             /* 101 was queued: frames from here on */
+    CONN_F_SESSION = 2,        /* the app has a session: on_close is due */
+    CONN_F_DIRTY = 4,          /* on net->dirty */
+    CONN_F_RESUME = 8,         /* on net->resume */
+    CONN_F_PING_OUT = 16,      /* a ping is unanswered, its time is running */
+    CONN_F_ADMITTED = 32,      /* counted at its address's home */
+    CONN_F_COUNTED = 64,       /* counted in net_shared.connections */
+    CONN_F_REFUSAL = 128,      /* attached only to be refused: counted in net->refusals */
+    CONN_F_ADMIN = 256,        /* came by the admin listener */
+    CONN_F_DEFLATE = 512,      /* permessage-deflate negotiated */
+    CONN_F_EOF = 1024,         /* nothing more will be received */
+    CONN_F_PING_MISSED = 2048, /* pong_misses is not 0 */
+    CONN_F_BROKEN = 4096,      /* a send has failed: nothing can be sent any more */
+    CONN_F_BEGUN = 8192,       /* a frame or message is begun and its time is running */
 };
 
 /* Time that fits: units of 2^20 ns (1.05 ms) since the io's epoch; wraps after 52 days, compared as
@@ -239,7 +237,7 @@ void conn_finish(struct conn *c);
 void conn_flush(struct conn *c);
 void conn_close_now(struct conn *c, bool reset);
 void conn_timer_fired(struct conn *c, uint64_t now_ns);
-void conn_set_deadline(struct conn *c, uint64_t from_now_ns);
+void conn_set_deadline(struct conn *c, uint64_t from_now_ns); /* 0: none */
 void conn_clear_deadline(struct conn *c);
 void conn_rearm(struct conn *c);
 void conn_ping(struct conn *c);

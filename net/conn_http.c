@@ -70,8 +70,9 @@ static void send_answer(struct conn *c, const struct answer *a)
         conn_end(c, a->status >= 400 ? CONN_END_HTTP_REFUSED : CONN_END_HTTP_DONE);
 }
 
-/* A refusal in one line of text. */
-static void refuse_request(struct conn *c, int status, const char *problem, const char *extra)
+/* A refusal in one line of text, of req, or of what was not understood (NULL). */
+static void refuse_request(struct conn *c, const struct http_request *req, int status,
+                           const char *problem, const char *extra)
 {
     char body[256];
     int len = snprintf(body, sizeof(body), "%d %s: %s\n", status, http_status_text(status),
@@ -79,18 +80,28 @@ static void refuse_request(struct conn *c, int status, const char *problem, cons
     struct answer a = {.status = status,
                        .extra = extra,
                        .body = body,
-                       .len = min_size((size_t)len, sizeof(body) - 1)};
+                       .len = min_size((size_t)len, sizeof(body) - 1),
+                       .head_only = req != NULL && req->method == HTTP_HEAD};
 
     send_answer(c, &a);
 }
 
+/* By a limit or a drain. The first reason given stays, so that it is the limit that is counted. */
+static void refuse_limited(struct conn *c, const struct http_request *req)
+{
+    conn_end(c, (enum conn_end)c->refuse);
+    refuse_request(c, req, 503, conn_end_text((enum conn_end)c->refuse), "Retry-After: 5\r\n");
+}
+
 void conn_http_timeout(struct conn *c)
 {
-    if (c->refuse != CONN_END_NONE)
-        refuse_request(c, 503, conn_end_text(c->refuse), "Retry-After: 5\r\n");
-    else if (c->rx != NULL && c->rx->head_len > 0)
-        refuse_request(c, 408, "the request head was not completed in time", NULL);
+    if (c->refuse != CONN_END_NONE) {
+        refuse_limited(c, NULL);
+        return;
+    }
     conn_end(c, CONN_END_HANDSHAKE_TIMEOUT);
+    if (c->rx != NULL && c->rx->head_len > 0)
+        refuse_request(c, NULL, 408, "the request head was not completed in time", NULL);
 }
 
 /* RFC 6455 4.2.2, and from here on frames. */
@@ -108,7 +119,6 @@ static void accept_upgrade(struct conn *c, const struct http_request *req,
     count_status(n, 101);
     stats_inc(&n->stats[NET_STAT_WEBSOCKETS]);
     c->flags |= CONN_F_WS;
-    c->flags &= (uint16_t)~CONN_F_BEGUN;
     if (u->deflate.accepted) {
         c->flags |= CONN_F_DEFLATE;
         c->window_bits = u->deflate.server_max_window_bits;
@@ -142,12 +152,14 @@ static void upgrade(struct conn *c, const struct http_request *req, const struct
     if (status == 101)
         accept_upgrade(c, req, route, &u);
     else if (status == 426)
-        refuse_request(c, status, u.problem, "Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\n");
+        refuse_request(c, req, status, u.problem,
+                       "Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\n");
     else
-        refuse_request(c, status, u.problem, NULL);
+        refuse_request(c, req, status, u.problem, NULL);
 }
 
-static void answer_route(struct conn *c, const struct http_request *req, struct net_route *route)
+static void answer_route(struct conn *c, const struct http_request *req,
+                         const struct net_route *route)
 {
     struct answer a = {
         .status = route->status,
@@ -160,10 +172,8 @@ static void answer_route(struct conn *c, const struct http_request *req, struct 
     };
 
     send_answer(c, &a);
-    free(route->body_free);
     if (c->state != CONN_HEAD)
         return;
-    c->flags &= (uint16_t)~CONN_F_BEGUN;
     conn_set_deadline(c, c->net->config->handshake_timeout_ns);
     if (c->sendq.bytes > PIPELINE_BYTES_MAX)
         conn_hold(c, CONN_HOLD_OUTPUT);
@@ -177,23 +187,24 @@ static void handle_head(struct conn *c, const uint8_t *p, size_t len)
     enum http_result r = http_head_parse(p, len, &n->http_limits, &req);
 
     if (r != HTTP_OK) {
-        refuse_request(c, (int)r, req.problem, NULL);
+        refuse_request(c, NULL, (int)r, req.problem, NULL);
         return;
     }
     net_stat(n, NET_STAT_HEADS);
-    if (n->draining && c->refuse == CONN_END_NONE)
+    if (n->draining && c->refuse == CONN_END_NONE && !(c->flags & CONN_F_ADMIN))
         c->refuse = CONN_END_DRAIN;
     n->app->on_request(n->app_ctx, c, &req, &route);
     if (route.websocket && req.upgrade_websocket) {
         upgrade(c, &req, &route);
     } else if (c->refuse != CONN_END_NONE) {
-        refuse_request(c, 503, conn_end_text(c->refuse), "Retry-After: 5\r\n");
+        refuse_limited(c, &req);
     } else if (route.websocket) {
-        refuse_request(c, 426, "this resource speaks WebSocket only",
+        refuse_request(c, &req, 426, "this resource speaks WebSocket only",
                        "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n");
     } else {
         answer_route(c, &req, &route);
     }
+    free(route.body_free);
 }
 
 static void refuse_head(struct conn *c, enum http_result r)
@@ -202,7 +213,7 @@ static void refuse_head(struct conn *c, enum http_result r)
                           : r == HTTP_HEAD_TOO_LARGE ? "the request head is over --max-head"
                                                      : "the request head is malformed";
 
-    refuse_request(c, (int)r, problem, NULL);
+    refuse_request(c, NULL, (int)r, problem, NULL);
 }
 
 /* The usual case: the whole head lies in what has just come. */

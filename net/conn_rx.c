@@ -66,7 +66,11 @@ bool conn_rx_append(struct conn *c, struct message **m, uint32_t *len, const uin
 
     if (*m == NULL || message_capacity(*m) < need) {
         uint64_t cap = *m == NULL ? min_u64(want, CONN_RX_AT_ONCE) : 2 * (uint64_t)*len;
-        struct message *bigger = grow(c, *m, *len, max_u64(cap, need));
+        struct message *bigger;
+
+        if (m == &c->rx->assembly) /* no message becomes longer than that */
+            cap = min_u64(cap, c->net->config->max_message_bytes);
+        bigger = grow(c, *m, *len, max_u64(cap, need));
 
         if (bigger == NULL)
             return false;

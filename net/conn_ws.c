@@ -202,7 +202,6 @@ static void peer_close(struct conn *c, const uint8_t *payload, uint32_t len)
 {
     enum conn_end why = check_close(c, payload, len);
 
-    c->flags |= CONN_F_PEER_CLOSED;
     if (c->state == CONN_OPEN) {
         conn_end(c, why);
         return;

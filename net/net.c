@@ -45,9 +45,6 @@ const struct stats_desc net_stat_descs[NET_STAT_COUNT] = {
 
 _Static_assert(CONN_END_COUNT == NET_STAT_COUNT - NET_STAT_ENDS, "a counter for every reason");
 
-/* Messages ---------------------------------------------------------------------------------------
- */
-
 /* Listeners --------------------------------------------------------------------------------------
  */
 
@@ -59,7 +56,8 @@ static void update_accept_mode(struct net *n)
         return;
     n->tickets = tickets;
     for (uint32_t i = 0; i < n->listener_count; i++) {
-        if (n->listeners[i].io.io != NULL)
+        /* The admin address is served by the rest of the table: a full node must be observable. */
+        if (n->listeners[i].io.io != NULL && n->listeners[i].kind == NET_LISTENER_PUBLIC)
             io_accept_mode(n->io, &n->listeners[i].io,
                            tickets ? IO_ACCEPT_TICKETS : IO_ACCEPT_CONNS);
     }
@@ -97,16 +95,22 @@ static uint32_t shard_with_room(struct net *n)
     return best;
 }
 
+static void turn_away(struct net *n, struct io_ticket t)
+{
+    net_stat(n, NET_STAT_TURNED_AWAY);
+    io_discard(n->io, t, answer_503, sizeof(answer_503) - 1);
+}
+
 static void on_ticket(struct io_listener *io, struct io_ticket t, const struct io_addr *peer)
 {
-    struct net *n = container_of(io, struct net_listener, io)->net;
-    uint32_t to = shard_with_room(n);
+    struct net_listener *l = container_of(io, struct net_listener, io);
+    struct net *n = l->net;
+    uint32_t to = l->kind == NET_LISTENER_PUBLIC ? shard_with_room(n) : n->shard->idx;
     struct ring_item item = {.kind = NET_ITEM_SOCKET, .a = (uint32_t)t.fd};
 
     net_stat(n, NET_STAT_ACCEPTED);
     if (to == n->shard->idx) {
-        net_stat(n, NET_STAT_TURNED_AWAY);
-        io_discard(n->io, t, answer_503, sizeof(answer_503) - 1);
+        turn_away(n, t);
         return;
     }
     memcpy(&item.b, peer->ip, 8);
@@ -125,12 +129,11 @@ static void adopt_socket(struct net *n, const struct ring_item *item)
 
     memcpy(peer.ip, &item->b, 8);
     memcpy(peer.ip + 8, &item->c, 8);
-    c = conn_new(n, NULL, &peer);
+    c = n->shard->phase == NODE_STOPPING ? NULL : conn_new(n, NULL, &peer);
     if (c == NULL || io_adopt(n->io, &c->io, t) != 0) {
         if (c != NULL)
             conn_discard(c);
-        net_stat(n, NET_STAT_TURNED_AWAY);
-        io_discard(n->io, t, answer_503, sizeof(answer_503) - 1);
+        turn_away(n, t);
         return;
     }
     net_stat(n, NET_STAT_ADOPTED);
@@ -241,6 +244,19 @@ static void resume_all(struct net *n)
     }
 }
 
+/* A begun request is answered; an idle connection is only closed, nobody waits there. */
+static void drain_http(struct conn *c)
+{
+    bool is_begun = c->state == CONN_HEAD && c->rx != NULL && c->rx->head_len > 0;
+
+    if (is_begun && c->refuse == CONN_END_NONE)
+        c->refuse = CONN_END_DRAIN;
+    if (c->refuse != CONN_END_NONE)
+        conn_http_timeout(c);
+    else
+        conn_end(c, CONN_END_DRAIN);
+}
+
 /* While draining, as many are asked to go as the share of --drain-time that has passed; a whole
  * pass in the order of the pool. */
 #define DRAIN_STEP_NS (20 * NS_PER_MS)
@@ -258,10 +274,12 @@ static uint64_t drain_some(struct net *n, uint64_t now_ns)
         if (c == NULL)
             break;
         n->drain_closed++;
-        if (c->state == CONN_OPEN && !(c->flags & CONN_F_ADMIN))
+        if (c->flags & CONN_F_ADMIN) /* served to the end: readiness is asked for there */
+            continue;
+        if (c->state == CONN_OPEN)
             conn_end(c, CONN_END_DRAIN);
         else if (c->state < CONN_OPEN && sendq_is_empty(&c->sendq))
-            conn_end(c, CONN_END_DRAIN); /* HTTP without an answer under way */
+            drain_http(c);
     }
     if (due == UINT32_MAX)
         n->drain_cursor = 0; /* whoever slipped in behind the cursor: look again */
@@ -279,10 +297,20 @@ static uint64_t on_turn(void *ctx, uint64_t now_ns)
         resume_all(n);
     if (unlikely(n->draining))
         next_ns = min_u64(next_ns, drain_some(n, now_ns));
-    admission_sweep(n, now_ns);
+    next_ns = min_u64(next_ns, admission_sweep(n, now_ns));
     update_accept_mode(n);
     next_ns = min_u64(next_ns, wheel_next_ns(&n->wheel));
     return n->resume != NULL || n->flush_again ? now_ns : next_ns;
+}
+
+static void on_quiet(void *ctx)
+{
+    struct net *n = ctx;
+
+    pool_trim(&n->conns);
+    pool_trim(&n->rxs);
+    pool_trim(&n->chunks);
+    pool_trim(&n->admission.entries);
 }
 
 /* The other shards look at these when they are over their share. */
@@ -459,6 +487,7 @@ int net_init(struct net *n, struct shard *s, const struct net_config *config,
                                   .on_item = on_item,
                                   .on_turn = on_turn,
                                   .on_flush = on_flush,
+                                  .on_quiet = on_quiet,
                                   .on_publish = on_publish,
                                   .on_phase = on_phase,
                                   .is_done = is_done};
@@ -470,7 +499,7 @@ int net_init(struct net *n, struct shard *s, const struct net_config *config,
                       .app = app,
                       .app_ctx = app_ctx,
                       .shared = shared};
-    pool_init(&n->conns, "connections", sizeof(struct conn), 1u << POOL_INDEX_BITS, 0);
+    pool_init(&n->conns, "connections", sizeof(struct conn), NET_CONNS_MAX, 0);
     pool_init(&n->rxs, "receive_state", sizeof(struct conn_rx), 0, 0);
     pool_init(&n->chunks, "queue_chunks", sizeof(struct sendq_chunk), 0, 0);
     wheel_init(&n->wheel, WHEEL_TICK_NS, s->io->now_ns);
@@ -480,7 +509,8 @@ int net_init(struct net *n, struct shard *s, const struct net_config *config,
     n->max_queue_bytes = config->max_queue_bytes;
     set_limits(n);
     admission_init(n);
-    n->shard_max = s->io->conns_max > NET_REFUSALS_MAX ? s->io->conns_max - NET_REFUSALS_MAX : 1;
+    n->shard_max = min_u32(s->io->conns_max, NET_CONNS_MAX);
+    n->shard_max = n->shard_max > NET_REFUSALS_MAX ? n->shard_max - NET_REFUSALS_MAX : 1;
     shared->nets[s->idx] = n;
     err = parse_proxy_nets(n);
     if (err == 0)

@@ -39,7 +39,7 @@ struct net_route {
     const char *extra_headers; /* whole lines with CRLF, or NULL */
     const void *body;          /* borrowed until on_request()'s caller has copied it */
     size_t body_len;
-    void *body_free; /* released with free() once the body has been copied, or NULL */
+    void *body_free; /* released with free() when the request is answered, or NULL */
     const char *const *subprotocols;
     uint32_t subprotocol_count;
     uint32_t kind; /* the app's own, for on_open */
@@ -70,6 +70,8 @@ struct net_listener {
 };
 
 #define NET_LISTENERS_MAX 16
+/* The most connections of a shard: what the pool's handles can name. */
+#define NET_CONNS_MAX (1u << POOL_INDEX_BITS)
 /* Connections beyond the shard's own maximum that are taken only to be told why they are refused.
  */
 #define NET_REFUSALS_MAX 64

@@ -88,7 +88,7 @@ int rooms_on_open(void *ctx, struct conn *c, const struct http_request *req, uin
 {
     struct pubsub *p = ctx;
     uint8_t name[ROOMS_NAME_MAX * 3];
-    struct rooms_member *m;
+    struct hub_member *m;
     int32_t len;
 
     if (kind == ROOMS_KIND_ECHO)
@@ -98,10 +98,9 @@ int rooms_on_open(void *ctx, struct conn *c, const struct http_request *req, uin
     m = pool_acquire(&p->members);
     if (m == NULL)
         return CONN_END_NO_MEMORY;
-    *m = (struct rooms_member){.waiter = {.conn = c}};
+    *m = (struct hub_member){.conn = c};
     c->app_bits = wants_no_echo(req) ? HUB_CONN_NO_ECHO : 0;
-    m->channel = hub_join(&p->hub, name, (uint32_t)len, c, &m->place);
-    if (m->channel == NULL) {
+    if (hub_join(&p->hub, name, (uint32_t)len, m) != 0) {
         pool_release(&p->members, m);
         return CONN_END_NO_MEMORY;
     }
@@ -111,22 +110,19 @@ int rooms_on_open(void *ctx, struct conn *c, const struct http_request *req, uin
     return CONN_END_NONE;
 }
 
-void hub_place_changed(struct conn *c, uint32_t idx)
+struct hub_member *hub_member_of(struct conn *c)
 {
-    struct rooms_member *m = c->session;
-
-    m->place = idx;
+    return c->session;
 }
 
 void rooms_on_close(void *ctx, struct conn *c)
 {
     struct pubsub *p = ctx;
-    struct rooms_member *m = c->session;
+    struct hub_member *m = c->session;
 
     if (m == NULL)
         return; /* echo */
-    hub_unwait(&p->hub, m->channel, &m->waiter);
-    hub_leave(&p->hub, m->channel, m->place);
+    hub_leave(&p->hub, m);
     c->session = NULL;
     pool_release(&p->members, m);
     stats_sub(&p->stats[PUBSUB_STAT_MEMBERS], 1);
@@ -161,12 +157,12 @@ static void echo(struct pubsub *p, struct conn *c, struct message *m)
 bool rooms_on_message(void *ctx, struct conn *c, struct net_message *in)
 {
     struct pubsub *p = ctx;
-    struct rooms_member *member = c->session;
+    struct hub_member *member = c->session;
     struct message *m;
 
     if (member != NULL && unlikely(!hub_may_publish(&p->hub, member->channel))) {
         conn_hold(c, CONN_HOLD_CREDIT);
-        hub_wait(&p->hub, member->channel, &member->waiter);
+        hub_wait(&p->hub, member);
         return false;
     }
     m = net_message_take(p->net, in);

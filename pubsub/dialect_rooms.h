@@ -18,13 +18,6 @@ struct pubsub;
 
 #define ROOMS_NAME_MAX 255
 
-/* A connection in a room: its session. */
-struct rooms_member {
-    struct hub_waiter waiter;
-    struct hub_channel *channel;
-    uint32_t place; /* index among the channel's members */
-};
-
 /* Whether the path is one of this dialect; then *route is filled: an upgrade, or a refusal. */
 bool rooms_route(const struct pubsub *p, const struct http_request *req, struct net_route *route);
 

@@ -32,7 +32,7 @@ int hub_init(struct hub *h, struct pubsub *p)
     pool_init(&h->pool, "hub_channels", sizeof(struct hub_channel), 1u << POOL_INDEX_BITS, 0);
     h->pending = calloc(PENDING_INITIAL, sizeof(*h->pending));
     h->credit_used = calloc(shards, sizeof(*h->credit_used));
-    h->waiting = calloc(shards, sizeof(struct hub_waiter *));
+    h->waiting = calloc(shards, sizeof(struct hub_member *));
     return h->pending == NULL || h->credit_used == NULL || h->waiting == NULL ? -ENOMEM : 0;
 }
 
@@ -102,7 +102,7 @@ free_slot:
 
 static bool make_room(struct hub *h, struct hub_channel *ch)
 {
-    uint32_t cap = ch->cap < 8 ? 8 : ch->cap + ch->cap / 2;
+    uint32_t cap = ch->cap < 8 ? 8 : ch->cap + ch->cap / 4 + 4;
     struct message *mem;
 
     if (ch->count < ch->cap)
@@ -168,34 +168,41 @@ static void tell_wants(struct hub *h, struct hub_channel *ch)
         shard_post(p->shard, ch->home, &item, 0);
 }
 
-struct hub_channel *hub_join(struct hub *h, const void *name, uint32_t len, struct conn *c,
-                             uint32_t *idx)
+/* The channel with that name, made when needed. NULL without memory. */
+static struct hub_channel *get_channel(struct hub *h, const void *name, uint32_t len, uint8_t wants)
 {
-    uint8_t wants = c->flags & CONN_F_DEFLATE ? HOME_INTEREST_COMPRESSED : 0;
     struct hub_channel *ch = map_find(&h->channels, name, len);
 
-    if (ch == NULL) {
-        ch = new_channel(h, name, len);
-        if (ch == NULL)
-            return NULL;
-        ch->wants = wants;
-        if (!ask_home(h, ch)) {
-            free_channel(h, ch);
-            return NULL;
-        }
-    }
-    if (ch->state == HUB_REFUSED || !make_room(h, ch))
-        return NULL; /* an empty channel is impossible here: it has room inline */
-    *idx = ch->count;
-    ch->members[ch->count++] = c;
+    if (ch != NULL)
+        return ch;
+    ch = new_channel(h, name, len);
+    if (ch == NULL)
+        return NULL;
+    ch->wants = wants;
+    if (ask_home(h, ch))
+        return ch;
+    free_channel(h, ch);
+    return NULL;
+}
+
+int hub_join(struct hub *h, const void *name, uint32_t len, struct hub_member *m)
+{
+    uint8_t wants = m->conn->flags & CONN_F_DEFLATE ? HOME_INTEREST_COMPRESSED : 0;
+    struct hub_channel *ch = get_channel(h, name, len, wants);
+
+    if (ch == NULL || ch->state == HUB_REFUSED || !make_room(h, ch))
+        return -ENOMEM; /* a new channel has room inline: none is left empty */
+    m->channel = ch;
+    m->place = ch->count;
+    ch->members[ch->count++] = m->conn;
     if (wants & ~ch->wants) {
         ch->wants |= wants;
         if (ch->state == HUB_JOINED)
             tell_wants(h, ch);
     }
     if (ch->state == HUB_JOINING)
-        conn_hold(c, CONN_HOLD_APP);
-    return ch;
+        conn_hold(m->conn, CONN_HOLD_APP);
+    return 0;
 }
 
 static void leave_home(struct hub *h, struct hub_channel *ch)
@@ -211,13 +218,27 @@ static void leave_home(struct hub *h, struct hub_channel *ch)
     free_channel(h, ch);
 }
 
-void hub_leave(struct hub *h, struct hub_channel *ch, uint32_t idx)
+static void unwait(struct hub *h, struct hub_member *m)
 {
+    struct hub_member **link = &h->waiting[m->channel->home];
+
+    if (!m->is_waiting)
+        return;
+    while (*link != m)
+        link = &(*link)->next_waiting;
+    *link = m->next_waiting;
+    m->is_waiting = false;
+}
+
+void hub_leave(struct hub *h, struct hub_member *m)
+{
+    struct hub_channel *ch = m->channel;
     struct conn *last = ch->members[--ch->count];
 
-    if (idx < ch->count) {
-        ch->members[idx] = last;
-        hub_place_changed(last, idx);
+    unwait(h, m);
+    if (m->place < ch->count) {
+        ch->members[m->place] = last;
+        hub_member_of(last)->place = m->place;
     }
     if (ch->count > 0)
         shrink(h, ch);
@@ -271,39 +292,29 @@ bool hub_may_publish(const struct hub *h, const struct hub_channel *ch)
            !mesh_is_short(p->shard->mesh);
 }
 
-void hub_wait(struct hub *h, const struct hub_channel *ch, struct hub_waiter *w)
+void hub_wait(struct hub *h, struct hub_member *m)
 {
+    uint16_t home = m->channel->home;
+
     pubsub_stat(h->pubsub, PUBSUB_STAT_CREDIT_WAITS);
-    if (w->is_waiting)
+    if (m->is_waiting)
         return;
-    w->is_waiting = true;
-    w->next = h->waiting[ch->home];
-    h->waiting[ch->home] = w;
-}
-
-void hub_unwait(struct hub *h, const struct hub_channel *ch, struct hub_waiter *w)
-{
-    struct hub_waiter **link = &h->waiting[ch->home];
-
-    if (!w->is_waiting)
-        return;
-    while (*link != w)
-        link = &(*link)->next;
-    *link = w->next;
-    w->is_waiting = false;
+    m->is_waiting = true;
+    m->next_waiting = h->waiting[home];
+    h->waiting[home] = m;
 }
 
 void hub_wake_waiters(struct hub *h, uint32_t home)
 {
-    struct hub_waiter *w = h->waiting[home];
+    struct hub_member *m = h->waiting[home];
 
     h->waiting[home] = NULL;
-    while (w != NULL) {
-        struct hub_waiter *next = w->next;
+    while (m != NULL) {
+        struct hub_member *next = m->next_waiting;
 
-        w->is_waiting = false;
-        conn_unhold(w->conn, CONN_HOLD_CREDIT);
-        w = next;
+        m->is_waiting = false;
+        conn_unhold(m->conn, CONN_HOLD_CREDIT);
+        m = next;
     }
 }
 

@@ -20,7 +20,7 @@
 
 struct conn;
 struct pubsub;
-struct hub_waiter;
+struct hub_member;
 
 enum hub_channel_state { HUB_JOINING, HUB_JOINED, HUB_REFUSED };
 
@@ -58,35 +58,35 @@ struct hub {
     uint32_t pending_count;
     uint32_t pending_cap;
     uint64_t *credit_used;       /* by home: bytes published and not yet answered */
-    struct hub_waiter **waiting; /* by home: publishers without credit */
+    struct hub_member **waiting; /* by home: publishers without credit */
 };
 
-/* Embedded in a session: a publisher that waits for credit. */
-struct hub_waiter {
-    struct hub_waiter *next;
+/* Embedded in a session. */
+struct hub_member {
     struct conn *conn;
+    struct hub_channel *channel;
+    struct hub_member *next_waiting; /* while it waits for credit */
+    uint32_t place;                  /* channel->members[place] == conn */
     bool is_waiting;
 };
 
 MUST_USE int hub_init(struct hub *h, struct pubsub *p);
 void hub_deinit(struct hub *h);
 
-/* Adds a member; *idx is its place, which hub_place_changed() updates. NULL without memory. Holds c
+/* Makes m (its conn set; zero otherwise) a member. 0, or -ENOMEM. Holds its connection
  * (CONN_HOLD_APP) while the home has not answered. */
-struct hub_channel *hub_join(struct hub *h, const void *name, uint32_t len, struct conn *c,
-                             uint32_t *idx);
-void hub_leave(struct hub *h, struct hub_channel *ch, uint32_t idx);
+MUST_USE int hub_join(struct hub *h, const void *name, uint32_t len, struct hub_member *m);
+void hub_leave(struct hub *h, struct hub_member *m);
 
-/* The session that owns place `idx` of a member; defined by the dialect. */
-void hub_place_changed(struct conn *c, uint32_t idx);
+/* The member that a connection in a channel is; defined by the dialect. */
+struct hub_member *hub_member_of(struct conn *c);
 
 /* Whether the channel's home takes more from this shard. */
 bool hub_may_publish(const struct hub *h, const struct hub_channel *ch);
 
-/* Puts w on the list of those whose connection is unheld (CONN_HOLD_CREDIT) when there is credit.
+/* Puts m on the list of those whose connection is unheld (CONN_HOLD_CREDIT) when there is credit.
  */
-void hub_wait(struct hub *h, const struct hub_channel *ch, struct hub_waiter *w);
-void hub_unwait(struct hub *h, const struct hub_channel *ch, struct hub_waiter *w);
+void hub_wait(struct hub *h, struct hub_member *m);
 void hub_wake_waiters(struct hub *h, uint32_t home);
 
 /* Publishes m (takes it): framed, origin this shard. */

@@ -64,30 +64,45 @@ static void on_flush(void *ctx)
     home_flush(&p->home);
 }
 
+static void on_quiet(void *ctx)
+{
+    struct pubsub *p = ctx;
+
+    pool_trim(&p->members);
+    pool_trim(&p->hub.pool);
+    pool_trim(&p->home.pool);
+}
+
 int pubsub_init(struct pubsub *p, struct shard *s, struct net *n,
                 const struct pubsub_config *config)
 {
-    struct shard_module module = {.ctx = p, .on_item = on_item, .on_flush = on_flush};
+    struct shard_module module = {
+        .ctx = p, .on_item = on_item, .on_flush = on_flush, .on_quiet = on_quiet};
     int err;
 
     *p = (struct pubsub){.shard = s, .net = n, .config = config};
-    pool_init(&p->members, "members", sizeof(struct rooms_member), 0, 0);
+    pool_init(&p->members, "members", sizeof(struct hub_member), 0, 0);
     err = hub_init(&p->hub, p);
-    if (err == 0)
-        err = home_init(&p->home, p);
-    if (err != 0) {
-        pubsub_deinit(p);
-        return err;
-    }
+    if (err != 0)
+        goto no_hub;
+    err = home_init(&p->home, p);
+    if (err != 0)
+        goto no_home;
     if (s->node->stats != NULL)
         stats_register(s->node->stats, pubsub_stat_descs, PUBSUB_STAT_COUNT, s->idx, p->stats);
     shard_set_module(s, SHARD_MODULE_PUBSUB, &module);
     return 0;
+no_home:
+    home_deinit(&p->home);
+no_hub:
+    hub_deinit(&p->hub);
+    pool_deinit(&p->members);
+    return err;
 }
 
 void pubsub_deinit(struct pubsub *p)
 {
-    struct rooms_member *m;
+    struct hub_member *m;
     uint32_t i = 0;
 
     while ((m = pool_next(&p->members, &i)) != NULL)

@@ -37,7 +37,7 @@ struct pubsub {
     const struct pubsub_config *config;
     struct hub hub;
     struct home home;
-    struct pool members; /* of struct rooms_member */
+    struct pool members; /* of struct hub_member */
     stats_value stats[PUBSUB_STAT_COUNT];
 };
 

@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
+#include <sanitizer/asan_interface.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -177,7 +178,8 @@ static inline void side_on_closed(struct io_conn *c)
     cr_assert(s->closing, "on_closed without io_close()");
     s->closeds++;
     s->send_pending = false;
-    memset(&s->conn, 0xee, sizeof(s->conn)); /* it is ours again */
+    memset(&s->conn, 0xee, sizeof(s->conn)); /* it is ours again: nobody else may look */
+    ASAN_POISON_MEMORY_REGION(&s->conn, sizeof(s->conn));
     if (s->closed_hook != NULL)
         s->closed_hook(s);
     s->t->in_callback = false;
@@ -548,9 +550,11 @@ static inline void fixture_free(struct fixture *t)
     fixture_close_sides(t, t->io);
     io_free(t->io);
     for (int i = 0; i < t->side_count; i++) {
+        ASAN_UNPOISON_MEMORY_REGION(t->sides[i], sizeof(*t->sides[i]));
         free(t->sides[i]->got);
         free(t->sides[i]);
     }
+    ASAN_UNPOISON_MEMORY_REGION(t, sizeof(*t));
     free(t);
 }
 

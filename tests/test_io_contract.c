@@ -184,6 +184,45 @@ IO_TEST(random_pauses_lose_and_repeat_nothing)
     close(peer);
 }
 
+/* More than a turn's bytes are there at once. The fixture holds every turn to its bound. */
+static void receive_in_turns(struct fixture *t, bool paused)
+{
+    int room = 4 << 20, peer;
+    if (setsockopt(t->listener.fd, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof(room)) != 0)
+        setsockopt(t->listener.fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof(room));
+    struct side *s = fixture_pair(t, &peer);
+    uint8_t *data = pattern_new(2 << 20);
+
+    turn_for_ms(t, 2);
+    if (paused) {
+        io_recv(t->io, &s->conn, false);
+        turn(t, 0);
+    }
+    ssize_t sent = send(peer, data, 2 << 20, MSG_DONTWAIT);
+    cr_assert_gt(sent, 0);
+    usleep(10000);
+    if (paused) {
+        turn_for_ms(t, 2);
+        io_recv(t->io, &s->conn, true);
+    }
+    while (s->got_len < (size_t)sent)
+        turn(t, IO_FOREVER); /* no newcomer is needed to go on */
+    cr_assert_eq(s->got_len, (size_t)sent);
+    cr_assert(is_pattern(s->got, s->got_len, 0));
+    free(data);
+    close(peer);
+}
+
+IO_TEST(what_one_turn_does_not_hand_over_comes_in_the_next)
+{
+    receive_in_turns(t, false);
+}
+
+IO_TEST(what_one_turn_does_not_hand_over_comes_in_the_next_after_a_pause_too)
+{
+    receive_in_turns(t, true);
+}
+
 /* The fixture holds every connection to a turn's bytes; here both ask for more than that. */
 IO_TEST(a_flooding_peer_does_not_keep_others_waiting)
 {

@@ -315,6 +315,14 @@ IO_TEST(a_ticket_adopted_at_its_peers_end_tells_it)
     side_got(s, "and gone", 8);
 }
 
+static int peer_error(int fd)
+{
+    int err = -1;
+    socklen_t len = sizeof(err);
+    cr_assert_eq(getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len), 0);
+    return err;
+}
+
 IO_TEST(a_discarded_ticket_says_its_last_words_and_ends_in_order)
 {
     int peer;
@@ -325,6 +333,7 @@ IO_TEST(a_discarded_ticket_says_its_last_words_and_ends_in_order)
     turn_for_ms(t, 5);
     peer_expect(peer, "HTTP/1.1 503\r\n\r\n", 16);
     peer_expect_eof(peer);
+    cr_assert_eq(peer_error(peer), 0, "a reset behind the last words may overtake them");
     close(peer);
 }
 
@@ -410,7 +419,8 @@ static void unlisten_now(struct fixture *t, struct side *s)
     t->accept_hook = NULL;
     t->listening = false;
     io_unlisten(t->io, &t->listener);
-    memset(&t->listener, 0xee, sizeof(t->listener)); /* it is ours again */
+    memset(&t->listener, 0xee, sizeof(t->listener)); /* it is ours again: nobody else may look */
+    ASAN_POISON_MEMORY_REGION(&t->listener, sizeof(t->listener));
 }
 
 IO_TEST(unlisten_within_on_accept_loses_nobody)

@@ -83,6 +83,48 @@ IO_TEST(a_connection_may_close_itself_while_receiving)
     close(peer);
 }
 
+/* The end has been announced already when the callback for the bytes closes. */
+IO_TEST(a_connection_that_closes_at_its_last_bytes_hears_of_no_end)
+{
+    for (int i = 0; i < 5; i++) {
+        int peer;
+        struct side *s = fixture_pair(t, &peer);
+
+        s->recv_hook = close_self_on_recv;
+        io_recv(t->io, &s->conn, false);
+        turn(t, 0);
+        peer_write(peer, "last", 4);
+        close(peer);
+        turn_for_ms(t, 2);
+        io_recv(t->io, &s->conn, true);
+        UNTIL(t, s->closeds > 0);
+        side_got(s, "last", 4);
+    }
+}
+
+/* In the very turn in which there is room for all the rest of its send. */
+IO_TEST(a_connection_with_a_send_pending_may_close_itself_while_receiving)
+{
+    int peer;
+    struct side *s = fixture_pair_with(t, &peer, 8 << 10);
+    uint8_t *data = pattern_new(1 << 20);
+    size_t len = 0;
+
+    while (!s->send_pending) {
+        cr_assert_lt(len, 1 << 20);
+        cr_assert_geq(side_send(s, data + len, 30000), 0);
+        len += 30000;
+        turn_for_ms(t, 2);
+    }
+    s->recv_hook = close_self_on_recv;
+    peer_expect(peer, data, len - 30000);
+    peer_write(peer, "enough", 6);
+    usleep(2000);
+    UNTIL(t, s->closeds > 0);
+    free(data);
+    close(peer);
+}
+
 IO_TEST(a_connection_may_close_itself_at_its_end)
 {
     int orderly, abrupt;
@@ -245,6 +287,33 @@ IO_TEST(a_connection_closed_right_after_its_resume_is_silent)
     close(peer);
 }
 
+static void resume_and_close_other(struct side *s, struct bytes in)
+{
+    (void)in;
+    io_recv(s->io, &s->other->conn, true);
+    side_close(s->other, false);
+}
+
+IO_TEST(a_connection_resumed_and_closed_by_another_ones_callback_is_silent)
+{
+    int a, b;
+    struct side *first = fixture_pair(t, &a);
+    struct side *second = fixture_pair(t, &b);
+
+    io_recv(t->io, &second->conn, false);
+    turn(t, 0);
+    peer_write(b, "never read", 10);
+    turn_for_ms(t, 5);
+    first->other = second;
+    first->recv_hook = resume_and_close_other;
+    peer_write(a, "go", 2);
+    UNTIL(t, second->closeds > 0);
+    turn_for_ms(t, 5);
+    cr_assert_eq(second->got_len, 0);
+    close(a);
+    close(b);
+}
+
 IO_TEST(a_connection_may_be_closed_in_the_turn_that_accepted_it)
 {
     int peer = peer_connect(t);
@@ -286,6 +355,7 @@ static void adopt_at_closed(struct side *s)
 
     if (t->ticket_count == 0)
         return;
+    ASAN_UNPOISON_MEMORY_REGION(&s->conn, sizeof(s->conn));
     s->conn.events = &side_events;
     cr_assert_eq(io_adopt(s->io, &s->conn, t->tickets[--t->ticket_count]), 0);
     s->closing = false;

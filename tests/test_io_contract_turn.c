@@ -130,6 +130,26 @@ IO_TEST(on_connect_may_close_whatever_the_outcome)
     close(server);
 }
 
+/* The connection may be told in one turn with the bytes behind it. */
+IO_TEST(nothing_comes_behind_a_close_in_on_connect)
+{
+    struct io_addr a;
+    int server = peer_listen(&a, 8);
+
+    for (int i = 0; i < 10; i++) {
+        struct side *s = side_new(t, t->io);
+        pthread_t thread;
+        s->connect_hook = close_self;
+        cr_assert_eq(pthread_create(&thread, NULL, serve_banner, &server), 0);
+        cr_assert_eq(io_connect(t->io, &s->conn, &a, NULL), 0);
+        usleep(2000);
+        UNTIL(t, s->closeds > 0);
+        cr_assert_eq(s->got_len, 0);
+        pthread_join(thread, NULL);
+    }
+    close(server);
+}
+
 IO_TEST(a_connect_can_leave_from_a_given_address)
 {
     struct io_addr a, from, seen;
@@ -213,7 +233,7 @@ static void wait_until_deadline(struct fixture *t, uint64_t ms)
     uint64_t deadline_ns = start_ns + ms * NS_PER_MS;
     while (t->io->now_ns < deadline_ns)
         cr_assert_eq(turn(t, deadline_ns), 0);
-    cr_assert_lt(t->io->now_ns - deadline_ns, 50 * NS_PER_MS, "far too late");
+    cr_assert_lt(t->io->now_ns - deadline_ns, 200 * NS_PER_MS, "far too late");
     cr_assert_lt(t->io->stats.polls, 10, "the wait is no wait");
 }
 
@@ -231,11 +251,12 @@ IO_TEST(a_longer_deadline_ends_the_wait)
 IO_TEST(a_deadline_counts_from_the_clock_and_not_from_the_call)
 {
     turn(t, 0);
-    uint64_t deadline_ns = t->io->now_ns + 60 * NS_PER_MS;
-    usleep(55000);
+    uint64_t deadline_ns = t->io->now_ns + 250 * NS_PER_MS;
+    usleep(200000);
+    uint64_t due_ns = max_u64(deadline_ns, wall_ns()); /* the machine may have overslept */
     while (t->io->now_ns < deadline_ns)
         turn(t, deadline_ns);
-    cr_assert_lt(t->io->now_ns - deadline_ns, 40 * NS_PER_MS);
+    cr_assert_lt(t->io->now_ns - due_ns, 150 * NS_PER_MS);
 }
 
 IO_TEST(a_deadline_of_zero_or_past_does_not_wait)

@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <malloc.h>
 #include <stdarg.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -96,6 +97,30 @@ IO_TEST(without_memory_for_its_rest_a_send_fails)
     UNTIL(t, s->closeds > 0);
     free(data);
     close(peer);
+}
+
+IO_TEST(closing_frees_what_was_kept_of_a_pending_send)
+{
+    enum { ROUNDS = 100 };
+    uint8_t *data = pattern_new(1 << 20);
+    size_t before = 0;
+
+    for (int i = 0; i < ROUNDS; i++) {
+        int peer;
+        struct side *s = fixture_pair_with(t, &peer, 8 << 10);
+        struct iovec iov[IO_IOV_MAX];
+        for (int k = 0; k < IO_IOV_MAX; k++)
+            iov[k] = (struct iovec){.iov_base = data, .iov_len = (1 << 20) / IO_IOV_MAX};
+        cr_assert_eq(side_sendv(s, iov, IO_IOV_MAX, 1 << 20), IO_PENDING);
+        side_close(s, true);
+        UNTIL(t, s->closeds > 0);
+        close(peer);
+        if (i == 0)
+            before = mallinfo2().uordblks;
+    }
+    /* What a round leaves is the test's own side; the rest of a send is larger than that. */
+    cr_assert_lt(mallinfo2().uordblks - before, ROUNDS * (sizeof(struct side) + 300));
+    free(data);
 }
 #endif
 
@@ -236,7 +261,7 @@ static void wait_with_forbidden(struct fixture *t, int err)
         uint64_t deadline_ns = t->io->now_ns + 2 * NS_PER_MS + 1;
         cr_assert_eq(turn(t, deadline_ns), 0);
         cr_assert_geq(t->io->now_ns, deadline_ns, "rounded down");
-        cr_assert_lt(t->io->now_ns, deadline_ns + 100 * NS_PER_MS);
+        cr_assert_lt(t->io->now_ns, deadline_ns + 200 * NS_PER_MS);
     }
 }
 

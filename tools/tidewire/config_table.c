@@ -172,11 +172,12 @@ const struct option config_table[] = {
      .type = OPTION_DURATION},
     {.name = "recv-buffers",
      .group = SHARDS,
-     .help = "The number of receive buffers of each shard with io_uring, a power of two; 0 is a "
-             "number that fits into the cache. Raise it when the counter of starved receives "
-             "grows.",
+     .help =
+         "The number of receive buffers of each shard with io_uring, a power of two; 0 chooses. "
+         "All together they hold 256 KiB, so more of them are smaller ones; they help kernels "
+         "that use a whole buffer for each receive, when the counter of starved receives grows.",
      .def = "0",
-     .max = 32768,
+     .max = 256,
      .check = check_power_of_two,
      .offset = AT(core.recv_buffers),
      .type = OPTION_U32},

@@ -7,12 +7,14 @@
 #include "tools/tidewire/serve.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/io_socket.h"
@@ -32,7 +34,14 @@
 struct place {
     struct address address;
     bool admin;
+    bool bound;               /* a Unix socket's file is ours to remove */
     int fds[MESH_SHARDS_MAX]; /* one per shard, -1: none */
+};
+
+/* What a shard's thread is given. */
+struct shard_start {
+    struct serve *serve;
+    struct server_shard *shard;
 };
 
 struct serve {
@@ -49,6 +58,7 @@ struct serve {
     cpu_set_t cpus; /* usable ones */
     sigset_t signals;
     pthread_barrier_t started; /* all rings are enabled */
+    struct shard_start starts[MESH_SHARDS_MAX];
 };
 
 /* One line with the remedy, on standard error: the log is for a server that runs. */
@@ -98,7 +108,7 @@ static int make_ios(struct serve *s, struct io **ios,
                     const char **why)
 {
     uint32_t fixed = DESCRIPTORS_FIXED + s->shard_count * DESCRIPTORS_PER_SHARD;
-    struct io_config cfg = {.conns_max = s->nofile - fixed,
+    struct io_config cfg = {.conns_max = min_u32(s->nofile - fixed, NET_CONNS_MAX),
                             .recv_buffers = s->config.core.recv_buffers};
 
     for (uint32_t i = 0; i < s->shard_count; i++) {
@@ -181,7 +191,7 @@ static int listen_failed(const struct place *p, int err)
     return fail(EXIT_LISTEN, "can't listen on", where, strerror(-err), remedy);
 }
 
-static int open_place(struct serve *s, struct place *p)
+static int try_place(struct serve *s, struct place *p)
 {
     bool everywhere = !p->admin && p->address.path == NULL;
     struct io_socket_options opt = {.backlog = (int)s->config.net.backlog,
@@ -200,6 +210,24 @@ static int open_place(struct serve *s, struct place *p)
             p->fds[i] = dup(p->fds[0]); /* a Unix socket has one queue: all shards take from it */
             err = p->fds[i] < 0 ? -errno : 0;
         }
+        p->bound |= err == 0;
+    }
+    return err;
+}
+
+/* The listeners of a process that was killed are given back a little after it has gone, those of a
+ * ring some 10 ms: whoever restarts it at once shall not fail for that. */
+#define LISTEN_TRIES 10
+#define LISTEN_RETRY_NS (20 * NS_PER_MS)
+
+static int open_place(struct serve *s, struct place *p)
+{
+    const struct timespec pause = {.tv_nsec = LISTEN_RETRY_NS};
+    int err = try_place(s, p);
+
+    for (int i = 1; err == -EADDRINUSE && !p->bound && i < LISTEN_TRIES; i++) {
+        clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
+        err = try_place(s, p);
     }
     return err == 0 ? 0 : listen_failed(p, err);
 }
@@ -272,11 +300,6 @@ static int start_listening(struct serve *s, struct server_shard *ss)
     return err;
 }
 
-struct shard_start {
-    struct serve *serve;
-    struct server_shard *shard;
-};
-
 static void *shard_main(void *arg)
 {
     struct shard_start start = *(struct shard_start *)arg;
@@ -296,7 +319,6 @@ static void *shard_main(void *arg)
 
 static int start_shards(struct serve *s)
 {
-    struct shard_start starts[MESH_SHARDS_MAX];
     char text[16];
 
     pthread_barrier_init(&s->started, NULL, s->shard_count + 1);
@@ -304,12 +326,12 @@ static int start_shards(struct serve *s)
         struct server_shard *ss = &s->server.shards[i];
         int err;
 
-        starts[i] = (struct shard_start){s, ss};
-        err = pthread_create(&ss->thread, NULL, shard_main, &starts[i]);
+        s->starts[i] = (struct shard_start){s, ss};
+        err = pthread_create(&ss->thread, NULL, shard_main, &s->starts[i]);
         snprintf(text, sizeof(text), "%u", i);
-        if (err != 0) /* threads that wait at the barrier go with the process */
-            exit(fail(EXIT_LIMIT, "can't start shard", text, strerror(err),
-                      "lower --shards or raise the limit on threads"));
+        if (err != 0) /* those that wait at the barrier go with the process */
+            return fail(EXIT_LIMIT, "can't start shard", text, strerror(err),
+                        "lower --shards or raise the limit on threads");
         pthread_setname_np(ss->thread, "tw-shard");
     }
     pthread_barrier_wait(&s->started);
@@ -330,7 +352,8 @@ static void log_start(const struct serve *s)
     struct log_num a, b, c;
     char where[ADDRESS_PATH_MAX + IO_ADDR_TEXT_MAX];
 
-    for (uint32_t i = 0; i < s->place_count; i++) {
+    /* All of them: log_info() would limit the repeats. */
+    for (uint32_t i = 0; i < s->place_count && log_level_now <= LOG_INFO; i++) {
         const struct place *p = &s->places[i];
 
         io_addr_format(&p->address.addr, where);
@@ -342,10 +365,10 @@ static void log_start(const struct serve *s)
     if (exposed != NULL)
         log_warn("listening beyond loopback without authentication, as --insecure allows",
                  "address", exposed, NULL);
-    log_write(NULL, LOG_INFO, "ready", "version", TW_VERSION, "shards", log_u64(&a, s->shard_count),
-              "io", s->backend, "io_reason", s->backend_reason, "connections_fit",
-              log_u64(&b, s->capacity), "max_connections",
-              log_u64(&c, s->server.net_shared.max_connections), NULL);
+    log_info("ready", "version", TW_VERSION, "shards", log_u64(&a, s->shard_count), "io",
+             s->backend, "io_reason", s->backend_reason, "connections_fit",
+             log_u64(&b, s->capacity), "max_connections",
+             log_u64(&c, s->server.net_shared.max_connections), NULL);
 }
 
 static bool shards_are_done(struct serve *s)
@@ -408,6 +431,14 @@ static int run(struct serve *s)
     return code;
 }
 
+static void remove_socket_files(const struct serve *s)
+{
+    for (uint32_t i = 0; i < s->place_count; i++) {
+        if (s->places[i].bound && s->places[i].address.path != NULL)
+            unlink(s->places[i].address.path);
+    }
+}
+
 /* Removes the files of Unix sockets; closes what no shard has taken. */
 static void close_places(struct serve *s)
 {
@@ -416,9 +447,8 @@ static void close_places(struct serve *s)
             if (s->places[i].fds[k] >= 0)
                 close(s->places[i].fds[k]);
         }
-        if (s->places[i].address.path != NULL)
-            unlink(s->places[i].address.path);
     }
+    remove_socket_files(s);
 }
 
 static void block_signals(struct serve *s)
@@ -465,6 +495,10 @@ int serve_main(int argc, char **argv, char **envp)
         return code == CONFIG_DONE ? EXIT_OK : code;
     }
     log_setup((enum log_level)s->config.log_level, (enum log_format)s->config.log_format);
+    /* The heap serves what is large and rare: tables, messages over 96 KiB. Fixed thresholds give
+     * it back as soon as it is free; glibc would raise them with use. */
+    mallopt(M_MMAP_THRESHOLD, 64 << 10);
+    mallopt(M_TRIM_THRESHOLD, 64 << 10);
     block_signals(s);
     CHECK(simd_init(NULL) == 0);
     count_shards(s);
@@ -475,8 +509,11 @@ int serve_main(int argc, char **argv, char **envp)
         code = build(s);
     if (code == 0) {
         code = run(s);
-        if (code == 0) /* else threads may still be running */
-            server_deinit(&s->server);
+        if (code != 0) { /* shards may still be running: their memory goes with the process */
+            remove_socket_files(s);
+            _exit(code);
+        }
+        server_deinit(&s->server);
     }
     close_places(s);
     options_free(s->options);

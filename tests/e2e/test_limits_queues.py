@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: MIT
+# Copyright (c) 2026 The Tidewire authors
+"""What may wait: for one connection that reads slowly, and for all of them together."""
+
+import socket
+import struct
+import threading
+import time
+
+import pytest
+
+from probe import dial, expect_ends, expect_metric, expect_nothing_left, until
+from wire import BINARY, CLOSE, TEXT, Client, frame, frame_head, join_all
+
+KIB = 1 << 10
+MIB = 1 << 20
+# A small send buffer, so that what a stalled peer does not read waits in the server's queue.
+SNDBUF = ("--tcp-sndbuf", "16KiB")
+
+
+def stalled(server, path):
+    """A member that reads nothing from here on and whose kernel takes little for it."""
+    return dial(server.port, rcvbuf=4096).open(path)
+
+
+def collect(c, count, got):
+    for _ in range(count):
+        got.append(c.message())
+
+
+def flood(server, path, count, payload, others, pace=None):
+    """One member publishes; every other one that reads gets all of it, in order."""
+    readers, got = [], [[] for _ in others]
+    for c, list_ in zip(others, got):
+        readers.append(threading.Thread(target=collect, args=(c, count, list_)))
+        readers[-1].start()
+    with Client(server.port, path + "?echo=0") as publisher:
+        for i in range(count):
+            publisher.send(frame(BINARY, struct.pack("!I", i) + payload))
+            if pace:
+                time.sleep(pace)
+        for t in readers:
+            t.join(30)
+    want = [(BINARY, struct.pack("!I", i) + payload) for i in range(count)]
+    assert all(g == want for g in got), [len(g) for g in got]
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_a_slow_consumer_is_ended_with_1013_and_the_others_get_everything(new_server, shards):
+    s = new_server("--max-queue", "64KiB", "--max-message", "16KiB", "--shards", str(shards),
+                   "--close-timeout", "500ms", *SNDBUF)
+    path = "/rooms/slow"
+    others = [Client(s.port, path) for _ in range(4)]
+    join_all(others)
+    slow = stalled(s, path)
+    expect_metric(s, "members", 5)
+    flood(s, path, 300, b"x" * 1000, others, 0.001)
+    expect_ends(s, "slow_consumer")
+    expect_metric(s, "close_frames_sent_total", 1, code="1013")
+    for c in others:
+        c.expect_alive()
+        c.sock.close()
+    expect_nothing_left(s)
+    slow.sock.close()
+
+
+def test_a_slow_consumer_that_reads_on_finds_its_close_code(new_server):
+    s = new_server("--max-queue", "64KiB", "--max-message", "16KiB", "--shards", "1", *SNDBUF)
+    path = "/rooms/late"
+    slow = stalled(s, path)
+    expect_metric(s, "members", 1)
+    flood(s, path, 300, b"x" * 1000, [], 0.001)
+    expect_ends(s, "slow_consumer")
+    got = []
+    while (f := slow.frame()).opcode == BINARY:
+        got.append(struct.unpack("!I", f.payload[:4])[0])
+    assert f.opcode == CLOSE and f.payload[:2] == struct.pack("!H", 1013)
+    assert slow.at_end()
+    assert got == list(range(len(got))) and 0 < len(got) < 300  # no gap, no half message
+    slow.sock.close()
+    expect_nothing_left(s)
+
+
+def test_max_queue_is_how_much_may_wait(new_server):
+    """Below the bound a reader that stalls gets everything when it goes on."""
+    s = new_server("--max-queue", "2MiB", "--shards", "1", *SNDBUF)
+    path = "/rooms/patient"
+    slow = stalled(s, path)
+    expect_metric(s, "members", 1)
+    flood(s, path, 1000, b"y" * 1000, [])
+    expect_metric(s, "ordered_total", 1000)
+    waiting = s.metric("tidewire_queue_bytes")
+    assert 500 * KIB < waiting <= 1008 * 1000
+    for i in range(1000):
+        assert slow.message() == (BINARY, struct.pack("!I", i) + b"y" * 1000)
+    slow.expect_alive()
+    expect_metric(s, "queue_bytes", 0)
+    expect_metric(s, "connections_closed_total", 0, reason="slow_consumer")
+    slow.sock.close()
+
+
+def test_one_who_asks_and_never_reads_is_a_slow_consumer_too(new_server):
+    s = new_server("--max-queue", "64KiB", "--echo", "--shards", "1", *SNDBUF)
+    slow = stalled(s, "/echo")
+    slow.sock.settimeout(0.5)
+    ping = frame(0x9, b"p" * 125) * 500
+    try:
+        for _ in range(100):
+            slow.send(ping)
+    except (TimeoutError, ConnectionError):
+        pass
+    expect_ends(s, "slow_consumer")
+    slow.sock.close()
+    expect_nothing_left(s)
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_queue_memory_ends_the_longest_queue(new_server, shards):
+    """Three stall, one of them with the most before it; only as many go as must."""
+    s = new_server("--max-queue", "1MiB", "--queue-memory", "1MiB", "--shards", str(shards),
+                   "--close-timeout", "500ms", *SNDBUF)
+    alone, shared = "/rooms/alone", "/rooms/shared"
+    others = [Client(s.port, shared) for _ in range(2)]
+    join_all(others)
+    longest = stalled(s, alone)
+    expect_metric(s, "members", 3)
+    flood(s, alone, 650, b"z" * 1000, [])
+    expect_metric(s, "ordered_total", lambda n: n >= 650)
+    small = [stalled(s, shared) for _ in range(2)]
+    expect_metric(s, "members", 5)
+    for i in range(20):
+        flood(s, shared, 20, b"z" * 1000, others)
+        if s.metric("tidewire_connections_closed_total", reason="queue_memory"):
+            break
+    expect_ends(s, "queue_memory", 1)
+    expect_metric(s, "queue_bytes", lambda n: n <= MIB)
+    expect_metric(s, "websockets", 4)
+    expect_metric(s, "close_frames_sent_total", 1, code="1013")
+    for c in others:
+        c.expect_alive()
+    for c in others + small + [longest]:
+        c.sock.close()
+    expect_nothing_left(s)
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_assembly_memory_ends_the_largest_holder(new_server, shards):
+    s = new_server("--echo", "--max-message", "512KiB", "--assembly-memory", "1MiB", "--shards",
+                   str(shards))
+    largest = Client(s.port)
+    largest.send(frame_head(BINARY, 512 * KIB) + bytes(500 * KIB))
+    expect_metric(s, "assembly_bytes", lambda n: n >= 500 * KIB)
+    rest = []
+    while s.metric("tidewire_connections_closed_total", reason="assembly_memory") == 0:
+        assert len(rest) < 200
+        rest.append(Client(s.port))
+        rest[-1].send(frame_head(BINARY, 60 * KIB) + bytes(59 * KIB))
+        before = s.metric("tidewire_assembly_bytes")
+        until(lambda: s.metric("tidewire_assembly_bytes"), lambda n: n != before or n > 0)
+        time.sleep(0.012)
+    expect_ends(s, "assembly_memory", 1)
+    expect_metric(s, "assembly_bytes", lambda n: n <= MIB)
+    if shards == 1:
+        assert len(rest) >= 5
+        largest.expect_close(1013)
+        for c in rest:
+            c.send(bytes(KIB))
+            assert c.message() == (BINARY, bytes.fromhex("37fa213d") * (15 * KIB))
+    for c in rest + [largest]:
+        c.sock.close()
+    expect_nothing_left(s)
+
+
+def test_assembly_memory_ends_only_as_many_as_must_when_all_grow_at_once(new_server):
+    """All holders' bytes wait in the sockets and are read in few turns."""
+    s = new_server("--echo", "--max-message", "512KiB", "--assembly-memory", "4MiB", "--shards",
+                   "1")
+    clients = [Client(s.port) for _ in range(100)]
+    for c in clients:
+        c.send(frame_head(BINARY, 60 * KIB) + bytes(32 * KIB))
+    time.sleep(0.2)
+    gone = expect_metric(s, "connections_closed_total", lambda n: n > 0, reason="assembly_memory")
+    held = s.metric("tidewire_assembly_bytes")
+    assert 3 * MIB < held <= 4 * MIB, f"{held} bytes left when {gone} had to go"
+    for c in clients:
+        c.sock.close()
+    expect_nothing_left(s)
+
+
+def test_bytes_that_wait_in_the_kernel_are_not_lost_when_the_sender_leaves(new_server):
+    s = new_server("--shards", "2")
+    with Client(s.port, "/rooms/will") as heir:
+        join_all([heir])
+        with Client(s.port, "/rooms/will?echo=0") as sender:
+            sender.send(frame(TEXT, b"last words") * 200)
+            sender.sock.shutdown(socket.SHUT_WR)
+            for _ in range(200):
+                assert heir.message() == (TEXT, b"last words")

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: MIT
+# Copyright (c) 2026 The Tidewire authors
+"""15,000 idle connections in a room: what each costs in user space, and what is left of it."""
+
+import contextlib
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from harness import binary
+from probe import expect_metric, expect_nothing_left, private_dirty, until
+
+BYTES_MAX = 384
+FEW = 100
+MANY = 15000
+# tests/programs/lockstep.c, built beside the server.
+LOCKSTEP = Path(os.environ.get("TW_LOCKSTEP", Path(binary()).parent / "tests" / "lockstep"))
+
+
+@contextlib.contextmanager
+def idle(port, count):
+    """That many clients that have joined /rooms/lockstep and say nothing."""
+    p = subprocess.Popen([str(LOCKSTEP), "idle", str(port), str(count), "120"], text=True,
+                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        line = p.stdout.readline()
+        assert line == "connected\n", line
+        yield
+    finally:
+        p.kill()
+        p.communicate()
+
+
+def pools(server):
+    """Bytes of the pools whose slots connections take, by the server's own account."""
+    return sum(v for k, v in server.metrics().items() if k.startswith("tidewire_pool_bytes"))
+
+
+def cycle(server):
+    """Few come, many come, all leave; the memory at each of these points."""
+    pid = server.process.pid
+    with idle(server.port, FEW):
+        expect_metric(server, "members", FEW)
+        few = private_dirty(pid), pools(server)
+        with idle(server.port, MANY - FEW):
+            expect_metric(server, "members", MANY)
+            many = private_dirty(pid), pools(server)
+        expect_metric(server, "members", FEW, timeout=20)
+    expect_metric(server, "members", 0)
+    expect_nothing_left(server)
+    return few, many, private_dirty(pid)
+
+
+def test_an_idle_connection_in_a_room_costs_at_most_384_bytes(new_server, record_property):
+    """On a fresh server, all that grew counts; the sum of the slots is part of it. What the first
+    crowd leaves behind (tables, rings and buffers at their high-water mark) is no leak: the second
+    one leaves the same."""
+    s = new_server("--shards", "1")
+    few, many, after = cycle(s)
+    dirty, slots = ((m - f) / (MANY - FEW) for f, m in zip(few, many))
+    kept = (after - few[0]) / (many[0] - few[0])
+    print(f"{s.backend}: {dirty:.1f} B Private_Dirty, {slots:.1f} B in pools; {few[0] >> 10} KiB, "
+          f"{many[0] >> 10} KiB, {after >> 10} KiB after, {kept:.1%} of the growth is kept")
+    record_property("bytes_per_idle_connection", max(dirty, slots))
+    assert max(dirty, slots) <= BYTES_MAX
+    assert kept < 0.25
+    cycle(s)
+    until(lambda: private_dirty(s.process.pid), lambda n: n <= after * 1.05)
