@@ -1,0 +1,385 @@
+# SPDX-License-Identifier: MIT
+# Copyright (c) 2026 The Tidewire authors
+"""The figures that Tidewire must reach, each with the way it is measured.
+
+test_figures.py holds them to their bounds, tools/figures prints them as a table. The server is the
+binary of harness.py; the client in lock step, the counter of allocations and the crowd are in
+$TW_BUILD/tests, or beside the server.
+
+Instructions are counted by callgrind: the difference between two runs that differ in rounds only,
+over the messages between. Client and server share one core, and the server is of the scheduler's
+class "batch", which does not interrupt: so a window is there as a whole when a turn begins, and two
+runs agree within 1 %.
+"""
+
+import contextlib
+import mmap
+import os
+import re
+import statistics
+import struct
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Callable, NamedTuple
+
+from harness import BACKENDS, Server, binary
+from wire import BINARY, Client, frame
+
+PROGRAM_S = 180
+MEMBERS = 1000
+IDLE_FEW, IDLE_MANY = 100, 15000
+LIBRARIES = {"libc.so.6", "libm.so.6", "liburing.so.2", "libwolfssl.so.35", "libxxhash.so.0",
+             "libz.so.1", "libinih.so.1", "linux-vdso.so.1", "ld-linux-x86-64.so.2",
+             "ld-linux-aarch64.so.1"}
+
+
+class Figure(NamedTuple):
+    text: str
+    bound: float
+    unit: str
+    measure: Callable[[], float]
+    digits: int = 1
+
+
+def program(name):
+    return str(Path(os.environ.get("TW_BUILD", Path(binary()).parent)) / "tests" / name)
+
+
+def run(*argv):
+    """Runs a client to its end; what it printed."""
+    done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=PROGRAM_S)
+    assert done.returncode == 0, f"{argv} exited with {done.returncode}: {done.stderr}"
+    return done.stdout
+
+
+def lockstep(server, mode, count, window, rounds, size=125, prefix=()):
+    run(*prefix, program("lockstep"), mode, server.port, count, window, rounds, size)
+
+
+@contextlib.contextmanager
+def started(backend, *flags, **how):
+    server = Server(backend, *flags, **how)
+    try:
+        yield server
+        server.stop()
+    except BaseException:
+        server.kill()
+        raise
+
+
+@contextlib.contextmanager
+def idle(server, count):
+    """That many members of a room, connected, silent."""
+    p = subprocess.Popen([program("lockstep"), "idle", str(server.port), str(count), "300"],
+                         text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        line = p.stdout.readline()
+        assert line == "connected\n", line
+        yield
+    finally:
+        p.kill()
+        p.communicate()
+
+
+SETTLE_S = 0.05
+
+
+def settled(read):
+    """Counters are told to other threads a few milliseconds late."""
+    last = read()
+    for _ in range(200):
+        time.sleep(SETTLE_S)
+        value = read()
+        if value == last:
+            return value
+        last = value
+    raise AssertionError(f"a counter keeps changing: {last}")
+
+
+# Instructions -------------------------------------------------------------------------------------
+
+def instructions(mode, count, window, rounds):
+    """Of a server under callgrind, from its start to its end."""
+    core = str(max(os.sched_getaffinity(0)))
+    with tempfile.TemporaryDirectory() as where:
+        out = Path(where) / "callgrind"
+        share = ("taskset", "-c", core)
+        with started("epoll", "--echo", "--shards", "1",
+                     prefix=(*share, "chrt", "--batch", "0", "valgrind", "-q", "--tool=callgrind",
+                             f"--callgrind-out-file={out}")) as server:
+            lockstep(server, mode, count, window, rounds, prefix=share)
+        return int(re.search(r"^totals: (\d+)", out.read_text(), re.M).group(1))
+
+
+def instructions_each(mode, count, window, few, many):
+    extra = instructions(mode, count, window, many) - instructions(mode, count, window, few)
+    return extra / ((many - few) * count * window)
+
+
+# System calls -------------------------------------------------------------------------------------
+
+def traced_calls(backend, rounds):
+    """All system calls of the process, as strace counts them, and those that it counts itself."""
+    with tempfile.TemporaryDirectory() as where:
+        out = Path(where) / "strace"
+        with started(backend, "--shards", "1",
+                     prefix=("strace", "-D", "-f", "-qq", "-c", "-o", str(out))) as server:
+            lockstep(server, "fanout", MEMBERS, 1, rounds)
+            time.sleep(SETTLE_S)  # asking is itself some calls, as many in every run
+            own = server.metric("tidewire_io_syscalls_total")
+        deadline = time.monotonic() + 20
+        while not (out.exists() and " total" in out.read_text()):  # strace ends after the server
+            assert time.monotonic() < deadline, "strace has written nothing"
+            time.sleep(0.02)
+        total = re.search(r"^\s*100\.00\s.*\btotal$", out.read_text(), re.M).group(0)
+        return int(total.split()[3]), own
+
+
+def system_calls_each(backend, few=20, many=120):
+    """Per delivery, window 1. The server's own counter must tell the same."""
+    a, b = traced_calls(backend, few), traced_calls(backend, many)
+    deliveries = (many - few) * MEMBERS
+    traced, own = (b[0] - a[0]) / deliveries, (b[1] - a[1]) / deliveries
+    assert abs(traced - own) < 0.01, f"strace counts {traced:.4f} per delivery, the server {own:.4f}"
+    return traced
+
+
+# Memory -------------------------------------------------------------------------------------------
+
+class Heap:
+    """What tests/preload/count_alloc.c counts in a server: made for Server(env=heap.env())."""
+
+    def __init__(self, where):
+        self.path = Path(where) / "allocations"
+        self.path.write_bytes(bytes(24))
+
+    def env(self):
+        return {"LD_PRELOAD": program("count_alloc.so"), "TW_COUNT_ALLOC": str(self.path)}
+
+    def read(self):
+        """Allocations so far, and bytes allocated now."""
+        with open(self.path, "rb") as f, mmap.mmap(f.fileno(), 24, access=mmap.ACCESS_READ) as m:
+            allocations, _, live = struct.unpack("QQq", m)
+        return allocations, live
+
+
+@contextlib.contextmanager
+def heap_counted(backend, *flags):
+    with tempfile.TemporaryDirectory() as where:
+        heap = Heap(where)
+        with started(backend, *flags, env=heap.env()) as server:
+            assert heap.read()[0] > 0, "the counter of allocations is not loaded"
+            yield server, heap
+
+
+def allocations_each():
+    """The most that any of echo and fan-out, windows of 1 and 16, takes per message once it is
+    warm: the difference between a short and a long run on the same server, as connecting is the
+    same in both."""
+    worst = 0
+    for backend in BACKENDS:
+        with heap_counted(backend, "--echo", "--shards", "1") as (server, heap):
+            for mode, count, window in (("echo", 64, 1), ("echo", 64, 16),
+                                        ("fanout", 200, 1), ("fanout", 200, 16)):
+                made = []
+                for rounds in (200, 20, 220):  # the first one warms up
+                    before, _ = heap.read()
+                    lockstep(server, mode, count, window, rounds)
+                    made.append(heap.read()[0] - before)
+                worst = max(worst, (made[2] - made[1]) / (200 * window))
+    return worst
+
+
+def allocations_of_idle():
+    """Heap allocations made for each idle member of a room, the larger of both backends. Pools are
+    mapped; what remains are tables that double, a few allocations for any number of members. Their
+    bytes count in bytes_of_idle()."""
+    worst = 0
+    for backend in BACKENDS:
+        with heap_counted(backend, "--shards", "1") as (server, heap), idle(server, IDLE_FEW):
+            before, _ = heap.read()
+            with idle(server, IDLE_MANY - IDLE_FEW):
+                after, _ = heap.read()
+        worst = max(worst, (after - before) / (IDLE_MANY - IDLE_FEW))
+    return worst
+
+
+def private_dirty(server):
+    text = Path(f"/proc/{server.process.pid}/smaps_rollup").read_text()
+    return sum(int(n) for n in re.findall(r"^(?:Private_Dirty|Private_Hugetlb|Shared_Dirty): +(\d+)",
+                                          text, re.M)) * 1024
+
+
+def pool_bytes(server):
+    return sum(v for k, v in server.metrics().items() if k.startswith("tidewire_pool_bytes"))
+
+
+QUIET_S = 1.3  # after a second without events a shard gives back what it kept for the next ones
+
+
+def bytes_of_idle(backend):
+    """User space per idle member: what the process grows by, or its pools, if that is more."""
+    with started(backend, "--shards", "1") as server, idle(server, IDLE_FEW):
+        server.metrics()  # the memory of this answer is none of theirs
+        time.sleep(QUIET_S)
+        dirty, pools = private_dirty(server), pool_bytes(server)
+        with idle(server, IDLE_MANY - IDLE_FEW):
+            time.sleep(QUIET_S)
+            dirty, pools = private_dirty(server) - dirty, pool_bytes(server) - pools
+            assert server.metric("tidewire_members") == IDLE_MANY
+    return max(dirty, pools) / (IDLE_MANY - IDLE_FEW)
+
+
+# 100,000 connections ------------------------------------------------------------------------------
+
+class Crowd(NamedTuple):
+    connect_ms: int
+    deliver_ms: int  # the slower of both broadcasts
+    pongs: int
+
+
+def crowd(count, threads=6, hold_s=6, ping_s=4):
+    """That many members of one room in one process; what the client program saw. During the hold
+    each of them is pinged, and the gauges know them all."""
+    with started("uring", "--shards", "6", "--ping-interval", f"{ping_s}s") as server:
+        client = subprocess.Popen([program("hundredk"), str(server.port), str(count), str(threads),
+                                   str(hold_s)], text=True, stdout=subprocess.PIPE,
+                                  stderr=subprocess.PIPE)
+        try:
+            lines = [client.stdout.readline(), client.stdout.readline()]
+            if lines[1]:  # every member has had the first broadcast
+                for gauge in ("members", "websockets"):
+                    assert settled(lambda: server.metric(f"tidewire_{gauge}")) == count, gauge
+            out, err = client.communicate(timeout=PROGRAM_S)
+        finally:
+            client.kill()
+            client.communicate()
+        assert client.returncode == 0, f"{''.join(lines)}{out}{err}"
+        assert server.metric("tidewire_pong_misses_total") == 0
+        assert server.metric("tidewire_deliveries_total") == 2 * count
+        assert settled(lambda: server.metric("tidewire_members")) == 0
+    words = [line.split() for line in lines + out.splitlines()]
+    times = {w[0]: max(int(v[3]) for v in words if v[0] == w[0]) for w in words if len(w) == 4}
+    return Crowd(times["connected"], times["delivered"], next(int(w[1]) for w in words
+                                                             if w[0] == "pongs"))
+
+
+# Latency ------------------------------------------------------------------------------------------
+
+def is_remote(server, client):
+    """Whether what this member publishes goes to a home on the other shard."""
+    name = "tidewire_published_remote_total"
+    before = settled(lambda: server.metric(name))
+    client.send(frame(BINARY, b"where?"))
+    client.frame()
+    return settled(lambda: server.metric(name)) > before
+
+
+def round_trips_us(members, rounds):
+    """Of each member in turn, so that what else the machine does hits all alike. The shards sleep
+    in between."""
+    times = [[] for _ in members]
+    out = frame(BINARY, b"x" * 125)
+    for _ in range(rounds):
+        for i, c in enumerate(members):
+            time.sleep(0.0005)
+            begin = time.perf_counter()
+            c.sock.sendall(out)
+            have = 0
+            while have < 127:
+                have += len(c.sock.recv(127 - have))
+            times[i].append((time.perf_counter() - begin) * 1e6)
+    return times
+
+
+def other_shard_us(backend, rounds=500, tries=6):
+    """How much longer the median takes when the home of the room is the other one of two shards.
+    The least of a few tries, and the server before others, as far as this user may: what else the
+    machine does is not the light load that is meant."""
+    with started(backend, "--shards", "2", "--pin", "on", prefix=("nice", "-n", "-20")) as server:
+        found = {}
+        for i in range(200):
+            c = Client(server.port, f"/rooms/latency-{i}")
+            found.setdefault(is_remote(server, c), c)
+            if len(found) == 2:
+                break
+        members = [found[False], found[True]]
+        medians = [[statistics.median(t) for t in round_trips_us(members, rounds)]
+                   for _ in range(tries)]
+        for c in members:
+            c.sock.close()
+    return min(there - here for here, there in medians)
+
+
+# CPU ----------------------------------------------------------------------------------------------
+
+def cpu_ns(server):
+    """Of all its threads, the kernel's workers for it included."""
+    tasks = Path(f"/proc/{server.process.pid}/task").glob("*/schedstat")
+    return sum(int(t.read_text().split()[0]) for t in tasks)
+
+
+def large_cpu_us(window, rounds, turns=5):
+    """CPU time per echo of 16 KiB, 64 connections, by backend; the median of runs that take turns."""
+    with contextlib.ExitStack() as stack:
+        servers = {b: stack.enter_context(started(b, "--echo", "--shards", "1")) for b in BACKENDS}
+        spent = {b: [] for b in BACKENDS}
+        for turn in range(turns + 1):
+            for backend, server in servers.items():
+                before = cpu_ns(server)
+                lockstep(server, "echo", 64, window, rounds, 16384)
+                if turn > 0:
+                    spent[backend].append((cpu_ns(server) - before) / (rounds * 64 * window) / 1e3)
+        return {b: statistics.median(v) for b, v in spent.items()}
+
+
+def large_ratio(window, rounds):
+    cpu = large_cpu_us(window, rounds)
+    return cpu["uring"] / cpu["epoll"]
+
+
+# Libraries ----------------------------------------------------------------------------------------
+
+def libraries():
+    out = run("ldd", binary())
+    return {Path(line.split()[0]).name for line in out.splitlines()}
+
+
+def foreign_libraries():
+    return len(libraries() - LIBRARIES)
+
+
+# The table ----------------------------------------------------------------------------------------
+
+FIGURES = {
+    "echo-1": Figure("user-space instructions per echo of 125 B, 64 connections, 1 in flight", 600,
+                     "", lambda: instructions_each("echo", 64, 1, 100, 500)),
+    "echo-16": Figure("the same, 16 in flight", 300, "",
+                      lambda: instructions_each("echo", 64, 16, 30, 130)),
+    "fanout-1": Figure("user-space instructions per delivery, 1000 members, window 1", 250, "",
+                       lambda: instructions_each("fanout", MEMBERS, 1, 20, 320)),
+    "fanout-16": Figure("the same, window 16", 60, "",
+                        lambda: instructions_each("fanout", MEMBERS, 16, 10, 160)),
+    "calls-epoll": Figure("system calls per delivery, window 1, epoll", 1.05, "",
+                          lambda: system_calls_each("epoll"), 3),
+    "calls-uring": Figure("the same, io_uring", 0.05, "", lambda: system_calls_each("uring"), 3),
+    "allocations": Figure("heap allocations per message in steady state", 0, "", allocations_each,
+                          4),
+    "heap-idle": Figure("heap allocations per idle connection in a room (tables that double)",
+                        0.01, "", allocations_of_idle, 4),
+    "idle-epoll": Figure("user-space bytes per idle plain connection in a room, epoll", 384, "B",
+                         lambda: bytes_of_idle("epoll")),
+    "idle-uring": Figure("the same, io_uring", 384, "B", lambda: bytes_of_idle("uring")),
+    "crowd": Figure("100,000 connections in one process: a broadcast reaches all after", 30000,
+                    "ms", lambda: crowd(100000).deliver_ms, 0),
+    "shard-epoll": Figure("publish with the home on the other shard: p50 more by, epoll", 60, "µs",
+                          lambda: other_shard_us("epoll")),
+    "shard-uring": Figure("the same, io_uring", 60, "µs", lambda: other_shard_us("uring")),
+    "large-1": Figure("CPU per echo of 16 KiB, 64 connections, 1 in flight: io_uring to epoll", 2,
+                      "×", lambda: large_ratio(1, 100), 2),
+    "large-16": Figure("the same, 16 in flight", 2, "×", lambda: large_ratio(16, 8), 2),
+    "libraries": Figure("libraries of the binary beyond those it may have", 0, "",
+                        foreign_libraries, 0),
+}
