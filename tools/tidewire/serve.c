@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/io_socket.h"
@@ -26,6 +27,10 @@
 #define DESCRIPTORS_PER_SHARD 16
 /* A drain that goes on this much longer than it should is cut off. */
 #define DRAIN_GRACE_NS (2 * NS_PER_SEC)
+/* How often, and after which rest, a port in use is tried again: some 30 times what it was seen to
+ * take. */
+#define PORT_TRIES 50
+#define PORT_REST_NS (5 * NS_PER_MS)
 /* How often main looks at a drain. */
 #define DRAIN_LOOK_NS (20 * NS_PER_MS)
 
@@ -189,21 +194,38 @@ static int listen_failed(const struct place *p, int err)
     return fail(EXIT_LISTEN, "can't listen on", where, strerror(-err), remedy);
 }
 
+/* Whether to try again. The kernel closes the rings of a killed process, and with them its
+ * listeners, a little after its end: who takes over at once would find the port in use. */
+static bool wait_for_port(int err, int *tries)
+{
+    struct timespec rest = {.tv_nsec = PORT_REST_NS};
+
+    if (err != -EADDRINUSE || (*tries)++ == PORT_TRIES)
+        return false;
+    nanosleep(&rest, NULL);
+    return true;
+}
+
 static int open_place(struct serve *s, struct place *p)
 {
     bool everywhere = !p->admin && p->address.path == NULL;
     struct io_socket_options opt = {.backlog = (int)s->config.net.backlog,
                                     .sndbuf_bytes = (int)s->config.net.tcp_sndbuf_bytes,
                                     .reuseport = everywhere};
-    int err = 0;
+    int err = 0, tries = 0;
 
     for (uint32_t i = 0; i < MESH_SHARDS_MAX; i++)
         p->fds[i] = -1;
-    if (everywhere && p->address.addr.port != 0)
-        err = io_socket_probe(&p->address.addr);
+    if (everywhere && p->address.addr.port != 0) {
+        do
+            err = io_socket_probe(&p->address.addr);
+        while (wait_for_port(err, &tries));
+    }
     for (uint32_t i = 0; err == 0 && i < s->shard_count; i++) {
         if (i == 0 || everywhere) {
-            err = io_socket_listen(&p->address.addr, p->address.path, &opt, &p->fds[i]);
+            do
+                err = io_socket_listen(&p->address.addr, p->address.path, &opt, &p->fds[i]);
+            while (wait_for_port(err, &tries));
             p->bound = p->bound || err == 0;
         } else if (!p->admin) {
             p->fds[i] = dup(p->fds[0]); /* a Unix socket has one queue: all shards take from it */
