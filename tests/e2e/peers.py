@@ -12,6 +12,7 @@ from wire import (BINARY, CLOSE, CONT, PING, PONG, TEXT, Raw, close_frame, defla
 
 OFFER = {"Sec-WebSocket-Extensions": "permessage-deflate"}
 RSV1 = 4
+CUT = "cut"  # in place of a code: the connection ended within a frame
 TOKENS = itertools.count()
 
 
@@ -22,7 +23,7 @@ def token(size=24):
 
 
 class Ended(Exception):
-    """The server ended the connection: by a close frame with a code, a status, or just so."""
+    """The server ended the connection: by a close frame with a code, a status, CUT, or just so."""
 
     def __init__(self, code=None):
         super().__init__(code)
@@ -37,6 +38,7 @@ class Peer(Raw):
         self.deflate = deflate
         self.code = None
         self.is_open = False
+        self.taken = 0  # bytes of the frame that is being read
         try:
             super().__init__(port, timeout)
         except ConnectionError as e:
@@ -55,8 +57,17 @@ class Peer(Raw):
     def _fill(self):
         if not super()._fill():
             self.is_open = False
-            raise Ended(self.code)
+            raise Ended(CUT if self.taken or self.buffer else self.code)
         return True
+
+    def _take(self, count):
+        data = super()._take(count)
+        self.taken += count
+        return data
+
+    def frame(self):
+        self.taken = 0
+        return super().frame()
 
     def send(self, data):
         try:
@@ -106,7 +117,6 @@ class Peer(Raw):
     def echo_cut(self, size):
         """The frame comes in two pieces; another one's answer proves that the first was taken."""
         data = token(size)
-        out = frame(PING, b"between") + frame(BINARY, data)
         body = deflate_message(data) if self.deflate else data
         out = frame(PING, b"between") + frame(BINARY, body, rsv=RSV1 if self.deflate else 0)
         self.send(out[:-len(body) // 2])
@@ -182,16 +192,20 @@ GAUGES = ("tidewire_websockets", "tidewire_members", "tidewire_hub_channels", "t
           "tidewire_mesh_backlog_items", "tidewire_mesh_backlog_bytes")
 
 
-def check_gauges(server, seconds=10.0):
-    """All have left: the connection that asks is the only one, and nothing is held any more."""
+def until(check, seconds=10.0):
     deadline = time.monotonic() + seconds
-    while True:
-        left = {name: n for name in GAUGES if (n := server.metric(name)) != 0}
-        connections = server.metric("tidewire_connections")
-        if not left and connections == 1:
-            return
-        assert time.monotonic() < deadline, f"{left}, {connections} connections"
+    while not (value := check()) and time.monotonic() < deadline:
         time.sleep(0.005)
+    return value
+
+
+def check_gauges(server):
+    """All have left: the connection that asks is the only one, and nothing is held any more."""
+    def is_empty():
+        values = server.metrics()
+        return all(values[name] == 0 for name in GAUGES) and values["tidewire_connections"] == 1
+
+    assert until(is_empty), {name: server.metric(name) for name in (*GAUGES, "tidewire_connections")}
 
 
 def private_dirty_kib(pid):
