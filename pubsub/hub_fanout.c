@@ -72,6 +72,7 @@ static void queue_single(struct hub *h, struct hub_channel *ch, const struct mes
 {
     uint32_t payload_len = m->payload_len;
     bool check_own = m->sender != 0;
+    uint64_t queued = 0;
 
     for (uint32_t i = 0; i < ch->count; i++) {
         struct conn *c = ch->members[i];
@@ -83,11 +84,11 @@ static void queue_single(struct hub *h, struct hub_channel *ch, const struct mes
             continue;
         if (compressed != NULL && compress_suits(c, payload_len))
             r = compressed;
-        conn_queue(c, r, 0, r->len);
+        queued += conn_queue(c, r, 0, r->len);
         if (PLANTED(PLANT_DOUBLE_DELIVERY) && i + 1 == ch->count && ch->cap > ch->count + 4)
             conn_queue(c, r, 0, r->len);
     }
-    stats_add(&h->pubsub->stats[PUBSUB_STAT_DELIVERIES], ch->count);
+    stats_add(&h->pubsub->stats[PUBSUB_STAT_DELIVERIES], queued);
 }
 
 static void fan_out_single(struct hub *h, struct hub_channel *ch, struct message *m,
@@ -137,36 +138,41 @@ static struct run *lay_run(struct hub *h, struct batch *b, bool compressed)
     return run_over(h, laid);
 }
 
-/* All but the member's own messages: the stretches between those. */
-static void queue_without_own(struct hub *h, struct conn *c, const struct batch *b, struct run *r)
+/* All but the member's own messages: the stretches between those. Returns how many messages. */
+static uint32_t queue_without_own(struct hub *h, struct conn *c, const struct batch *b,
+                                  struct run *r)
 {
-    uint32_t from = 0;
+    uint32_t from = 0; /* the first message of the stretch */
+    uint32_t queued = 0;
 
     for (uint32_t i = 0; i <= b->count; i++) {
         if (i < b->count && !is_own(h, c, b->messages[i]))
             continue;
-        if (b->at[i] > from)
-            conn_queue(c, r, from, b->at[i] - from);
-        from = i < b->count ? b->at[i + 1] : 0;
+        if (i > from && conn_queue(c, r, b->at[from], b->at[i] - b->at[from]))
+            queued += i - from;
+        from = i + 1;
     }
+    return queued;
 }
 
 static void queue_batch(struct hub *h, struct hub_channel *ch, const struct batch *b,
                         struct run *plain, struct run *compressed)
 {
+    uint64_t queued = 0;
+
     for (uint32_t i = 0; i < ch->count; i++) {
         struct conn *c = ch->members[i];
 
         if (i + 2 < ch->count)
             __builtin_prefetch(ch->members[i + 2]);
         if (unlikely(b->has_own) && (c->app_bits & HUB_CONN_NO_ECHO))
-            queue_without_own(h, c, b, plain);
+            queued += queue_without_own(h, c, b, plain);
         else if (compressed != NULL && compress_suits(c, b->payload_max))
-            conn_queue(c, compressed, 0, compressed->len);
+            queued += conn_queue(c, compressed, 0, compressed->len) ? b->count : 0;
         else
-            conn_queue(c, plain, 0, plain->len);
+            queued += conn_queue(c, plain, 0, plain->len) ? b->count : 0;
     }
-    stats_add(&h->pubsub->stats[PUBSUB_STAT_DELIVERIES], (uint64_t)ch->count * b->count);
+    stats_add(&h->pubsub->stats[PUBSUB_STAT_DELIVERIES], queued);
 }
 
 static void fan_out_each(struct hub *h, struct hub_channel *ch, struct batch *b)
