@@ -18,10 +18,9 @@
  * What arrives while a connection is held (conn_hold) waits in its rx state; an idle connection has
  * none.
  *
- * The way of bytes in: io -> conn_received() -> [TLS records would be opened here] -> conn_feed()
+ * The way of bytes in: io -> on_recv() -> [TLS records would be opened here] -> conn_feed()
  * -> conn_http.c / conn_ws.c. The way out: conn_queue() -> sendq -> conn_flush() -> [records sealed
- * here]
- * -> io_send(). */
+ * here] -> io_send(). */
 
 #include "net/net.h"
 #include "net/sendq.h"
@@ -239,6 +238,8 @@ void conn_resume(struct conn *c);
 void conn_finish(struct conn *c);
 void conn_flush(struct conn *c);
 void conn_close_now(struct conn *c, bool reset);
+
+/* conn_time.c */
 void conn_timer_fired(struct conn *c, uint64_t now_ns);
 void conn_set_deadline(struct conn *c, uint64_t from_now_ns); /* 0: none */
 void conn_clear_deadline(struct conn *c);

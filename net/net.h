@@ -50,7 +50,7 @@ struct net_app {
     /* A complete request. Fills *route; keeps nothing of req. */
     void (*on_request)(void *ctx, struct conn *c, const struct http_request *req,
                        struct net_route *route);
-    /* The upgrade is accepted and its answer queued: the app makes its session (conn_set_session).
+    /* The upgrade is accepted and its answer queued: the app makes its session (conn.session).
      * Returns 0, or why the connection must be closed at once (enum conn_end of net/conn.h). */
     int (*on_open)(void *ctx, struct conn *c, const struct http_request *req, uint32_t kind);
     /* A whole message, UTF-8 checked, inflated. Returns whether it was taken; false: the app has

@@ -199,7 +199,7 @@ const struct option config_table[] = {
              "clients that send large cookies.",
      .def = "8KiB",
      .min = 512,
-     .max = MIB,
+     .max = 64 * KIB,
      .offset = AT(net.max_head_bytes),
      .type = OPTION_SIZE,
      .reload = OPTION_RELOAD},
