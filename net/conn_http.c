@@ -181,7 +181,7 @@ static void handle_head(struct conn *c, const uint8_t *p, size_t len)
         return;
     }
     net_stat(n, NET_STAT_HEADS);
-    if (n->draining && c->refuse == CONN_END_NONE)
+    if (n->draining && c->refuse == CONN_END_NONE && !(c->flags & CONN_F_ADMIN))
         c->refuse = CONN_END_DRAIN;
     n->app->on_request(n->app_ctx, c, &req, &route);
     if (route.websocket && req.upgrade_websocket) {
