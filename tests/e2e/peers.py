@@ -81,8 +81,9 @@ class Peer(Raw):
             self.next()
 
     def next(self):
-        """The next frame that is no close: (opcode, data)."""
-        f = self.frame()
+        """The next frame that is no close: (opcode, data). Heartbeats are answered."""
+        while (f := self.frame()).opcode == PING:
+            self.send(frame(PONG, f.payload))
         assert f.fin and not f.masked, f"{f}"
         if f.opcode == CLOSE:
             self.code = struct.unpack("!H", f.payload[:2])[0] if f.payload else 0
