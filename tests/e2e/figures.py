@@ -137,7 +137,7 @@ def traced_calls(backend, rounds):
         return int(total.split()[3]), own
 
 
-def system_calls_each(backend, few=20, many=120):
+def system_calls_each(backend, few=20, many=80):
     """Per delivery, window 1. The server's own counter must tell the same."""
     a, b = traced_calls(backend, few), traced_calls(backend, many)
     deliveries = (many - few) * MEMBERS
@@ -184,11 +184,11 @@ def allocations_each():
             for mode, count, window in (("echo", 64, 1), ("echo", 64, 16),
                                         ("fanout", 200, 1), ("fanout", 200, 16)):
                 made = []
-                for rounds in (200, 20, 220):  # the first one warms up
+                for rounds in (100, 10, 110):  # the first one warms up
                     before, _ = heap.read()
                     lockstep(server, mode, count, window, rounds)
                     made.append(heap.read()[0] - before)
-                worst = max(worst, (made[2] - made[1]) / (200 * window))
+                worst = max(worst, (made[2] - made[1]) / (100 * window))
     return worst
 
 
@@ -294,11 +294,22 @@ def round_trips_us(members, rounds):
     return times
 
 
-def other_shard_us(backend, rounds=500, tries=6):
+@contextlib.contextmanager
+def hurried():
+    """This process and those that it starts go before all others, if the user may have that."""
+    try:
+        with contextlib.suppress(PermissionError):
+            os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+        yield
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
+def other_shard_us(backend, rounds=1000, tries=3):
     """How much longer the median takes when the home of the room is the other one of two shards.
-    The least of a few tries, and the server before others, as far as this user may: what else the
-    machine does is not the light load that is meant."""
-    with started(backend, "--shards", "2", "--pin", "on", prefix=("nice", "-n", "-20")) as server:
+    Hurried, and the least of three: what else the machine does is not the light load that is
+    meant."""
+    with hurried(), started(backend, "--shards", "2", "--pin", "on") as server:
         found = {}
         for i in range(200):
             c = Client(server.port, f"/rooms/latency-{i}")
@@ -306,11 +317,13 @@ def other_shard_us(backend, rounds=500, tries=6):
             if len(found) == 2:
                 break
         members = [found[False], found[True]]
-        medians = [[statistics.median(t) for t in round_trips_us(members, rounds)]
-                   for _ in range(tries)]
+        more = []
+        for _ in range(tries):
+            here, there = (statistics.median(t) for t in round_trips_us(members, rounds))
+            more.append(there - here)
         for c in members:
             c.sock.close()
-    return min(there - here for here, there in medians)
+    return min(more)
 
 
 # CPU ----------------------------------------------------------------------------------------------

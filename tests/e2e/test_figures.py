@@ -32,7 +32,6 @@ def test_instructions_per_delivery(record_property):
     check("fanout-16", record_property)
 
 
-@pytest.mark.parametrize("backend", figures.BACKENDS)
 def test_system_calls_per_delivery(backend, record_property):
     check(f"calls-{backend}", record_property)
 
@@ -45,12 +44,10 @@ def test_no_heap_allocation_is_held_by_an_idle_connection(record_property):
     check("heap-idle", record_property)
 
 
-@pytest.mark.parametrize("backend", figures.BACKENDS)
 def test_user_space_bytes_of_an_idle_connection(backend, record_property):
     check(f"idle-{backend}", record_property)
 
 
-@pytest.mark.parametrize("backend", figures.BACKENDS)
 def test_the_way_over_another_shard_takes_little_longer(backend, record_property):
     check(f"shard-{backend}", record_property)
 
