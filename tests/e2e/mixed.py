@@ -16,9 +16,10 @@ from wire import BINARY, CLOSE, PING, PONG, TEXT, close_frame, frame, frame_head
 
 GARBAGE = (b"\x00" * 40, b"GET / HTTP/1.1\nHost: x\n\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
            b"\x16\x03\x01\x02\x00\x01\x00", b"GET /echo HTTP/1.1\r\nHost", b"")
-BROKEN = (frame(3), frame(TEXT, b"\xff\xfe"), frame(TEXT, b"x", mask=None), frame(BINARY, b"", rsv=1),
-          frame_head(BINARY, 1 << 40), frame(PING, b"x" * 126, form=16), close_frame(1005),
-          frame(0, b"no message begun"), frame(TEXT, b"begun", fin=False)[:-2])
+BROKEN = (frame(3), frame(TEXT, b"\xff\xfe"), frame(TEXT, b"x", mask=None),
+          frame(BINARY, b"", rsv=1), frame_head(BINARY, 1 << 40),
+          frame(PING, b"x" * 126, form=16), close_frame(1005), frame(0, b"not begun"),
+          frame(TEXT, b"begun", fin=False)[:-2])
 
 
 class Mixed:
@@ -78,7 +79,7 @@ def everyone_speaks(room, size=24):
         raise Ended(member.code)
 
 
-# What clients do: each runs again and again --------------------------------------------------------
+# What clients do: each runs again and again -------------------------------------------------------
 
 def echoes(load, rng):
     """Sizes around the boundaries, whole, in fragments, cut, compressed."""

@@ -206,7 +206,8 @@ def check_gauges(server):
         values = server.metrics()
         return all(values[name] == 0 for name in GAUGES) and values["tidewire_connections"] == 1
 
-    assert until(is_empty), {name: server.metric(name) for name in (*GAUGES, "tidewire_connections")}
+    names = (*GAUGES, "tidewire_connections")
+    assert until(is_empty), {name: server.metric(name) for name in names}
 
 
 def private_dirty_kib(pid):

@@ -86,7 +86,7 @@ enum rule_idx {
 };
 
 static const char *const rule_names[RULE_COUNT] = {
-#define X(id, name) [RULE_##id] = name,
+#define X(id, name) [RULE_##id] = (name),
     RULES(X)
 #undef X
 };
