@@ -324,15 +324,25 @@ static inline void tell_bounds(struct net *n)
 static void on_publish(void *ctx)
 {
     struct net *n = ctx;
+    const struct {
+        const struct pool *pool;
+        enum net_stat bytes, failed;
+    } rows[] = {
+        {&n->conns, NET_STAT_CONN_POOL_BYTES, NET_STAT_CONN_POOL_FAILED},
+        {&n->rxs, NET_STAT_RX_POOL_BYTES, NET_STAT_RX_POOL_FAILED},
+        {&n->chunks, NET_STAT_CHUNK_POOL_BYTES, NET_STAT_CHUNK_POOL_FAILED},
+        {&n->admission.entries, NET_STAT_ADDRESS_POOL_BYTES, NET_STAT_ADDRESS_POOL_FAILED},
+    };
 
     tell_bounds(n);
-    stats_set(&n->stats[NET_STAT_CONN_POOL_BYTES], pool_mapped_bytes(&n->conns));
-    stats_set(&n->stats[NET_STAT_RX_POOL_BYTES], pool_mapped_bytes(&n->rxs));
-    stats_set(&n->stats[NET_STAT_CHUNK_POOL_BYTES], pool_mapped_bytes(&n->chunks));
-    stats_set(&n->stats[NET_STAT_CONN_POOL_FAILED], n->conns.failures);
-    stats_set(&n->stats[NET_STAT_RX_POOL_FAILED], n->rxs.failures);
-    stats_set(&n->stats[NET_STAT_CHUNK_POOL_FAILED], n->chunks.failures);
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        stats_set(&n->stats[rows[i].bytes], pool_mapped_bytes(rows[i].pool));
+        stats_set(&n->stats[rows[i].failed], rows[i].pool->failures);
+    }
     stats_set(&n->stats[NET_STAT_ADDRESSES], n->admission.addresses.count);
+    stats_set(&n->stats[NET_STAT_DEFLATE_BYTES],
+              n->deflate == NULL ? 0 : deflate_memory_bytes(n->deflate));
+    stats_set(&n->stats[NET_STAT_REFUSING], n->refusals);
 }
 
 static void finish_ending(struct net *n)

@@ -57,10 +57,15 @@
       STATS_GAUGE)                                                                                 \
     X(RX_POOL_BYTES, "pool_bytes", "pool=\"receive_state\"", "", STATS_GAUGE)                      \
     X(CHUNK_POOL_BYTES, "pool_bytes", "pool=\"queue_chunks\"", "", STATS_GAUGE)                    \
+    X(ADDRESS_POOL_BYTES, "pool_bytes", "pool=\"addresses\"", "", STATS_GAUGE)                     \
     X(CONN_POOL_FAILED, "pool_failures_total", "pool=\"connections\"",                             \
       "Slots refused: bound reached or no memory.", STATS_COUNTER)                                 \
     X(RX_POOL_FAILED, "pool_failures_total", "pool=\"receive_state\"", "", STATS_COUNTER)          \
     X(CHUNK_POOL_FAILED, "pool_failures_total", "pool=\"queue_chunks\"", "", STATS_COUNTER)        \
+    X(ADDRESS_POOL_FAILED, "pool_failures_total", "pool=\"addresses\"", "", STATS_COUNTER)         \
+    X(DEFLATE_BYTES, "deflate_bytes", NULL, "Memory of compressors and inflaters.", STATS_GAUGE)   \
+    X(REFUSING, "connections_refusing", NULL,                                                      \
+      "Connections attached only to be told why they are refused.", STATS_GAUGE)                   \
     X(HOLDS, "receive_pauses_total", NULL, "Times that receiving was paused.", STATS_COUNTER)      \
     X(HELD, "receive_paused", NULL, "Connections whose receiving is paused.", STATS_GAUGE)         \
     X(ADDRESSES, "addresses", NULL, "Addresses known to the per-address limits.", STATS_GAUGE)     \

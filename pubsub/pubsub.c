@@ -66,6 +66,24 @@ static void on_flush(void *ctx)
         hub_look_for_memory(&p->hub);
 }
 
+static void on_publish(void *ctx)
+{
+    struct pubsub *p = ctx;
+    const struct {
+        const struct pool *pool;
+        enum pubsub_stat bytes, failed;
+    } rows[] = {
+        {&p->members, PUBSUB_STAT_MEMBER_POOL_BYTES, PUBSUB_STAT_MEMBER_POOL_FAILED},
+        {&p->hub.pool, PUBSUB_STAT_HUB_POOL_BYTES, PUBSUB_STAT_HUB_POOL_FAILED},
+        {&p->home.pool, PUBSUB_STAT_HOME_POOL_BYTES, PUBSUB_STAT_HOME_POOL_FAILED},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        stats_set(&p->stats[rows[i].bytes], pool_mapped_bytes(rows[i].pool));
+        stats_set(&p->stats[rows[i].failed], rows[i].pool->failures);
+    }
+}
+
 static void on_quiet(void *ctx)
 {
     struct pubsub *p = ctx;
@@ -78,8 +96,11 @@ static void on_quiet(void *ctx)
 int pubsub_init(struct pubsub *p, struct shard *s, struct net *n,
                 const struct pubsub_config *config)
 {
-    struct shard_module module = {
-        .ctx = p, .on_item = on_item, .on_flush = on_flush, .on_quiet = on_quiet};
+    struct shard_module module = {.ctx = p,
+                                  .on_item = on_item,
+                                  .on_flush = on_flush,
+                                  .on_quiet = on_quiet,
+                                  .on_publish = on_publish};
     int err;
 
     *p = (struct pubsub){.shard = s, .net = n, .config = config};

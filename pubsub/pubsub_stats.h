@@ -33,7 +33,15 @@
     X(CREDIT_WAITS, "credit_waits_total", NULL,                                                    \
       "Publishers paused because their home had no credit left.", STATS_COUNTER)                   \
     X(CREDIT_WITHHELD, "credit_withheld_total", NULL,                                              \
-      "Turns in which a home withheld credit because of its backlog.", STATS_COUNTER)
+      "Turns in which a home withheld credit because of its backlog.", STATS_COUNTER)              \
+    X(MEMBER_POOL_BYTES, "channel_pool_bytes", "pool=\"members\"",                                 \
+      "Memory mapped by the pools of channels.", STATS_GAUGE)                                      \
+    X(HUB_POOL_BYTES, "channel_pool_bytes", "pool=\"hub_channels\"", "", STATS_GAUGE)              \
+    X(HOME_POOL_BYTES, "channel_pool_bytes", "pool=\"home_channels\"", "", STATS_GAUGE)            \
+    X(MEMBER_POOL_FAILED, "channel_pool_failures_total", "pool=\"members\"",                       \
+      "Slots refused: bound reached or no memory.", STATS_COUNTER)                                 \
+    X(HUB_POOL_FAILED, "channel_pool_failures_total", "pool=\"hub_channels\"", "", STATS_COUNTER)  \
+    X(HOME_POOL_FAILED, "channel_pool_failures_total", "pool=\"home_channels\"", "", STATS_COUNTER)
 
 enum pubsub_stat {
 #define X(id, name, labels, help, kind) PUBSUB_STAT_##id,

@@ -305,10 +305,10 @@ def hurried():
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
-def other_shard_us(backend, rounds=1000, tries=3):
+def other_shard_us(backend, rounds=500, tries=10):
     """How much longer the median takes when the home of the room is the other one of two shards.
-    Hurried, and the least of three: what else the machine does is not the light load that is
-    meant."""
+    Hurried, and the least of some tries: what else the machine does is not the light load that
+    is meant."""
     with hurried(), started(backend, "--shards", "2", "--pin", "on") as server:
         found = {}
         for i in range(200):
