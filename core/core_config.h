@@ -15,6 +15,7 @@ struct core_config {
     bool pin;                /* --pin on */
     int io;                  /* --io auto|uring|epoll: enum core_io */
     uint64_t turn_budget_ns; /* --turn-budget 2ms */
+    uint64_t mesh_spin_ns;   /* --mesh-spin 50us; 0: off */
     uint32_t recv_buffers;   /* --recv-buffers (io_uring), power of two; 0: default */
     uint32_t mesh_slots;     /* --mesh-slots 1024 per ring, power of two */
 };

@@ -105,6 +105,8 @@ static int poll_io(struct shard *s, bool wait)
     uint64_t deadline_ns = wait ? s->next_turn_ns : 0;
     int n;
 
+    if (unlikely(s->awaiting > 0 && s->io->now_ns < s->spin_until_ns))
+        return io_poll(s->io, 0);
     if (unlikely(mesh_is_short(s->mesh)))
         deadline_ns = min_u64(deadline_ns, s->io->now_ns + SHORT_OF_MEMORY_WAIT_NS);
     if (deadline_ns <= s->io->now_ns || !mesh_may_sleep(s->mesh))
@@ -200,6 +202,15 @@ static void trim_when_quiet(struct shard *s, bool active)
     s->unpublished = true;
 }
 
+/* What a shard has asked of another is often answered before a sleep would have been worth its two
+ * wake-ups: it looks on for a while. */
+static void spin_for_answers(struct shard *s)
+{
+    if (s->awaiting > s->awaiting_seen)
+        s->spin_until_ns = s->io->now_ns + s->node->mesh_spin_ns;
+    s->awaiting_seen = s->awaiting;
+}
+
 static void note_lag(struct shard *s, uint64_t wanted_ns)
 {
     uint64_t now_ns = s->io->now_ns;
@@ -220,6 +231,7 @@ int shard_turn(struct shard *s, bool wait)
     n += (int)mesh_drain(s->mesh, dispatch_item, s);
     run_modules(s);
     mesh_flush(s->mesh);
+    spin_for_answers(s);
     trim_when_quiet(s, n > 0);
     stats_inc(&s->stats[SHARD_STAT_TURNS]);
     publish(s, n > 0);

@@ -58,6 +58,7 @@ struct shard_module {
 struct node {
     uint32_t shard_count;
     uint64_t seed;           /* of hash tables and homes; random per process */
+    uint64_t mesh_spin_ns;   /* --mesh-spin, where every shard has a core; else 0 */
     uint64_t turn_budget_ns; /* --turn-budget: arithmetic of one turn; 0: no bound */
     struct mesh *mesh;
     struct shard **shards;
@@ -127,6 +128,9 @@ struct shard {
     uint32_t idx;
     uint32_t phase;           /* enum node_phase as last told to the modules */
     uint64_t next_turn_ns;    /* earliest deadline of the modules */
+    uint64_t awaiting;        /* bytes sent to other shards that these have not answered yet */
+    uint64_t awaiting_seen;   /* the same at the end of the last turn */
+    uint64_t spin_until_ns;   /* until then it looks for answers awake */
     uint64_t publish_next_ns; /* the stats values are not written before */
     uint64_t quiet_at_ns;     /* when nothing happens until then, memory is given back; 0: it was */
     bool unpublished;         /* something has happened since they were */

@@ -201,6 +201,8 @@ void uring_trim(struct io *io)
     trim_slots(u);
     if (io_uring_cq_ready(&u->ring) == 0) /* else some of them may speak of received bytes */
         uring_buffers_trim(&u->buffers);
+    if (io_uring_sq_ready(&u->ring) == 0) /* else some of them may point into the arena */
+        madvise(u->arena, URING_ARENA_BYTES, MADV_DONTNEED);
 }
 
 /* What is still waiting (the eventfd, a listener that was never unlistened) is cancelled, so that

@@ -339,6 +339,7 @@ void hub_look_for_memory(struct hub *h)
 void hub_credit(struct hub *h, uint32_t home, uint64_t bytes)
 {
     h->credit_used[home] -= bytes;
+    h->pubsub->shard->awaiting -= bytes;
     if (h->waiting[home] != NULL && h->credit_used[home] < h->pubsub->config->mesh_window_bytes)
         hub_wake_waiters(h, home);
 }
@@ -356,6 +357,7 @@ void hub_publish(struct hub *h, struct hub_channel *ch, struct message *m)
     pubsub_stat(p, PUBSUB_STAT_PUBLISHED_REMOTE);
     m->home = ch->home;
     h->credit_used[ch->home] += home_cost(m);
+    p->shard->awaiting += home_cost(m);
     shard_post(p->shard, ch->home, &item, message_frame_len(m));
 }
 

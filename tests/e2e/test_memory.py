@@ -13,6 +13,9 @@ from harness import binary
 from probe import expect_metric, expect_nothing_left, private_dirty, until
 
 BYTES_MAX = 384
+# Of what a crowd takes, when it has left and the server is quiet. io_uring's table of slots (16 bytes each)
+# shrinks only behind the last slot in use, and the accepts that wait hold some of the last ones.
+KEPT_MAX = {"epoll": 0.05, "uring": 0.07}
 FEW = 100
 MANY = 15000
 # tests/programs/lockstep.c, built beside the server.
@@ -54,17 +57,17 @@ def cycle(server):
 
 
 def test_an_idle_connection_in_a_room_costs_at_most_384_bytes(new_server, record_property):
-    """On a fresh server, all that grew counts; the sum of the slots is part of it. What the first
-    crowd leaves behind (tables, rings and buffers at their high-water mark) is no leak: the second
-    one leaves the same."""
+    """On a fresh server, all that grew counts; the sum of the slots is part of it. What is only kept for
+    speed goes back when the server is quiet: then memory is where it was."""
     s = new_server("--shards", "1")
     few, many, after = cycle(s)
     dirty, slots = ((m - f) / (MANY - FEW) for f, m in zip(few, many))
-    kept = (after - few[0]) / (many[0] - few[0])
     print(f"{s.backend}: {dirty:.1f} B Private_Dirty, {slots:.1f} B in pools; {few[0] >> 10} KiB, "
-          f"{many[0] >> 10} KiB, {after >> 10} KiB after, {kept:.1%} of the growth is kept")
+          f"{many[0] >> 10} KiB, {after >> 10} KiB at once after")
     record_property("bytes_per_idle_connection", max(dirty, slots))
     assert max(dirty, slots) <= BYTES_MAX
-    assert kept < 0.25
+    back = few[0] + KEPT_MAX[s.backend] * (many[0] - few[0])
+    left = until(lambda: private_dirty(s.process.pid), lambda n: n <= back)
+    print(f"{left >> 10} KiB when quiet")
     cycle(s)
-    until(lambda: private_dirty(s.process.pid), lambda n: n <= after * 1.05)
+    until(lambda: private_dirty(s.process.pid), lambda n: n <= back)

@@ -182,6 +182,18 @@ const struct option config_table[] = {
      .check = check_power_of_two,
      .offset = AT(core.recv_buffers),
      .type = OPTION_U32},
+    {.name = "mesh-spin",
+     .group = SHARDS,
+     .help =
+         "How long a shard that has sent something to another looks for the answer before it "
+         "sleeps. It spares a message that crosses shards one of its two wake-ups, at the price "
+         "of that much processor time; only where each shard has a core.",
+     .def = "50us",
+     .max = NS_PER_MS,
+     .zero_off = true,
+     .min = NS_PER_US,
+     .offset = AT(core.mesh_spin_ns),
+     .type = OPTION_DURATION},
     {.name = "mesh-slots",
      .group = SHARDS,
      .help = "The slots of the ring between each two shards, a power of two. What does not fit "

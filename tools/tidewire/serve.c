@@ -479,6 +479,8 @@ static int build(struct serve *s)
     if (server_init(&s->server, &s->config, ios, s->shard_count, seed, max) != 0)
         return fail(EXIT_INTERNAL, "can't build the shards", "", "out of memory",
                     "free memory or lower --shards");
+    if (s->shard_count <= (uint32_t)CPU_COUNT(&s->cpus)) /* else it would spin on another's core */
+        s->server.node.mesh_spin_ns = s->config.core.mesh_spin_ns;
     return 0;
 }
 
