@@ -370,22 +370,31 @@ static void flush_dirty(struct net *n)
     }
 }
 
-/* One turn may queue much for many: as many go as it takes, but each is a walk over the table. */
-#define QUEUES_ENDED_MAX 4
+/* One turn may take much for many: as many go as it takes, but each is a walk over the table. */
+#define BOUND_ENDED_MAX 4
 
-static void keep_queue_bound(struct net *n)
+/* The node is over one of its bounds, perhaps by what other shards have taken meanwhile: a shard
+ * that is over its share gives. `own` is this shard's part, which ending connections lowers. */
+static void keep_bound(struct net *n, enum net_stat gauge, const uint64_t *own, uint64_t bound,
+                       uint64_t (*size_of)(const struct conn *), enum conn_end why)
 {
-    for (int i = 0;
-         net_over_bound(n, NET_STAT_QUEUE_BYTES, n->queue_bytes, n->config->queue_memory_bytes);
-         i++) {
-        if (i == QUEUES_ENDED_MAX) {
+    for (int i = 0; net_over_bound(n, gauge, *own, bound); i++) {
+        if (i == BOUND_ENDED_MAX) {
             n->shard->next_turn_ns = 0;
             return;
         }
-        if (end_largest(n, queue_of, CONN_END_QUEUE_MEMORY) == NULL)
+        if (end_largest(n, size_of, why) == NULL)
             return;
         finish_ending(n);
     }
+}
+
+static void keep_bounds(struct net *n)
+{
+    keep_bound(n, NET_STAT_QUEUE_BYTES, &n->queue_bytes, n->config->queue_memory_bytes, queue_of,
+               CONN_END_QUEUE_MEMORY);
+    keep_bound(n, NET_STAT_ASSEMBLY_BYTES, &n->assembly_bytes, n->config->assembly_memory_bytes,
+               assembly_of, CONN_END_ASSEMBLY_MEMORY);
 }
 
 static void on_flush(void *ctx)
@@ -397,7 +406,7 @@ static void on_flush(void *ctx)
     flush_dirty(n);
     if (unlikely(n->ending != NULL))
         finish_ending(n);
-    keep_queue_bound(n);
+    keep_bounds(n);
     tell_bounds(n);
     n->work_left = n->turn_work;
     if (unlikely(n->flush_again || n->resume != NULL || n->dirty != NULL))
