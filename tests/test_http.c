@@ -396,7 +396,7 @@ Test(http, methods_are_known_or_not_implemented)
 {
     static const struct {
         const char *name;
-        int method; /* -1: not implemented */
+        int method; /* -1: answered with 501 */
     } cases[] = {{"GET", HTTP_GET},     {"HEAD", HTTP_HEAD},
                  {"POST", HTTP_POST},   {"OPTIONS", HTTP_OPTIONS},
                  {"PUT", HTTP_OTHER},   {"DELETE", HTTP_OTHER},

@@ -159,8 +159,9 @@ def test_assembly_memory_ends_the_largest_holder(new_server, shards):
         until(lambda: s.metric("tidewire_assembly_bytes"), lambda n: n != before or n > 0)
         time.sleep(0.012)
     expect_metric(s, "assembly_bytes", lambda n: n <= MIB)
-    if shards == 1:  # with more, each shard that is over its share gives
-        expect_ends(s, "assembly_memory", 1)
+    # With two, each shard that is over its share gives, and one more may come before that is told.
+    expect_ends(s, "assembly_memory", 1 if shards == 1 else lambda n: 1 <= n <= 3)
+    if shards == 1:
         assert len(rest) >= 5
         largest.expect_close(1013)
         for c in rest:
