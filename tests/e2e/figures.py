@@ -30,6 +30,7 @@ from wire import BINARY, Client, frame
 PROGRAM_S = 180
 MEMBERS = 1000
 IDLE_FEW, IDLE_MANY = 100, 15000
+STEADY_PAIRS = 3
 LIBRARIES = {"libc.so.6", "libm.so.6", "liburing.so.2", "libwolfssl.so.35", "libxxhash.so.0",
              "libz.so.1", "libinih.so.1", "linux-vdso.so.1", "ld-linux-x86-64.so.2",
              "ld-linux-aarch64.so.1"}
@@ -175,21 +176,30 @@ def heap_counted(backend, *flags):
 
 
 def allocations_each():
-    """The most that any of echo and fan-out, windows of 1 and 16, takes per message once it is
-    warm: the difference between a short and a long run on the same server, as connecting is the
-    same in both."""
+    """The most that any of echo and fan-out, windows of 1 and 16, takes per round once it is warm:
+    the difference between a short and a long run on the same server, as connecting is the same in
+    both. Tables that grow with a burst, and again when a quiet second has given them back, are not
+    a message's: they fall into one pair of runs or another, so the least of some pairs counts."""
     worst = 0
     for backend in BACKENDS:
         with heap_counted(backend, "--echo", "--shards", "1") as (server, heap):
             for mode, count, window in (("echo", 64, 1), ("echo", 64, 16),
                                         ("fanout", 200, 1), ("fanout", 200, 16)):
-                made = []
-                for rounds in (100, 10, 110):  # the first one warms up
-                    before, _ = heap.read()
-                    lockstep(server, mode, count, window, rounds)
-                    made.append(heap.read()[0] - before)
-                worst = max(worst, (made[2] - made[1]) / (100 * window))
+                lockstep(server, mode, count, window, 100)  # warms up
+                least = min(allocations_of_rounds(server, heap, mode, count, window)
+                            for _ in range(STEADY_PAIRS))
+                worst = max(worst, least / (100 * window))
     return worst
+
+
+def allocations_of_rounds(server, heap, mode, count, window):
+    """What 100 rounds took, connecting left out; not under zero."""
+    made = []
+    for rounds in (10, 110):
+        before, _ = heap.read()
+        lockstep(server, mode, count, window, rounds)
+        made.append(heap.read()[0] - before)
+    return max(0, made[1] - made[0])
 
 
 def allocations_of_idle():
