@@ -163,18 +163,34 @@ static int derive_keys(const struct tls_record *r, const uint8_t *secret, uint8_
     return err != 0 ? err : expand_label(r, secret, "iv", iv, TLS_AEAD_NONCE_BYTES);
 }
 
-/* The next generation of a secret, its key and its IV (RFC 8446 7.2). */
-static int derive_next(const struct tls_record *r, uint8_t *secret, uint8_t *key, uint8_t *iv)
+/* The next generation of one direction's keys. */
+struct next_keys {
+    uint8_t secret[SECRET_BYTES_MAX];
+    uint8_t key[TLS_AEAD_KEY_BYTES_MAX];
+    uint8_t iv[TLS_AEAD_NONCE_BYTES];
+};
+
+/* RFC 8446 7.2. */
+static int derive_next(const struct tls_record *r, const uint8_t *secret, struct next_keys *next)
 {
-    uint8_t next[SECRET_BYTES_MAX];
     size_t len = secret_bytes((enum tls_aead)r->aead);
-    int err = expand_label(r, secret, "traffic upd", next, len);
-    if (err == 0) {
-        memcpy(secret, next, len);
-        err = derive_keys(r, secret, key, iv);
-    }
-    explicit_bzero(next, sizeof next);
+    int err = expand_label(r, secret, "traffic upd", next->secret, len);
+    if (err == 0)
+        err = derive_keys(r, next->secret, next->key, next->iv);
+    if (err != 0)
+        explicit_bzero(next, sizeof *next);
     return err;
+}
+
+/* Puts them in place, and wipes where they come from and what was expanded from the old ones. */
+static void install(const struct tls_record *r, struct tls_aead_ctx *c, struct next_keys *next,
+                    uint8_t *secret, uint8_t *key, uint8_t *iv)
+{
+    memcpy(secret, next->secret, secret_bytes((enum tls_aead)r->aead));
+    memcpy(key, next->key, key_bytes(r));
+    memcpy(iv, next->iv, TLS_AEAD_NONCE_BYTES);
+    explicit_bzero(next, sizeof *next);
+    tls_aead_wipe(c);
 }
 
 /* Whether a key and an IV are those of a secret. 0, -EKEYREJECTED or -ENOMEM. */
@@ -393,9 +409,12 @@ static enum tls_record_status take_alert(struct tls_record *r, struct bytes cont
 
 /* RFC 8446 4.6.3. A record must end with it, since the next one has another key (5.1), and here
  * must begin with it too. */
-static enum tls_record_status take_key_update(struct tls_record *r, struct bytes content)
+static enum tls_record_status take_key_update(struct tls_record *r, struct tls_work *work,
+                                              struct bytes content)
 {
     static const uint8_t head[] = {MESSAGE_KEY_UPDATE, 0, 0, 1};
+    struct next_keys next;
+
     if (content.len < UPDATE_BYTES || memcmp(content.ptr, head, sizeof head) != 0)
         return fail(r, TLS_REASON_UPDATE_FORM);
     if (content.len > UPDATE_BYTES)
@@ -404,8 +423,9 @@ static enum tls_record_status take_key_update(struct tls_record *r, struct bytes
         return fail(r, TLS_REASON_UPDATE_VALUE);
     if (take_quiet(r) == TLS_RECORD_FAILED)
         return TLS_RECORD_FAILED;
-    if (derive_next(r, read_secret(r), read_key(r), r->read_iv) != 0)
+    if (derive_next(r, read_secret(r), &next) != 0)
         return fail(r, TLS_REASON_DERIVE);
+    install(r, &work->open, &next, read_secret(r), read_key(r), r->read_iv);
     r->read_seq = 0;
     if (content.ptr[4] == 1)
         r->bits |= BIT_UPDATE_DUE;
@@ -444,7 +464,8 @@ static enum tls_record_status take_tickets(struct tls_record *r, struct bytes co
     return take_quiet(r);
 }
 
-static enum tls_record_status take_handshake(struct tls_record *r, struct bytes content)
+static enum tls_record_status take_handshake(struct tls_record *r, struct tls_work *work,
+                                             struct bytes content)
 {
     if (content.len == 0)
         return fail(r, TLS_REASON_EMPTY);
@@ -455,12 +476,13 @@ static enum tls_record_status take_handshake(struct tls_record *r, struct bytes 
         return fail(r, again ? TLS_REASON_RENEGOTIATION : TLS_REASON_HANDSHAKE);
     }
     if (message == MESSAGE_KEY_UPDATE && !is_ticket_cut(r))
-        return take_key_update(r, content);
+        return take_key_update(r, work, content);
     return is_client ? take_tickets(r, content) : fail(r, TLS_REASON_HANDSHAKE);
 }
 
 /* An authentic record. */
-static enum tls_record_status take_content(struct tls_record *r, uint8_t type, struct bytes content,
+static enum tls_record_status take_content(struct tls_record *r, struct tls_work *work,
+                                           uint8_t type, struct bytes content,
                                            struct tls_piece *piece)
 {
     if (unlikely(type != TYPE_HANDSHAKE && is_ticket_cut(r)))
@@ -475,7 +497,7 @@ static enum tls_record_status take_content(struct tls_record *r, uint8_t type, s
     case TYPE_ALERT:
         return take_alert(r, content);
     case TYPE_HANDSHAKE:
-        return take_handshake(r, content);
+        return take_handshake(r, work, content);
     default:
         return fail(r, type == TYPE_NONE ? TLS_REASON_NO_TYPE : TLS_REASON_TYPE);
     }
@@ -515,7 +537,8 @@ static enum tls_record_status open_record(struct tls_record *r, struct tls_work 
     in->ptr += TLS_RECORD_HEAD_BYTES + len;
     in->len -= TLS_RECORD_HEAD_BYTES + len;
     count_opened(r);
-    return take_content(r, is_tls13(r) ? strip_padding(&content) : head[0], content, piece);
+    uint8_t type = is_tls13(r) ? strip_padding(&content) : head[0];
+    return take_content(r, work, type, content, piece);
 }
 
 enum tls_record_status tls_record_open(struct tls_record *r, struct tls_work *work,
@@ -631,11 +654,14 @@ static size_t seal_key_update(struct tls_record *r, struct tls_work *work, uint8
 {
     uint8_t message[UPDATE_BYTES] = {MESSAGE_KEY_UPDATE, 0, 0, 1,
                                      (r->bits & BIT_UPDATE_REQUEST) != 0};
-    size_t n = seal_message(r, work, TYPE_HANDSHAKE, message, sizeof message, out);
-    if (derive_next(r, write_secret(r), write_key(r), r->write_iv) != 0) {
+    struct next_keys next;
+
+    if (derive_next(r, write_secret(r), &next) != 0) {
         fail(r, TLS_REASON_DERIVE);
         return 0;
     }
+    size_t n = seal_message(r, work, TYPE_HANDSHAKE, message, sizeof message, out);
+    install(r, &work->seal, &next, write_secret(r), write_key(r), r->write_iv);
     r->write_seq = 0;
     r->bits &= (uint8_t) ~(BIT_UPDATE_DUE | BIT_UPDATE_REQUEST);
     return n;
