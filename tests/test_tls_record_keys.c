@@ -57,7 +57,7 @@ static void send_update(struct rig *rig, bool request)
     size_t n =
         rig_seal(&rig->in, RIG_HANDSHAKE, request ? KEY_UPDATE_REQUEST : KEY_UPDATE, 5, wire);
     rig_next_keys(&rig->in);
-    rig_expect_taken(rig, wire, n, NULL, 0);
+    rig_expect_taken(rig, wire, n, "", 0);
 }
 
 static void send_data(struct rig *rig, const char *data)
@@ -214,7 +214,7 @@ Test(tls_record_keys, a_key_that_cannot_be_derived_fails_the_connection)
             derivations_before_failure = before;
             cr_assert_eq(seal_nothing(&rig), 0);
             derivations_before_failure = -1;
-            rig_expect_failure(&rig, NULL, 0, TLS_REASON_DERIVE);
+            rig_expect_failure(&rig, wire, 0, TLS_REASON_DERIVE);
             rig_free(&rig);
         }
         /* Four derivations check the keys of a new state. */
@@ -293,7 +293,7 @@ Test(tls_record_keys, a_1_2_key_wears_out_first_gently_then_for_good)
         struct tls_source src = {&iov, 1, 0};
         cr_assert_eq(tls_record_seal(rig.r, rig.work, &src, 4, wire, sizeof wire), 0);
         cr_assert_eq(src.count, 1);
-        rig_expect_failure(&rig, NULL, 0, TLS_REASON_KEY_LIMIT);
+        rig_expect_failure(&rig, wire, 0, TLS_REASON_KEY_LIMIT);
         rig_free(&rig);
     }
 }
@@ -388,7 +388,7 @@ Test(tls_record_keys, a_key_far_over_its_limit_seals_no_data)
             expect_data(&rig, wire + update, n - update, "data");
         } else {
             cr_assert_eq(n, 0);
-            rig_expect_failure(&rig, NULL, 0, TLS_REASON_KEY_LIMIT);
+            rig_expect_failure(&rig, wire, 0, TLS_REASON_KEY_LIMIT);
         }
         rig_free(&rig);
     }
