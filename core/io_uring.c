@@ -727,6 +727,7 @@ static const struct io_backend URING_BACKEND = {
     .poll = uring_poll,
     .wake = uring_wake,
     .trim = uring_trim,
+    .wall_ns = io_system_wall_ns,
 };
 
 int uring_new(const struct io_config *cfg, const struct uring_quirks *quirks, struct io **io,
