@@ -31,6 +31,7 @@
     X(HTTP_413, "http_responses_total", "status=\"413\"", "", STATS_COUNTER)                       \
     X(HTTP_414, "http_responses_total", "status=\"414\"", "", STATS_COUNTER)                       \
     X(HTTP_426, "http_responses_total", "status=\"426\"", "", STATS_COUNTER)                       \
+    X(HTTP_429, "http_responses_total", "status=\"429\"", "", STATS_COUNTER)                       \
     X(HTTP_431, "http_responses_total", "status=\"431\"", "", STATS_COUNTER)                       \
     X(HTTP_501, "http_responses_total", "status=\"501\"", "", STATS_COUNTER)                       \
     X(HTTP_503, "http_responses_total", "status=\"503\"", "", STATS_COUNTER)                       \
