@@ -264,7 +264,8 @@ def test_help_lists_every_flag_and_version_says_what_was_found():
     code, out, _ = run("version")
     assert code == 0
     assert re.match(r"tidewire \d+\.\d+\.\d+\n", out)
-    assert all(word in out for word in ("gcc", "liburing", "uring", "epoll", "scalar"))
+    assert "gcc" in out or "clang" in out
+    assert all(word in out for word in ("liburing", "uring", "epoll", "scalar"))
 
 
 def test_a_plan_counts_nodes_beside_the_rule_of_thumb():
