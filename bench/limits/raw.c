@@ -148,13 +148,13 @@ bool raw_answer(const uint8_t *in, size_t len, uint8_t *out)
 {
     static const char field[] = "Sec-WebSocket-Key: ";
     static char last_key[KEY_CHARS]; /* clients that always send the same get a canned answer */
-    static char answer[] = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
-                           "Connection: Upgrade\r\nSec-WebSocket-Accept: "
-                           "............................\r\n\r\n";
+    static char answer[RAW_ANSWER_BYTES] = /* without an ending zero */
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+        "Connection: Upgrade\r\nSec-WebSocket-Accept: "
+        "............................\r\n\r\n";
     const uint8_t *key = memmem(in, len, field, sizeof(field) - 1);
     char accept[ACCEPT_CHARS + 1];
 
-    _Static_assert(sizeof(answer) == RAW_ANSWER_BYTES + 1, "its length");
     if (len < RAW_ANSWER_BYTES || memcmp(in + len - 4, "\r\n\r\n", 4) != 0 || key == NULL ||
         key + sizeof(field) - 1 + KEY_CHARS > in + len)
         return false;

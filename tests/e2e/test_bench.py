@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # Copyright (c) 2026 The Tidewire authors
-"""The programs of bench/limits do what they stand for, and nothing more: every byte comes back, a
+"""The programs of bench/ run. Those of bench/limits do what they stand for, and nothing more: every byte comes back, a
 message costs few instructions of their own, and what arrives together takes one receive and one
 send. The client in lock step (tests/programs/lockstep.c) judges the bytes."""
 
@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from figures import program, run
+from harness import ROOT
 
-BUILD = Path(os.environ.get("TW_BUILD", "build/test"))
+BUILD = Path(os.environ.get("TW_BUILD", ROOT / "build" / "test"))
 PROGRAMS = ("limit_epoll", "limit_uring")
 # io_uring: a request to be filled in and two completions to be read stand for two system calls.
 INSTRUCTIONS_MAX = {"limit_epoll": 150, "limit_uring": 280}
@@ -118,3 +119,22 @@ def test_a_wrong_argument_is_refused(flags):
                           text=True, timeout=10)
     assert done.returncode == 1
     assert "limit_epoll: " in done.stderr
+
+
+KERNELS = {
+    "simd": ("memcpy/16", "memcpy/1048576", "scalar/unmask/16", "avx2/unmask/1048576",
+             "scalar/utf8_ascii/125", "avx2/json_read/200"),
+    "frames": ("decode/125", "decode_small/16"),
+    "queues": ("ring_batch/16", "fanout_enqueue/1000/16"),
+    "tables": ("map_hit/1000", "map_miss/1000", "wheel_rearm/1000", "wheel_heartbeats/1000"),
+}
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_the_kernels_are_timed(name):
+    text = run(BUILD / "bench" / f"kernels_{name}", "--benchmark_min_time=0.001",
+               f"--benchmark_filter=^({'|'.join(KERNELS[name])})$", "--benchmark_format=csv")
+    times = {line.split(",")[0].strip('"'): float(line.split(",")[2])
+             for line in text.splitlines()[1:]}
+    assert set(KERNELS[name]) <= set(times)
+    assert all(t > 0 for t in times.values())
