@@ -59,6 +59,8 @@ def test_package_holds_programs_unit_config_manuals_and_user(listing):
         "/usr/share/man/man1/tidewire.1.gz",
         "/usr/share/man/man1/tidewire-load.1.gz",
         "/usr/share/doc/tidewire/copyright",
+        "/usr/share/doc/tidewire/examples/haproxy.cfg",
+        "/usr/share/doc/tidewire/examples/nginx.conf",
         "/etc/tidewire/tidewire.conf",
     ):
         assert path in listing, sorted(listing)
