@@ -68,7 +68,7 @@ def test_package_holds_programs_unit_config_manuals_and_user(listing):
 
 def test_package_holds_no_other_files(listing):
     files = [path for path, (mode, _) in listing.items() if mode.startswith("-")]
-    assert len(files) == 8, sorted(files)
+    assert len(files) == 10, sorted(files)
 
 
 def test_files_belong_to_root_and_only_root_writes_them(listing):
