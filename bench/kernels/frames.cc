@@ -21,7 +21,15 @@ namespace
 {
 
 constexpr size_t buffer_bytes = 64 << 10;
-constexpr ws_limits limits = {1 << 20, 1024, false};
+
+ws_limits make_limits()
+{
+    ws_limits l = {};
+    l.max_message_bytes = 1 << 20;
+    l.max_fragments = 1024;
+    return l;
+}
+const ws_limits limits = make_limits();
 
 /* As many whole masked frames as fit. Decoding unmasks in place, so that every second round sees
  * the payload as it was; the heads stay. */

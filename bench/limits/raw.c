@@ -164,7 +164,7 @@ bool raw_answer(const uint8_t *in, size_t len, uint8_t *out)
         accept_of(last_key, accept);
         memcpy(answer + RAW_ANSWER_BYTES - 4 - ACCEPT_CHARS, accept, ACCEPT_CHARS);
     }
-    memcpy(out, answer, RAW_ANSWER_BYTES);
+    memcpy(out, answer, sizeof(answer));
     return true;
 }
 
