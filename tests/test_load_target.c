@@ -52,6 +52,7 @@ Test(load_target, places_are_filled_in)
     cr_assert_eq(len, strlen(path));
 }
 
+#define GOOD_ACCEPT "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
 #define GOOD_HEAD                                                                                  \
     "HTTP/1.1 101 Switching Protocols\r\nupgrade: WebSocket\r\nConnection: Upgrade\r\n"            \
     "sec-websocket-accept:  s3pPLMBiTxaQ9kYGzzhZRbK+xOo= \r\n"
@@ -95,8 +96,7 @@ Test(load_handshake, other_answers_are_refused)
         "HTTP/1.1 503 Service Unavailable\r\n\r\n",
         "SSH-2.0-OpenSSH\r\n\r\n",
         "HTTP/1.1 101 OK\r\nUpgrade: websocket\r\n\r\n",
-        "HTTP/1.1 101 OK\r\nUpgrade: h2c\r\nSec-WebSocket-Accept: "
-        "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
+        "HTTP/1.1 101 OK\r\nUpgrade: h2c\r\n" GOOD_ACCEPT "\r\n",
         "HTTP/1.1 101 OK\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: AAAA\r\n\r\n",
     };
     for (size_t i = 0; i < ARRAY_LEN(heads); i++)
