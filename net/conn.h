@@ -127,7 +127,6 @@ struct conn_rx {
     uint8_t control_opcode;
     bool in_message; /* a fragmented or cut message is begun */
     bool compressed; /* it is compressed */
-    uint8_t parked_opcode;
     uint8_t control[125]; /* payload of a control frame that was cut */
     uint64_t charged;     /* bytes counted in net->assembly_bytes */
 };
