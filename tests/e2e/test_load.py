@@ -217,9 +217,9 @@ def test_good_clients_do_not_notice_the_others(server, load_io):
 
 
 def test_slow_readers_are_ended_and_the_others_get_everything(new_server, load_io):
-    server = new_server("--echo", "--tcp-sndbuf", "64KiB", "--max-queue", "256KiB")
+    server = new_server("--echo", "--tcp-sndbuf", "64KiB", "--max-queue", "1MiB")
     result = load("soak", server.port, "--io", load_io, "--publishers", 6, "--subscribers", 3,
-                  "--connections", 1, "--rate", 300, "--payload", "32KiB", "--churn", 0,
+                  "--connections", 1, "--rate", 140, "--payload", "32KiB", "--churn", 0,
                   "--bad-clients", 0, "--duration", "1500ms", "--warmup", "0")
     assert result["ok"]
     assert result["soak"]["slow_ended"] > 0
