@@ -10,14 +10,18 @@ import figures
 from measure.machine import first_line
 
 AGREE = 0.01
+TRIES = 5
 
 
 def measure(name):
-    """The larger of two runs, which agree within 1 %."""
-    values = [figures.FIGURES[name].measure() for _ in range(2)]
-    if max(values) - min(values) > AGREE * min(values) + figures.noise(name):
-        raise SystemExit(f"{name}: two runs differ by more than {AGREE:.0%}: {values}")
-    return round(max(values), 4)
+    """The larger of two runs that agree within 1 %; some tries, for a busy machine."""
+    values = [figures.FIGURES[name].measure()]
+    for _ in range(TRIES):
+        values.append(figures.FIGURES[name].measure())
+        low, high = sorted(values[-2:])
+        if high - low <= AGREE * low + figures.noise(name):
+            return round(high, 4)
+    raise SystemExit(f"{name}: no two runs in a row agree within {AGREE:.0%}: {values}")
 
 
 def main():

@@ -98,6 +98,34 @@ def ratios_rows(results):
                ratio_text(cpu_comparison(by_name, "bun")), ratio_text(uring), ratio_text(again)]
 
 
+GROUPS = (("echo, 1 in flight", "echo", 1), ("echo, 16 in flight", "echo", 16),
+          ("fan-out, window 1", "fanout", 1), ("fan-out, window 16", "fanout", 16))
+
+
+def over_cells(cells, compare):
+    """The median of a group's ratios and its worst cell."""
+    medians = [s.median for s in map(compare, cells) if s is not None]
+    if not medians:
+        return "–"
+    return f"{spread(medians).median:.2f}, worst {min(medians):.2f}"
+
+
+def summary_rows(results):
+    for text, scenario, window in GROUPS:
+        cells = [b for c, b in results.items() if (c.scenario, c.window) == (scenario, window)]
+        if cells:
+            yield [text, *(over_cells(cells, lambda b, t=t: comparison(b, t)[0])
+                           for t in ("limit", *PEERS)),
+                   *(over_cells(cells, lambda b, t=t: cpu_comparison(b, t))
+                     for t in ("limit", "bun")),
+                   over_cells(cells, lambda b: paired(capacities(b.get(OURS[0], [])),
+                                                      capacities(b.get(OURS[1], []))))]
+
+
+SUMMARY_HEAD = ["median over the loads", "to limit", *(f"to {p}" for p in PEERS), "CPU to limit",
+                "CPU to bun", "CPU io_uring to epoll"]
+
+
 def markdown(results, about):
     names = contestants_of(results)
     parts = ["# Comparison", about_text(about),
@@ -105,6 +133,7 @@ def markdown(results, about):
              "quartiles, above 1 is better. `*`: the load generator was the limit, so CPU a message "
              "is compared. The limit is the best of four programs that only move the bytes "
              "(`bench/limits`); one of them ran twice, and its ratio to itself is what noise does.",
+             table(SUMMARY_HEAD, summary_rows(results)),
              table(["load", "to limit", *(f"to {p}" for p in PEERS), "CPU to limit", "CPU to bun",
                     "CPU io_uring to epoll", "CPU limit to itself"], ratios_rows(results)),
              "## Messages a second", "Received; half of the distance between the quartiles.",
@@ -166,7 +195,7 @@ def plot(results, scenario, where, measure, label, title):
     if not cells or shutil.which("gnuplot") is None:
         return False
     data = where.with_suffix(".dat")
-    lines = [" ".join(["load", *names])]
+    lines = []
     for cell, by_name in cells.items():
         short = f"{cell.payload}B/{cell.count}/{cell.window}"
         found = [spread(measure(by_name.get(n, []))) for n in names]
