@@ -25,6 +25,7 @@ import time
 from pathlib import Path
 from typing import Callable, NamedTuple
 
+import load
 from harness import BACKENDS, ROOT, Server, binary
 from wire import BINARY, Client, frame
 
@@ -118,6 +119,22 @@ def instructions(mode, count, window, rounds):
 def instructions_each(mode, count, window, few, many):
     extra = instructions(mode, count, window, many) - instructions(mode, count, window, few)
     return extra / ((many - few) * count * window)
+
+
+def generator_instructions(window, few, many):
+    """Of tidewire-load per echo, counted like those of the server, between two runs."""
+    totals = []
+    share = ("taskset", "-c", str(max(os.sched_getaffinity(0))))
+    with started("epoll", "--echo", "--shards", "1", prefix=share) as server, \
+            tempfile.TemporaryDirectory() as where:
+        out = Path(where) / "callgrind"
+        for messages in (few, many):
+            run(*share, "chrt", "--batch", "0", "valgrind", "-q", "--tool=callgrind",
+                f"--callgrind-out-file={out}", load.program(), "echo", "--io", "epoll", "--url",
+                f"ws://127.0.0.1:{server.port}", "--lockstep", "--window", window, "--messages",
+                messages)
+            totals.append(int(re.search(r"^totals: (\d+)", out.read_text(), re.M).group(1)))
+    return (totals[1] - totals[0]) / ((many - few) * 64)
 
 
 # System calls -------------------------------------------------------------------------------------
@@ -411,6 +428,10 @@ FIGURES = {
     "large-1": Figure("CPU per echo of 16 KiB, 64 connections, 1 in flight: io_uring to epoll", 2,
                       "×", lambda: large_ratio(1, 100), 2),
     "large-16": Figure("the same, 16 in flight", 2, "×", lambda: large_ratio(16, 8), 2),
+    "generator-1": Figure("instructions of tidewire-load per echo of 125 B, 64 connections, 1 in "
+                          "flight", 900, "", lambda: generator_instructions(1, 20, 120)),
+    "generator-16": Figure("the same, 16 in flight", 500, "",
+                           lambda: generator_instructions(16, 64, 320)),
     "libraries": Figure("libraries of the binary beyond those it may have", 0, "",
                         foreign_libraries, 0),
 }

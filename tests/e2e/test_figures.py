@@ -74,6 +74,11 @@ def test_large_messages_cost_no_more_on_io_uring_than_twice_those_on_epoll(windo
     check(f"large-{window}", record_property)
 
 
+def test_instructions_of_the_load_generator(record_property):
+    check("generator-1", record_property)
+    check("generator-16", record_property)
+
+
 def test_the_binary_needs_no_other_libraries():
     found = figures.libraries()
     print(sorted(found))

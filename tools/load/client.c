@@ -182,6 +182,14 @@ struct outgoing {
     uint8_t *at; /* where the next bytes go in c->out */
 };
 
+/* Its thousand bytes of spans are not worth clearing. */
+static inline void begin_outgoing(struct outgoing *o, uint8_t *at)
+{
+    o->count = 0;
+    o->bytes = 0;
+    o->at = at;
+}
+
 static bool acquire_out(struct client *c)
 {
     struct worker *w = c->worker;
@@ -286,14 +294,14 @@ static void send_batch(struct client *c, uint64_t end_seq)
 {
     struct worker *w = c->worker;
     uint8_t opcode = w->run->config.opcode == LOAD_TEXT ? WS_OP_TEXT : WS_OP_BINARY;
-    struct outgoing o = {.count = 0};
+    struct outgoing o;
     struct stamp s = {.sender = c->id};
     uint64_t first = c->seq;
     uint64_t now_ns = worker_now(w);
 
     if (!acquire_out(c))
         return;
-    o.at = c->out;
+    begin_outgoing(&o, c->out);
     while (c->seq < end_seq && c->seq - first < w->batch) {
         s.seq = c->seq;
         s.time_ns = time_of_message(c, now_ns);
@@ -358,11 +366,12 @@ static void send_control(struct client *c, uint8_t opcode, const uint8_t *payloa
 
 bool client_send_raw(struct client *c, const void *bytes, size_t len)
 {
-    struct outgoing o = {.count = 0};
+    struct outgoing o;
 
     CHECK(len <= HANDSHAKE_REQUEST_MAX);
     if (c->sending || !acquire_out(c))
         return false;
+    begin_outgoing(&o, c->out);
     memcpy(c->out, bytes, len);
     add_span(&o, c->out, len);
     transmit(c, &o);
@@ -648,7 +657,7 @@ static void on_eof(struct io_conn *io, int err)
 uint32_t client_request(const struct client *c, char *out)
 {
     const struct run *r = c->worker->run;
-    struct target_values values = {c->number, c->number % c->group->rooms, r->number};
+    struct target_values values = {c->number, c->room, r->number};
     char path[TARGET_PATH_MAX];
 
     target_fill(c->group->path, &values, path);

@@ -103,6 +103,7 @@ struct client {
     uint64_t kept_from_ns; /* an opener's: when it was open */
     uint32_t id;           /* in the run: the sender of its messages */
     uint32_t number;       /* in its group */
+    uint32_t room;         /* number % rooms of the group */
     uint32_t copies;       /* so many receivers get each of its messages */
     uint32_t pace_idx;     /* open loop: event k of the worker is of client k % count */
     uint32_t greetings;    /* still to come */

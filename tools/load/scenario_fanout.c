@@ -52,11 +52,15 @@ static bool gets(const struct client *c, uint32_t sender)
            (what == LOAD_GETS_OTHERS && sender != c->id);
 }
 
-static bool is_in_room_of(const struct client *c, uint32_t sender)
+/* The usual single room spares the divisions. */
+static inline uint32_t room_of(const struct fanout_shared *k, uint32_t publisher)
 {
-    uint32_t rooms = c->group->rooms;
+    return k->rooms == 1 ? 0 : publisher % k->rooms;
+}
 
-    return sender % rooms == c->number % rooms;
+static inline uint32_t stream_of(const struct fanout_shared *k, uint32_t publisher)
+{
+    return k->rooms == 1 ? publisher : publisher / k->rooms;
 }
 
 static void on_open(struct client *c)
@@ -90,11 +94,12 @@ static void on_message(struct client *c, struct bytes payload, uint8_t opcode)
     (void)opcode;
     if (!worker_check(c, payload, c->worker->run->groups[0].payload_bytes, &s))
         return;
-    if (unlikely(s.sender >= k->publishers || !is_in_room_of(c, s.sender) || !gets(c, s.sender))) {
+    if (unlikely(s.sender >= k->publishers || room_of(k, s.sender) != c->room ||
+                 !gets(c, s.sender))) {
         misrouted(c, s.sender);
         return;
     }
-    worker_take(c, &c->streams[s.sender / k->rooms], &s);
+    worker_take(c, &c->streams[stream_of(k, s.sender)], &s);
     c->order = (c->order ^ (s.seq << STAMP_SENDER_BITS | s.sender)) * ORDER_PRIME;
     touch(c->worker->state, s.sender);
 }
@@ -170,7 +175,7 @@ static void count_here(struct worker *w, const struct client *c)
 {
     const struct fanout_shared *k = shared_of(w);
 
-    for (uint32_t p = c->number % k->rooms; p < k->publishers; p += k->rooms) {
+    for (uint32_t p = c->room; p < k->publishers; p += k->rooms) {
         if (gets(c, p))
             k->here[w->idx * k->publishers + p]++;
     }
@@ -303,8 +308,8 @@ static void finish_member(struct run *r, struct worker *w, struct client *c)
 {
     const struct fanout_shared *k = r->shared;
 
-    for (uint32_t p = c->number % k->rooms; p < k->publishers; p += k->rooms) {
-        if (gets(c, p) && verify_end(&c->streams[p / k->rooms], &w->verify, sent_by(r, p)) > 0)
+    for (uint32_t p = c->room; p < k->publishers; p += k->rooms) {
+        if (gets(c, p) && verify_end(&c->streams[stream_of(k, p)], &w->verify, sent_by(r, p)) > 0)
             worker_fail(w, "connection %u did not get the last messages of sender %u", c->id, p);
     }
 }
@@ -312,7 +317,7 @@ static void finish_member(struct run *r, struct worker *w, struct client *c)
 /* The first member of a room sets the order, the others must have seen the same. */
 static void compare_order(struct worker *w, const struct client *c, uint64_t *orders, bool *known)
 {
-    uint32_t room = c->number % c->group->rooms;
+    uint32_t room = c->room;
 
     if (is_publisher(c) && w->run->config.publisher_gets != LOAD_GETS_ALL)
         return;

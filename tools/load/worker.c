@@ -276,6 +276,7 @@ static void init_client(struct worker *w, struct client *c, const struct group *
     c->group = g;
     c->number = number;
     c->id = g->first_id + number;
+    c->room = number % g->rooms;
     c->copies = 1;
     if (g->payload_bytes > 0) {
         c->pace_idx = w->sender_count;
