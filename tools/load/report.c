@@ -275,7 +275,7 @@ static int verdict(const struct run *r, const struct summary *s)
         return LOAD_EXIT_CONNECT;
     if (s->lost > 0 || s->failure != NULL || verify_has_failed(&s->verify))
         return LOAD_EXIT_FAILED;
-    if (r->interrupted || r->scenario->is_silent || s->sum.received > 0)
+    if (r->interrupted || r->scenario->is_silent || s->total.received > 0)
         return LOAD_EXIT_OK;
     return LOAD_EXIT_FAILED;
 }
@@ -290,7 +290,7 @@ int report(struct run *r)
     summary_make(r, s);
     code = verdict(r, s);
     if (code != 0 && s->failure == NULL)
-        s->failure = "no message came back within the measured time";
+        s->failure = "no message came back";
     if (r->config.json)
         print_json(r, s, code == 0);
     else
