@@ -12,7 +12,8 @@
 struct routes_shared {
     const struct stats_registry *stats;
     const struct node *node;
-    bool page; /* serve tools/web at / */
+    bool page;              /* serve tools/web at / */
+    uint16_t redirect_port; /* --redirect-http: the TLS port; 0: off */
 };
 
 /* One shard's. The ctx of routes_app is its pubsub: messages go there without a stop here. */
