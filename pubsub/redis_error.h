@@ -14,6 +14,7 @@
     X(ERR, "ERR", "err", "see the text of the error")                                              \
     X(MAX_CLIENTS, "ERR max number of clients reached", "max_clients",                             \
       "raise the server's maxclients")                                                             \
+    X(DENIED, "DENIED", "denied", "set a password, or turn the server's protected-mode off")       \
     X(LOADING, "LOADING", "loading", "wait until the server has loaded its data")                  \
     X(NOAUTH, "NOAUTH", "noauth", "give the password in the URL")                                  \
     X(WRONGPASS, "WRONGPASS", "wrongpass", "correct user and password in the URL")                 \

@@ -15,17 +15,17 @@
  *                         `--------- on_down: refused, timeout, end, error, reopen ---------'
  *      any state --stop--> IDLE, as soon as redis_link_is_idle()
  *
- * The handshake (AUTH, SELECT, CLIENT SETNAME, PING; with wants_master ROLE) goes out in one send,
- * and on_up() comes when all of it is answered. It has config.connect_timeout_ns from the first
- * step on. Waiting times are drawn from [0, backoff), which starts at backoff_min_ns, doubles with
- * every failed attempt up to backoff_max_ns, and starts anew when a link has been up that long. The
- * first attempt after redis_link_start() or redis_link_reopen() is made at once.
+ * The handshake (AUTH, SELECT, CLIENT SETNAME, PING; with wants_master ROLE before it) goes out in
+ * one send, and on_up() comes when all of it is answered. It has config.connect_timeout_ns from the
+ * first step on. Waiting times are drawn from [0, backoff), which starts at backoff_min_ns, doubles
+ * with every failed attempt up to backoff_max_ns, and starts anew when a link has been up that
+ * long. The first attempt after redis_link_start() or redis_link_reopen() is made at once.
  *
  * A link that is connected but silent is none of its business: who sends canaries through it calls
  * redis_link_reopen().
  *
  * Memory: what is not sent yet lies in blocks of the link; payloads of messages over
- * REDIS_LINK_COPY_MAX are referenced, not copied. The bytes of all commands that are not answered
+ * REDIS_OUT_COPY_MAX are referenced, not copied. The bytes of all commands that are not answered
  * yet are bounded by config.queue_bytes_max, over which redis_link_command() says -ENOBUFS.
  *
  * The owner calls redis_link_turn() once a turn, redis_link_flush() at its end. Callbacks come only
@@ -35,10 +35,12 @@
 #include "core/io.h"
 #include "core/message.h"
 #include "pubsub/redis_error.h"
+#include "pubsub/redis_out.h"
 #include "pubsub/redis_reply.h"
 #include "pubsub/redis_url.h"
 
 struct redis_link;
+struct redis_lookup;
 struct redis_resolver;
 
 enum redis_role { REDIS_ROLE_COMMAND, REDIS_ROLE_SUBSCRIBER };
@@ -121,7 +123,7 @@ struct redis_link_config {
     const char *password; /* link; "" or NULL: no AUTH */
     const char *name;     /* CLIENT SETNAME, no spaces; NULL: none */
     uint32_t db;          /* SELECT, when not 0 */
-    bool wants_master;    /* ROLE must say master */
+    bool wants_master;    /* ROLE must not say slave; that it may not be asked is no failure */
     uint64_t connect_timeout_ns;
     uint64_t backoff_min_ns; /* > 0 */
     uint64_t backoff_max_ns;
@@ -144,30 +146,6 @@ struct redis_link_stats {
     uint64_t received_bytes;
 };
 
-/* A part of a command. Its bytes are head, tail and body's payload joined; each may be empty. Head
- * and tail are borrowed (copied); of body one reference is taken, when the command is taken, and
- * given back by on_release(). */
-struct redis_arg {
-    const void *head;
-    const void *tail;
-    struct message *body; /* NULL: none */
-    uint32_t head_len;
-    uint32_t tail_len;
-};
-
-/* Payloads up to this are copied and given back at once: a copy is then cheaper than a span. */
-#define REDIS_LINK_COPY_MAX 1024
-
-/* The unsent bytes of a link (redis_out.h) and its unanswered commands. */
-struct redis_out_block;
-struct redis_out_span;
-struct redis_out {
-    struct redis_out_block *first, *last, *spare;
-    struct redis_out_span *spans; /* ring of a power of two */
-    uint32_t head, tail, cap;     /* spans[i & (cap - 1)] for head <= i < tail */
-    uint64_t bytes;               /* unsent */
-};
-
 struct redis_pending;
 
 struct redis_link {
@@ -184,22 +162,19 @@ struct redis_link {
     uint32_t unanswered;       /* such commands */
     /* The rest is the link's own. */
     bool stopping;
-    bool at_once; /* the next attempt doesn't wait */
-    bool sending; /* an io_send() is under way */
-    bool broken;  /* closes at the next chance: see down_why */
-    uint8_t down_why;
-    uint8_t handshake_left;  /* answers still to come */
+    bool at_once;            /* the next attempt doesn't wait */
+    bool sending;            /* an io_send() is under way */
     uint32_t attempts;       /* failed in a row */
+    uint32_t lookups;        /* made so far: which of several addresses is next */
     uint64_t deadline_ns;    /* WAITING: the next attempt; up to UP: the time-out */
-    uint64_t accepted_bytes; /* given to `out` since the connection began */
-    uint64_t handed_bytes;   /* of them given to the kernel */
+    uint64_t handed_bytes;   /* given to the kernel since the connection began */
+    uint64_t answered_bytes; /* of commands that are answered */
     struct io_conn conn;
     struct redis_reader *reader;
     struct redis_out out;
     struct redis_pending *pending; /* ring of a power of two */
     uint32_t pending_head, pending_tail, pending_cap;
-    void *lookup; /* RESOLVING: the resolver's */
-    char down_text[160];
+    struct redis_lookup *lookup; /* RESOLVING */
 };
 
 /* Prepares l; nothing is connected. *config is copied, what it points to is not. io and events
@@ -241,15 +216,17 @@ uint64_t redis_link_turn(struct redis_link *l, uint64_t now_ns);
 /* Hands what was queued to the io. At the end of a turn. */
 void redis_link_flush(struct redis_link *l);
 
-/* Queues a command for the end of the turn: args[0] is its name. Returns 0 (then exactly one
- * on_reply() or on_lost() with that tag follows); -ENOTCONN: not UP; -ENOBUFS: queue_bytes_max
- * would be passed; -ENOMEM. After an error nothing has been taken. */
-MUST_USE int redis_link_command(struct redis_link *l, const struct redis_arg *args, uint32_t count,
-                                uint64_t tag);
+/* Queues a command for the end of the turn. Returns 0 (then exactly one on_reply() or on_lost()
+ * with that tag follows); -ENOTCONN: not UP; -ENOBUFS: queue_bytes_max would be passed; -ENOMEM.
+ * After an error nothing has been taken. */
+MUST_USE int redis_link_command(struct redis_link *l, const char *name,
+                                const struct redis_arg *args, uint32_t count, uint64_t tag);
 
-/* Subscriber only: subscribes to or unsubscribes from count > 0 channels with one command; kind is
- * not REDIS_PUSH_MESSAGE. Every channel is answered by a push, and on_reply() comes with the last
- * of them or with the error that answers the whole command. Returns as redis_link_command(). */
+/* Subscriber only: subscribes to or unsubscribes from count channels (1 to REDIS_LINK_BATCH_MAX)
+ * with one command; kind is not REDIS_PUSH_MESSAGE. Every channel is answered by a push, and
+ * on_reply() comes with the last of them or with the error that answers the whole command. Returns
+ * as redis_link_command(). */
+#define REDIS_LINK_BATCH_MAX 0xffffffu
 MUST_USE int redis_link_subscribe(struct redis_link *l, enum redis_push_kind kind,
                                   const struct redis_arg *channels, uint32_t count, uint64_t tag);
 
