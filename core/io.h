@@ -182,6 +182,7 @@ struct io_backend {
     int (*poll)(struct io *io, uint64_t deadline_ns);
     void (*wake)(struct io *io, struct io *from);
     void (*trim)(struct io *io); /* NULL: keeps nothing */
+    uint64_t (*wall_ns)(struct io *io);
 };
 
 /* Makes an implementation's io: memory and kernel objects, bound to no thread yet, so main may call
@@ -293,6 +294,16 @@ static inline void io_trim(struct io *io)
     if (io->backend->trim != NULL)
         io->backend->trim(io);
 }
+
+/* Nanoseconds since 1970-01-01 UTC by the system's clock, read by this call: for dates that others
+ * see. It may be set forward and back: intervals are measured by now_ns. */
+static inline uint64_t io_wall_ns(struct io *io)
+{
+    return io->backend->wall_ns(io);
+}
+
+/* The part of the backends on a real system. */
+uint64_t io_system_wall_ns(struct io *io);
 
 /* Uniform 64 bits from the io's own generator; seeded from the kernel, or by the simulation's seed.
  */

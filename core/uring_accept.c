@@ -100,7 +100,7 @@ static void accepted_slot(struct uring *u, struct uring_listener *ul, struct uri
     ul->armed_slot--;
     u->accepting_slots--;
     if (res < 0) {
-        uring_slot_free(u, a->slot);
+        uring_slots_free(&u->slots, a->slot);
         accept_failed(u, ul, res);
         return;
     }
@@ -152,7 +152,7 @@ void uring_accept_done(struct uring *u, uint32_t which, int32_t res)
 
 static void arm_slot(struct uring *u, struct uring_listener *ul, struct uring_accept *a)
 {
-    a->slot = uring_slot_take(u);
+    a->slot = uring_slots_take(&u->slots);
     if (a->slot == URING_SLOT_NONE)
         return;
     a->addr_len = sizeof(a->addr);

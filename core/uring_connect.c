@@ -83,7 +83,7 @@ static void chain_connect(struct uring *u, int slot, const struct sockaddr *sa, 
 static int connect_by_chain(struct uring *u, struct io_conn *c, const struct io_addr *to,
                             const struct io_addr *from)
 {
-    uint32_t slot = uring_slot_take(u);
+    uint32_t slot = uring_slots_take(&u->slots);
     if (slot == URING_SLOT_NONE)
         return -ENFILE;
     struct sockaddr_storage *ss = uring_arena(u, 2 * sizeof(*ss), 5);

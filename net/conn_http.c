@@ -51,12 +51,13 @@ static void send_answer(struct conn *c, const struct answer *a)
     int len =
         snprintf(head, sizeof(head),
                  "HTTP/1.1 %d %s\r\n"
+                 "Date: %s\r\n"
                  "Content-Type: %s\r\n"
                  "Content-Length: %zu\r\n"
                  "X-Content-Type-Options: nosniff\r\n"
                  "Connection: %s\r\n"
                  "%s\r\n",
-                 a->status, http_status_text(a->status),
+                 a->status, http_status_text(a->status), http_date_now(&c->net->date, c->net->io),
                  a->content_type != NULL ? a->content_type : "text/plain; charset=utf-8", a->len,
                  a->keep_alive ? "keep-alive" : "close", a->extra != NULL ? a->extra : "");
     bool ok = len > 0 && (size_t)len < sizeof(head) && conn_queue_bytes(c, head, (uint32_t)len);

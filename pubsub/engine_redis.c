@@ -526,6 +526,12 @@ int redis_shared_init(struct redis_shared *r, const struct redis_config *config,
     return 0;
 }
 
+uint32_t redis_shared_server(const struct redis_shared *r, const void *channel, size_t len)
+{
+    (void)channel, (void)len;
+    return r->url_count - 1;
+}
+
 void redis_shared_deinit(struct redis_shared *r)
 {
     if (r->resolver != NULL)

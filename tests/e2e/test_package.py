@@ -57,6 +57,8 @@ def test_package_holds_program_unit_config_manual_and_user(listing):
         "/usr/lib/sysusers.d/tidewire.conf",
         "/usr/share/man/man1/tidewire.1.gz",
         "/usr/share/doc/tidewire/copyright",
+        "/usr/share/doc/tidewire/examples/haproxy.cfg",
+        "/usr/share/doc/tidewire/examples/nginx.conf",
         "/etc/tidewire/tidewire.conf",
     ):
         assert path in listing, sorted(listing)
@@ -64,7 +66,7 @@ def test_package_holds_program_unit_config_manual_and_user(listing):
 
 def test_package_holds_no_other_files(listing):
     files = [path for path, (mode, _) in listing.items() if mode.startswith("-")]
-    assert len(files) == 6, sorted(files)
+    assert len(files) == 8, sorted(files)
 
 
 def test_files_belong_to_root_and_only_root_writes_them(listing):

@@ -730,6 +730,11 @@ static int sim_start(struct io *io)
     return 0;
 }
 
+static uint64_t sim_wall_ns(struct io *io)
+{
+    return SIM_WALL_START_NS + sim(io)->net->now_ns;
+}
+
 static void sim_free(struct io *io)
 {
     struct sim_io *s = sim(io);
@@ -773,6 +778,7 @@ static const struct io_backend io_backend_sim = {
     .close = sim_close,
     .poll = sim_poll,
     .wake = sim_wake,
+    .wall_ns = sim_wall_ns,
 };
 
 int io_sim_new(struct sim_net *net, const struct io_config *cfg, struct io **io)

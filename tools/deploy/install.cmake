@@ -12,6 +12,8 @@ install(FILES ${TW_DEPLOY}/tidewire.service DESTINATION lib/systemd/system)
 install(FILES ${TW_DEPLOY}/sysusers.conf DESTINATION lib/sysusers.d RENAME tidewire.conf)
 install(FILES ${TW_DEPLOY}/tidewire.conf DESTINATION /etc/tidewire)
 install(FILES ${TW_DEPLOY}/copyright DESTINATION ${CMAKE_INSTALL_DATAROOTDIR}/doc/tidewire)
+install(FILES ${TW_DEPLOY}/haproxy.cfg ${TW_DEPLOY}/nginx.conf
+        DESTINATION ${CMAKE_INSTALL_DATAROOTDIR}/doc/tidewire/examples)
 
 # The manual page is what the program says about itself. Instrumented builds are not for installing.
 if(NOT TW_SANITIZE AND NOT TW_FUZZ)

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "pubsub/engine_redis.h"
 #include "tools/tidewire/address.h"
 #include "tools/tidewire/commands.h"
 
@@ -21,9 +22,10 @@ static int check_same_address(const struct config *c, const struct options *o, F
 static int check_exposed(const struct config *c, const struct options *o, FILE *err);
 static int check_sizes(const struct config *c, const struct options *o, FILE *err);
 static int check_byte_rate(const struct config *c, const struct options *o, FILE *err);
+static int check_redis(const struct config *c, const struct options *o, FILE *err);
 
 static const config_check_fn checks[] = {
-    check_admin_off, check_same_address, check_exposed, check_sizes, check_byte_rate,
+    check_admin_off, check_same_address, check_exposed, check_sizes, check_byte_rate, check_redis,
 };
 
 static int config_check(const struct config *c, const struct options *o, FILE *err)
@@ -188,4 +190,23 @@ static int check_byte_rate(const struct config *c, const struct options *o, FILE
                      "always exceed it; give RATE/%s or lower max-message",
                      value, value);
     return OPTIONS_EXIT_USAGE;
+}
+
+/* Not by the table's own check, whose message repeats the value: it may hold a password. */
+static int check_redis(const struct config *c, const struct options *o, FILE *err)
+{
+    const struct option_list *urls = &c->pubsub.redis.urls;
+    char why[REDIS_URL_WHY_MAX];
+    struct redis_url url;
+    if (urls->count > REDIS_SERVERS_MAX) {
+        options_complain(o, "redis", err, "%u servers are the most; name fewer", REDIS_SERVERS_MAX);
+        return OPTIONS_EXIT_USAGE;
+    }
+    for (uint32_t i = 0; i < urls->count; i++) {
+        if (redis_url_parse(urls->items[i], &url, why) == 0)
+            continue;
+        options_complain(o, "redis", err, "%s", why);
+        return OPTIONS_EXIT_USAGE;
+    }
+    return 0;
 }
