@@ -102,8 +102,10 @@ static void set_down(struct redis_server *s)
         return;
     atomic_fetch_sub_explicit(&e->shared->up, 1, memory_order_relaxed);
     s->down_since_ns = e->shard->io->now_ns;
-    log_warn("redis is away", "server", s->text, "rooms",
-             e->config->away == REDIS_AWAY_LOCAL ? "go on within this node" : "are closed", NULL);
+    if (!e->stopping)
+        log_warn("redis is away", "server", s->text, "rooms",
+                 e->config->away == REDIS_AWAY_LOCAL ? "go on within this node" : "are closed",
+                 NULL);
     while (e->waiting_bytes > 0 && (sub = pool_next(&e->pool, &i)) != NULL) {
         if (&e->servers[sub->server] == s)
             redis_publish_give_up(e, sub);
@@ -134,12 +136,12 @@ static void send_canary(struct redis_server *s)
     char text[24];
     uint64_t number = ++s->canary.number;
     const struct redis_arg args[] = {
-        {.head = "PUBLISH", .head_len = 7},
         {.head = message_payload(s->canary_channel), .head_len = s->canary_channel->payload_len},
         {.head = text, .head_len = (uint32_t)snprintf(text, sizeof(text), "%" PRIu64, number)},
     };
 
-    if (redis_link_command(&s->publish, args, ARRAY_LEN(args), REDIS_TAG(REDIS_TAG_CANARY, 0)) != 0)
+    if (redis_link_command(&s->publish, "PUBLISH", args, ARRAY_LEN(args),
+                           REDIS_TAG(REDIS_TAG_CANARY, 0)) != 0)
         return; /* the one before has not come back yet: it is judged by */
     redis_stat(e, REDIS_STAT_CANARIES_SENT);
     redis_canary_published(&s->canary, e->shard->io->now_ns, s->publish.stats.received_bytes,
@@ -171,9 +173,8 @@ static void judge(struct redis_server *s, uint64_t now_ns)
     /* A link that is reopened ends the canary; the other one is judged first where both are mute.
      */
     struct redis_canary copy = s->canary;
-    enum redis_canary_verdict v =
-        redis_canary_judge(&s->canary, now_ns, s->publish.stats.received_bytes,
-                           s->subscribe.stats.received_bytes);
+    enum redis_canary_verdict v = redis_canary_judge(
+        &s->canary, now_ns, s->publish.stats.received_bytes, s->subscribe.stats.received_bytes);
 
     if (likely(v == REDIS_CANARY_FINE))
         return;
@@ -309,8 +310,7 @@ static void on_push(struct redis_link *l, const struct redis_push *push)
     sub = redis_sub_find(s->engine, push->channel, push->channel_len);
     if (likely(sub != NULL))
         redis_publish_received(
-            s->engine, sub,
-            (struct bytes){(uint8_t *)(uintptr_t)push->payload, push->payload_len});
+            s->engine, sub, (struct bytes){(uint8_t *)(uintptr_t)push->payload, push->payload_len});
     else
         redis_stat(s->engine, REDIS_STAT_STALE);
 }
@@ -446,6 +446,7 @@ static void on_phase(void *ctx, enum node_phase phase)
 {
     struct engine_redis *e = ctx;
 
+    e->stopping = phase == NODE_STOPPING;
     for (uint32_t i = 0; phase == NODE_STOPPING && i < e->server_count; i++) {
         redis_link_stop(&e->servers[i].publish);
         redis_link_stop(&e->servers[i].subscribe);
@@ -549,10 +550,10 @@ static struct message *canary_name(struct engine_redis *e)
     if (m == NULL)
         return NULL;
     memcpy(message_payload(m), e->config->prefix, prefix);
-    m->payload_len = (uint32_t)prefix + (uint32_t)snprintf((char *)message_payload(m) + prefix,
-                                                           CANARY_NAME_MAX,
-                                                           CANARY_MARK "canary:%016" PRIx64 ":%u",
-                                                           e->shared->node, e->shard->idx);
+    m->payload_len =
+        (uint32_t)prefix + (uint32_t)snprintf((char *)message_payload(m) + prefix, CANARY_NAME_MAX,
+                                              CANARY_MARK "canary:%016" PRIx64 ":%u",
+                                              e->shared->node, e->shard->idx);
     return m;
 }
 
@@ -608,11 +609,8 @@ int engine_redis_init(struct engine_redis *e, struct shard *s, struct home *h,
                                         .on_phase = on_phase};
     int err = 0;
 
-    *e = (struct engine_redis){.engine.calls = &calls,
-                               .shard = s,
-                               .home = h,
-                               .shared = shared,
-                               .config = shared->config};
+    *e = (struct engine_redis){
+        .engine.calls = &calls, .shard = s, .home = h, .shared = shared, .config = shared->config};
     map_init(&e->subs, sub_key, s->node->seed);
     pool_init(&e->pool, "redis_rooms", sizeof(struct redis_sub), 1u << POOL_INDEX_BITS, 0);
     e->servers = calloc(shared->url_count, sizeof(*e->servers));

@@ -34,10 +34,10 @@ struct redis_shared {
     const struct redis_config *config;
     struct redis_url *urls; /* of config->urls; owned */
     uint32_t url_count;
-    uint64_t node;         /* our name in messages: random, new for every process */
-    uint32_t pairs;        /* of all shards; constant while they run */
-    _Atomic uint32_t up;   /* of them */
-    uint32_t message_max;  /* --max-message: longer ones are none of a node's */
+    uint64_t node;        /* our name in messages: random, new for every process */
+    uint32_t pairs;       /* of all shards; constant while they run */
+    _Atomic uint32_t up;  /* of them */
+    uint32_t message_max; /* --max-message: longer ones are none of a node's */
     struct redis_resolver *resolver;
 };
 
@@ -64,12 +64,13 @@ struct engine_redis {
     const struct redis_config *config;
     struct redis_server *servers;
     uint32_t server_count;
-    struct map subs;  /* of struct redis_sub, by channel */
-    struct pool pool; /* of struct redis_sub */
+    struct map subs;          /* of struct redis_sub, by channel */
+    struct pool pool;         /* of struct redis_sub */
     struct due_queue unused;  /* rooms that linger */
     struct due_queue opening; /* rooms whose home waits to be told, until when */
     uint64_t waiting_bytes;   /* of publishes that wait for a subscription */
     uint32_t epoch;           /* of the room made last */
+    bool stopping;
     stats_value stats[REDIS_STAT_COUNT];
 };
 

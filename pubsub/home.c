@@ -159,8 +159,7 @@ static void answer_join(struct home *h, const struct home_interest *i, uint32_t 
                         enum home_join how)
 {
     struct shard *s = h->pubsub->shard;
-    struct ring_item item = {
-        .kind = PUBSUB_ITEM_JOINED, .a = i->hub_handle, .b = handle, .c = how};
+    struct ring_item item = {.kind = PUBSUB_ITEM_JOINED, .a = i->hub_handle, .b = handle, .c = how};
 
     if (i->shard == s->idx)
         hub_joined(&h->pubsub->hub, i->hub_handle, handle, how);
@@ -320,8 +319,7 @@ void home_flush(struct home *h)
 
     if (s->node->shard_count == 1 && h->engine == NULL)
         return;
-    h->withheld =
-        backlog_is_over(h) || (h->engine != NULL && h->engine->calls->is_full(h->engine));
+    h->withheld = backlog_is_over(h) || (h->engine != NULL && h->engine->calls->is_full(h->engine));
     if (unlikely(h->withheld)) {
         pubsub_stat(h->pubsub, PUBSUB_STAT_CREDIT_WITHHELD);
         s->next_turn_ns = min_u64(s->next_turn_ns, s->io->now_ns + WITHHELD_LOOK_NS);

@@ -49,7 +49,7 @@ struct home_channel {
 struct home {
     struct pubsub *pubsub;
     struct engine *engine; /* NULL: messages are ordered here (the engine `memory`) */
-    struct map channels; /* of struct home_channel, by name */
+    struct map channels;   /* of struct home_channel, by name */
     struct pool pool;
     uint64_t *credit_due; /* by shard: bytes to give back at the next flush */
     bool withheld;        /* a backlog is over its bound, or the engine is full */

@@ -9,6 +9,7 @@
 #include "pubsub/redis_publish.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "core/log.h"
@@ -130,7 +131,6 @@ static int send_command(struct engine_redis *e, struct redis_sub *sub, struct me
                                  .opcode = m->opcode};
     uint8_t head[REDIS_ENVELOPE_MAX];
     const struct redis_arg args[] = {
-        {.head = "PUBLISH", .head_len = 7},
         {.head = message_payload(sub->channel), .head_len = sub->channel->payload_len},
         {.head = head, .head_len = redis_envelope_write(&env, head), .body = m},
     };
@@ -139,7 +139,8 @@ static int send_command(struct engine_redis *e, struct redis_sub *sub, struct me
     if (redis_publish_bytes(e) > e->config->queue_bytes)
         return -ENOBUFS;
     shard_message_ref(e->shard, m, 1); /* the link's, until on_release() */
-    err = redis_link_command(&e->servers[sub->server].publish, args, ARRAY_LEN(args), tag);
+    err =
+        redis_link_command(&e->servers[sub->server].publish, "PUBLISH", args, ARRAY_LEN(args), tag);
     if (err != 0)
         shard_message_release(e->shard, m);
     else
@@ -148,7 +149,7 @@ static int send_command(struct engine_redis *e, struct redis_sub *sub, struct me
     return err;
 }
 
-static void send(struct engine_redis *e, struct redis_sub *sub, struct message *m)
+static void send_message(struct engine_redis *e, struct redis_sub *sub, struct message *m)
 {
     struct redis_server *s = &e->servers[sub->server];
     int err = send_command(e, sub, m, (uint32_t)m->seq, REDIS_TAG(REDIS_TAG_PUBLISH, 0));
@@ -213,7 +214,7 @@ void redis_publish(struct engine_redis *e, struct redis_sub *sub, struct message
     else if (unlikely(sub->state != REDIS_SUB_CONFIRMED || sub->first != NULL))
         wait_for_room(e, sub, m);
     else
-        send(e, sub, m);
+        send_message(e, sub, m);
 }
 
 void redis_publish_waiting(struct engine_redis *e, struct redis_sub *sub)
@@ -222,7 +223,7 @@ void redis_publish_waiting(struct engine_redis *e, struct redis_sub *sub)
         struct message *m = pop(&sub->first);
 
         e->waiting_bytes -= home_cost(m);
-        send(e, sub, m);
+        send_message(e, sub, m);
     }
 }
 

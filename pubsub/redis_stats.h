@@ -12,10 +12,11 @@
 /* X(id, name, labels, help, kind) */
 #define REDIS_STATS(X)                                                                             \
     X(PAIRS, "redis_pairs", NULL,                                                                  \
-      "Pairs of connections to Redis: one for each shard and server, to publish and to subscribe.", \
+      "Pairs of connections to Redis: one for each shard and server, to publish and to "           \
+      "subscribe.",                                                                                \
       STATS_GAUGE)                                                                                 \
-    X(PAIRS_UP, "redis_pairs_up", NULL,                                                            \
-      "Of them those through which canaries go and come back.", STATS_GAUGE)                       \
+    X(PAIRS_UP, "redis_pairs_up", NULL, "Of them those through which canaries go and come back.",  \
+      STATS_GAUGE)                                                                                 \
     X(SUBSCRIPTIONS, "redis_subscriptions", NULL,                                                  \
       "Rooms subscribed at Redis, those on the way and those that linger included.", STATS_GAUGE)  \
     X(CONFIRMED, "redis_subscriptions_confirmed", NULL, "Of them those that Redis has confirmed.", \
@@ -53,8 +54,8 @@
       STATS_COUNTER)                                                                               \
     X(JOINED_ALONE, "redis_joined_alone_total", NULL,                                              \
       "Rooms entered without Redis' confirmation, which did not come in time.", STATS_COUNTER)     \
-    X(DROPPED, "redis_dropped_total", NULL,                                                        \
-      "Messages dropped because --redis-queue was full.", STATS_COUNTER)                           \
+    X(DROPPED, "redis_dropped_total", NULL, "Messages dropped because --redis-queue was full.",    \
+      STATS_COUNTER)                                                                               \
     X(GAPS, "redis_gaps_total", NULL, "Gaps seen in the numbers of a node's messages.",            \
       STATS_COUNTER)                                                                               \
     X(LOST, "redis_lost_total", NULL,                                                              \

@@ -28,11 +28,11 @@ struct redis_sub {
     struct message *first;   /* publishes that wait until it is confirmed, oldest first */
     struct message *last;
     struct redis_seen seen;
-    uint64_t since_ns;     /* when the last member left; while `opening`: when the first came */
-    uint32_t home_handle;  /* the home's channel; 0: nobody is there */
-    uint32_t epoch;        /* of our own numbers here */
-    uint32_t seq;          /* of our own last message */
-    uint32_t batch;        /* of its last SUBSCRIBE */
+    uint64_t since_ns;    /* when the last member left; while `opening`: when the first came */
+    uint32_t home_handle; /* the home's channel; 0: nobody is there */
+    uint32_t epoch;       /* of our own numbers here */
+    uint32_t seq;         /* of our own last message */
+    uint32_t batch;       /* of its last SUBSCRIBE */
     uint16_t answers_due;
     uint16_t server;
     uint8_t state; /* enum redis_sub_state */
@@ -70,8 +70,7 @@ void redis_subs_up(struct engine_redis *e, struct redis_server *s);
 void redis_subs_down(struct engine_redis *e, struct redis_server *s);
 
 /* Redis' answers: a push for one channel; the end of a command, with an error or without. */
-void redis_subs_push(struct engine_redis *e, struct redis_server *s,
-                     const struct redis_push *push);
+void redis_subs_push(struct engine_redis *e, struct redis_server *s, const struct redis_push *push);
 void redis_subs_batch_over(struct engine_redis *e, struct redis_server *s, uint32_t batch,
                            bool refused);
 

@@ -506,8 +506,9 @@ const struct option config_table[] = {
      .type = OPTION_TEXT},
     {.name = "redis-order",
      .group = REDIS,
-     .help = "global delivers a message when it has come back from Redis: all members on all nodes "
-             "see one order. local delivers it at once to this node's members, and gives that up.",
+     .help =
+         "With global a message is delivered when it has come back from Redis, and all members on "
+         "all nodes see one order. With local this node's members get it at once.",
      .def = "global",
      .choices = order_choices,
      .offset = AT(pubsub.redis.order),

@@ -14,7 +14,7 @@ struct routes_shared {
     const struct stats_registry *stats;
     const struct node *node;
     const struct redis_shared *redis; /* NULL: without --redis */
-    bool page; /* serve tools/web at / */
+    bool page;                        /* serve tools/web at / */
 };
 
 /* One shard's. The ctx of routes_app is its pubsub: messages go there without a stop here. */

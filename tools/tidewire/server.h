@@ -16,7 +16,7 @@ struct server_shard {
     struct shard shard;
     struct net net;
     struct routes routes;
-    pthread_t thread; /* serve's */
+    pthread_t thread;           /* serve's */
     struct engine_redis *redis; /* NULL: without --redis */
     struct server *server;
     int err; /* why shard_run() ended; read after the join */
