@@ -598,8 +598,11 @@ bool sim_redis_turn(struct sim_redis *r)
 void sim_redis_silence(struct sim_redis *r, bool on)
 {
     r->is_silent = on;
+    /* What is ready here must not stop the clock, until it is polled again. */
     if (on)
-        sim_net_retire(r->net, r->io); /* what is ready here must not stop the clock */
+        sim_net_retire(r->net, r->io);
+    else
+        CHECK(io_poll(r->io, 0) >= 0);
 }
 
 void sim_redis_deinit(struct sim_redis *r)
