@@ -157,7 +157,9 @@ int io_socket_connect_unix(const char *path, struct io_ticket *t)
     size_t len = strlen(path);
     int fd, err;
 
-    if (len == 0 || len >= sizeof(un.sun_path))
+    if (len == 0)
+        return -EINVAL;
+    if (len >= sizeof(un.sun_path))
         return -ENAMETOOLONG;
     memcpy(un.sun_path, path, len);
     err = open_stream(AF_UNIX, &fd);

@@ -22,6 +22,9 @@
  * 1 KiB: so it is fed in pieces, and moves little. */
 #define FEED_BYTES 4096
 
+/* More than stands before and behind the text of an item. */
+#define ITEM_HEAD_MAX 64
+
 /* Buffers that have grown above this are freed behind the feeding. */
 #define KEPT_BYTES (256u << 10)
 
@@ -240,7 +243,9 @@ static int drain(struct redis_reader *r, redis_reply_fn fn, void *ctx)
         if (!go_on)
             return -ECANCELED;
     }
-    return r->hiredis->len - r->hiredis->pos > r->bytes_max ? -EMSGSIZE : 0;
+    /* What is kept belongs to one item. */
+    return r->hiredis->len - r->hiredis->pos > (uint64_t)r->bytes_max + ITEM_HEAD_MAX ? -EMSGSIZE
+                                                                                      : 0;
 }
 
 /* Gives back what one large reply has needed. */

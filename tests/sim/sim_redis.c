@@ -583,23 +583,31 @@ void sim_redis_stop(struct sim_redis *r)
     sim_redis_kill_clients(r);
 }
 
-bool sim_redis_turn(struct sim_redis *r)
+static void turn(struct sim_redis *r)
 {
-    if (r->is_silent || sim_io_would_wait(r->io, IO_FOREVER))
-        return false;
     CHECK(io_poll(r->io, 0) >= 0);
     for (struct sim_redis_conn *c = r->conns; c != NULL; c = c->next)
         work(c);
     for (struct sim_redis_conn *c = r->conns; c != NULL; c = c->next)
         flush(c);
+}
+
+bool sim_redis_turn(struct sim_redis *r)
+{
+    if (r->is_silent || sim_io_would_wait(r->io, IO_FOREVER))
+        return false;
+    turn(r);
     return true;
 }
 
 void sim_redis_silence(struct sim_redis *r, bool on)
 {
     r->is_silent = on;
+    /* What is ready here must not stop the clock, until it is polled again. */
     if (on)
-        sim_net_retire(r->net, r->io); /* what is ready here must not stop the clock */
+        sim_net_retire(r->net, r->io);
+    else
+        turn(r);
 }
 
 void sim_redis_deinit(struct sim_redis *r)
