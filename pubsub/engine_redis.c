@@ -501,6 +501,14 @@ static void on_publish(void *ctx)
 /* Beginning and end
  * ------------------------------------------------------------------------------ */
 
+static bool add_server(struct redis_shared *r, const struct redis_endpoint *e)
+{
+    char text[REDIS_ENDPOINT_TEXT_MAX];
+
+    redis_endpoint_format(e, text);
+    return redis_hash_add(&r->hash, text) == 0;
+}
+
 int redis_shared_init(struct redis_shared *r, const struct redis_config *config, uint64_t node,
                       uint32_t shards, uint32_t message_max)
 {
@@ -517,7 +525,8 @@ int redis_shared_init(struct redis_shared *r, const struct redis_config *config,
         return -ENOMEM;
     }
     for (uint32_t i = 0; i < n; i++) {
-        if (redis_url_parse(config->urls.items[i], &r->urls[i], why) != 0) {
+        if (redis_url_parse(config->urls.items[i], &r->urls[i], why) != 0 ||
+            !add_server(r, &r->urls[i].endpoint)) {
             redis_shared_deinit(r);
             return -EINVAL;
         }
@@ -529,8 +538,7 @@ int redis_shared_init(struct redis_shared *r, const struct redis_config *config,
 
 uint32_t redis_shared_server(const struct redis_shared *r, const void *channel, size_t len)
 {
-    (void)channel, (void)len;
-    return r->url_count - 1;
+    return r->url_count == 1 ? 0 : redis_hash_pick(&r->hash, channel, len);
 }
 
 void redis_shared_deinit(struct redis_shared *r)

@@ -22,6 +22,7 @@
 #include "pubsub/engine.h"
 #include "pubsub/redis_canary.h"
 #include "pubsub/redis_config.h"
+#include "pubsub/redis_hash.h"
 #include "pubsub/redis_stats.h"
 #include "pubsub/redis_subs.h"
 
@@ -34,10 +35,11 @@ struct redis_shared {
     const struct redis_config *config;
     struct redis_url *urls; /* of config->urls; owned */
     uint32_t url_count;
-    uint64_t node;        /* our name in messages: random, new for every process */
-    uint32_t pairs;       /* of all shards; constant while they run */
-    _Atomic uint32_t up;  /* of them */
-    uint32_t message_max; /* --max-message: longer ones are none of a node's */
+    struct redis_hash hash; /* which of them carries a channel */
+    uint64_t node;          /* our name in messages: random, new for every process */
+    uint32_t pairs;         /* of all shards; constant while they run */
+    _Atomic uint32_t up;    /* of them */
+    uint32_t message_max;   /* --max-message: longer ones are none of a node's */
     struct redis_resolver *resolver;
 };
 
