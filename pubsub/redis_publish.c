@@ -199,10 +199,20 @@ static void publish_local(struct engine_redis *e, struct redis_sub *sub, struct 
     deliver_own(e, sub, seq, m);
 }
 
+/* The next number of ours in the room; after 2^32 - 1 of them they begin anew. */
+static uint32_t next_seq(struct engine_redis *e, struct redis_sub *sub)
+{
+    if (unlikely(++sub->seq == 0)) {
+        sub->epoch = ++e->epoch;
+        sub->seq = 1;
+    }
+    return sub->seq;
+}
+
 void redis_publish(struct engine_redis *e, struct redis_sub *sub, struct message *m)
 {
     struct redis_server *s = &e->servers[sub->server];
-    uint32_t seq = ++sub->seq;
+    uint32_t seq = next_seq(e, sub);
 
     if (e->config->order == REDIS_ORDER_LOCAL) {
         publish_local(e, sub, m, seq);
