@@ -118,13 +118,12 @@ int32_t uring_slot_fill(struct uring *u, int fd)
     uint32_t slot = uring_slots_take(&u->slots);
     if (slot == URING_SLOT_NONE)
         return -ENFILE;
-    u->io.stats.syscalls += 2;
+    u->io.stats.syscalls++;
     int n = io_uring_register_files_update(&u->ring, slot, &fd, 1);
     if (n != 1) {
         uring_slots_free(&u->slots, slot);
         return n < 0 ? n : -EIO;
     }
-    close(fd);
     return (int32_t)slot;
 }
 

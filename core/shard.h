@@ -92,7 +92,7 @@ struct node {
     X(IO_SYSCALLS, "io_syscalls_total", NULL, "System calls made for io.", STATS_COUNTER)          \
     X(IO_ACCEPTS, "io_accepts_total", NULL, "Sockets accepted.", STATS_COUNTER)                    \
     X(IO_ACCEPT_REFUSED, "io_accept_refused_total", NULL,                                          \
-      "Sockets closed at accept for want of memory.", STATS_COUNTER)                               \
+      "Connections refused at accept for want of memory.", STATS_COUNTER)                          \
     X(IO_ACCEPT_ERRORS, "io_accept_errors_total", NULL,                                            \
       "Accepts that failed for want of descriptors or memory.", STATS_COUNTER)                     \
     X(IO_RECVS, "io_receives_total", NULL, "Receive completions with data.", STATS_COUNTER)        \

@@ -67,7 +67,8 @@ enum uring_accept_state {
     URING_ACCEPT_IDLE,
     URING_ACCEPT_SLOT,
     URING_ACCEPT_FD,
-    URING_ACCEPT_INSTALL
+    URING_ACCEPT_INSTALL, /* a descriptor is made of the slot: there is no room any more */
+    URING_ACCEPT_REFUSED, /* the same: the owner has no connection for it */
 };
 
 struct uring_accept {
@@ -156,7 +157,7 @@ void uring_cancel(struct uring *u, uint64_t data);
 /* io_trim(): the empty pages of the table of slots, of the receive buffers and of the arena. */
 void uring_trim(struct io *io);
 
-/* Puts the socket fd into a slot and closes fd. Returns the slot or -errno (fd is untouched). */
+/* Puts the socket fd into a slot, too: fd is the caller's to close. Returns the slot or -errno. */
 MUST_USE int32_t uring_slot_fill(struct uring *u, int fd);
 
 /* Closes what is in a slot that belongs to no connection, then frees it. */

@@ -250,6 +250,10 @@ void conn_ping(struct conn *c);
 /* conn_http.c */
 void conn_http_input(struct conn *c, struct bytes *in);
 void conn_http_timeout(struct conn *c);
+/* What ends a connection before its upgrade and would have a close code after it, a bound of memory
+ * or a rate, is told by a 503 or 429; a drain only to those who have begun a request. Nothing is
+ * queued yet. */
+void conn_http_last_words(struct conn *c);
 
 /* conn_ws.c */
 void conn_ws_input(struct conn *c, struct bytes *in);

@@ -431,7 +431,10 @@ static void accepted(struct sim_io *s, struct io_listener *owner, struct sim_end
     if (c == NULL) {
         s->io.conn_count--;
         s->io.stats.accept_refused++;
-        sim_release(e, false);
+        e->owner = SIM_TICKET;
+        s->in_callback = true;
+        owner->events->on_ticket(owner, (struct io_ticket){sim_end_number(e)}, &peer);
+        s->in_callback = false;
         return;
     }
     CHECK(reserve_end(s)); /* the callback may have adopted others */

@@ -14,6 +14,7 @@
 /* The page loads its own files and talks to its own host, nothing else. */
 #define PAGE_HEADERS                                                                               \
     "Content-Security-Policy: default-src 'self'; connect-src 'self' ws: wss:; "                   \
+    "img-src 'self' data:; "                                                                       \
     "frame-ancestors 'none'\r\n"                                                                   \
     "Referrer-Policy: no-referrer\r\n"                                                             \
     "Cache-Control: no-cache\r\n"
