@@ -3,12 +3,13 @@
 #ifndef NET_TLS_AEAD_H
 #define NET_TLS_AEAD_H
 
-/* The three AEADs of TLS records: AES-GCM (NIST SP 800-38D) by nettle, ChaCha20-Poly1305 (RFC 8439)
- * by wolfCrypt. Works in place, piece by piece; no allocation, any thread, one context each.
+/* The three AEADs of TLS records, by nettle: AES-GCM with keys of 128 and 256 bits (NIST SP
+ * 800-38D) and ChaCha20-Poly1305 (RFC 8439). In place, piece by piece; no allocation, any thread,
+ * one context each.
  *
  *     tls_aead_load(c, aead, key);
  *     tls_aead_start(c, true, nonce, aad, aad_len);
- *     tls_aead_crypt(c, p, 4096);       as often as wanted, in multiples of 16 bytes,
+ *     tls_aead_crypt(c, p, 4096);       as often as wanted, in multiples of 64 bytes,
  *     tls_aead_crypt(c, p + 4096, 13);  but for the last
  *     tls_aead_tag(c, tag);
  *
@@ -34,11 +35,11 @@ enum tls_aead {
 #define TLS_AEAD_NONCE_BYTES 12
 #define TLS_AEAD_KEY_BYTES_MAX 32
 /* Pieces other than the last are multiples of this. */
-#define TLS_AEAD_BLOCK_BYTES 16
+#define TLS_AEAD_PIECE_BYTES 64
 
 /* All zero is the initial state: no key. Everything is the .c's. */
 struct tls_aead_ctx {
-    alignas(16) uint8_t space[4400]; /* the library's own context */
+    alignas(16) uint8_t space[4400]; /* nettle's own context */
     uint8_t key[TLS_AEAD_KEY_BYTES_MAX];
     uint8_t loaded; /* 1 + enum tls_aead; 0: no key */
     bool sealing;   /* the message begun */

@@ -9,10 +9,10 @@
 
 #include "net/tls_record_internal.h"
 
-/* Copied and sealed at a time; a multiple of the block. */
+/* Copied and sealed at a time; a multiple of TLS_AEAD_PIECE_BYTES. */
 #define CHUNK_BYTES 4096
 
-static_assert(CHUNK_BYTES % TLS_AEAD_BLOCK_BYTES == 0, "pieces are whole blocks");
+static_assert(CHUNK_BYTES % TLS_AEAD_PIECE_BYTES == 0, "chunks are whole pieces");
 
 /* Steps over spans that are used up. */
 static void skip_empty(struct tls_source *src)

@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <nettle/gcm.h>
+
 #define TEXT_MAX 128
 
 /* All in hexadecimal. */
@@ -113,21 +115,57 @@ Test(tls_aead, published_vectors_come_out_both_ways)
     }
 }
 
-Test(tls_aead, pieces_cut_at_any_block_give_the_same)
+/* Seals text in three pieces and leaves its tag. */
+static void seal_in_pieces(enum tls_aead aead, uint8_t *text, const size_t ends[3], uint8_t *tag)
 {
     static struct tls_aead_ctx c;
-    FOR_VECTORS(v)
-    {
-        for (size_t cut = 0; cut <= strlen(v->plain) / 2; cut += TLS_AEAD_BLOCK_BYTES) {
-            for (size_t again = cut; again <= strlen(v->plain) / 2; again += TLS_AEAD_BLOCK_BYTES) {
-                size_t len;
-                uint8_t *text = begin(&c, v, true, &len);
-                tls_aead_crypt(&c, text + 1, cut);
-                tls_aead_crypt(&c, text + 1 + cut, again - cut);
-                tls_aead_crypt(&c, text + 1 + again, len - again);
-                expect_end(&c, v, true, text, len);
+    uint8_t key[TLS_AEAD_KEY_BYTES_MAX] = {1, 2}, nonce[TLS_AEAD_NONCE_BYTES] = {3};
+    tls_aead_load(&c, aead, key);
+    tls_aead_start(&c, true, nonce, key, 13);
+    for (size_t i = 0, done = 0; i < 3; done = ends[i++])
+        tls_aead_crypt(&c, text + done, ends[i] - done);
+    tls_aead_tag(&c, tag);
+}
+
+Test(tls_aead, pieces_give_the_same_as_the_whole)
+{
+    enum { LEN = 700 };
+    for (int aead = 0; aead < TLS_AEAD_COUNT; aead++) {
+        for (size_t len = 0; len <= LEN; len += 7) {
+            uint8_t whole[LEN] = {0}, tag[TLS_AEAD_TAG_BYTES];
+            seal_in_pieces((enum tls_aead)aead, whole, (size_t[]){0, 0, len}, tag);
+            for (size_t a = 0; a <= len; a += TLS_AEAD_PIECE_BYTES) {
+                for (size_t b = a; b <= len; b += TLS_AEAD_PIECE_BYTES) {
+                    uint8_t text[LEN] = {0}, other[TLS_AEAD_TAG_BYTES];
+                    seal_in_pieces((enum tls_aead)aead, text, (size_t[]){a, b, len}, other);
+                    cr_assert_eq(memcmp(text, whole, LEN), 0);
+                    cr_assert(tls_aead_is_same(tag, other));
+                }
             }
         }
+    }
+}
+
+/* On x86 the expansion is our own. */
+Test(tls_aead, keys_are_expanded_as_nettle_does)
+{
+    static struct tls_aead_ctx c;
+    static struct gcm_aes128_ctx small, *ours_small = (struct gcm_aes128_ctx *)c.space;
+    static struct gcm_aes256_ctx large, *ours_large = (struct gcm_aes256_ctx *)c.space;
+    uint8_t key[TLS_AEAD_KEY_BYTES_MAX];
+    for (uint32_t round = 0; round < 5000; round++) {
+        for (size_t i = 0; i < sizeof key; i++)
+            key[i] = (uint8_t)(round * 2654435761u * (i + 1) >> 13 ^ round >> i % 8);
+        tls_aead_load(&c, TLS_AEAD_AES_128_GCM, key);
+        gcm_aes128_set_key(&small, key);
+        cr_assert_eq(memcmp(&ours_small->cipher, &small.cipher, sizeof small.cipher), 0);
+        cr_assert_eq(memcmp(&ours_small->key, &small.key, sizeof small.key), 0);
+        tls_aead_wipe(&c);
+        tls_aead_load(&c, TLS_AEAD_AES_256_GCM, key);
+        gcm_aes256_set_key(&large, key);
+        cr_assert_eq(memcmp(&ours_large->cipher, &large.cipher, sizeof large.cipher), 0);
+        cr_assert_eq(memcmp(&ours_large->key, &large.key, sizeof large.key), 0);
+        tls_aead_wipe(&c);
     }
 }
 
