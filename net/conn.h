@@ -76,6 +76,7 @@ enum conn_state {
     X(TLS_WORN, "tls_key_worn", 1012, WAIT, "TLS key used up, please reconnect")                   \
     X(TLS_ON_PLAIN, "tls_on_plain_port", 0, CUT, "TLS on the port without")                        \
     X(PROXY_HEADER, "proxy_header", 0, CUT, "PROXY protocol header missing or malformed")          \
+    X(UNAVAILABLE, "unavailable", 1013, LAST, "not available now, try again later")                \
     X(DRAIN, "drain", 1012, WAIT, "server is restarting, please reconnect")                        \
     X(APP, "app", 1000, WAIT, "closed by the server")                                              \
     X(INTERNAL, "internal_error", 1011, LAST, "internal error")

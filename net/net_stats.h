@@ -119,7 +119,7 @@ enum net_stat {
     NET_STAT_TLS_REASONS = NET_STAT_TLS_FAILURES + 15,
     /* One row per enum conn_end (net/conn.h) follows: connections_closed_total{reason="..."}. */
     NET_STAT_ENDS = NET_STAT_TLS_REASONS + 21,
-    NET_STAT_COUNT = NET_STAT_ENDS + 33,
+    NET_STAT_COUNT = NET_STAT_ENDS + 34,
 };
 
 extern const struct stats_desc net_stat_descs[NET_STAT_COUNT];
