@@ -108,6 +108,7 @@ void conn_shake_leave(struct net_shake *s)
 
 void conn_shake_deinit(struct net_shake *s)
 {
+    tls_ticket_wipe(&s->workshop.tickets); /* where no thread has left */
     tls_context_unref(s->context);
     pool_deinit(&s->shakes);
 }

@@ -606,6 +606,12 @@ int net_init(struct net *n, struct shard *s, const struct net_config *config,
     return 0;
 }
 
+void net_leave(struct net *n)
+{
+    if (n->tls != NULL)
+        conn_shake_leave(&n->tls->shake);
+}
+
 void net_deinit(struct net *n)
 {
     struct conn *c;

@@ -142,6 +142,9 @@ struct net {
 MUST_USE int net_init(struct net *n, struct shard *s, const struct net_config *config,
                       struct net_shared *shared, const struct net_app *app, void *app_ctx);
 
+/* The shard's thread turns no more: what libraries keep for a thread goes. On that thread. */
+void net_leave(struct net *n);
+
 /* Frees everything; connections that are left are forgotten (their io is gone). */
 void net_deinit(struct net *n);
 

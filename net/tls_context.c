@@ -379,6 +379,7 @@ int tls_context_load(const struct tls_files *files, int64_t now_s, struct tls_co
         err = identity_new(files, i, now_s, &ctx->identities[i], complaint);
         ctx->count += err == 0;
     }
+    wc_ecc_fp_free(); /* the library's tables of this thread */
     if (err != 0)
         tls_context_unref(ctx);
     else

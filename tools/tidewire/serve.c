@@ -339,6 +339,7 @@ static void *shard_main(void *arg)
     pthread_barrier_wait(&start.serve->started); /* no doorbell before every ring is enabled */
     if (ss->err == 0)
         ss->err = shard_run(&ss->shard);
+    net_leave(&ss->net);
     if (ss->err != 0) /* a shard can't go on: neither can the node */
         kill(getpid(), SIGTERM);
     return NULL;
