@@ -8,6 +8,7 @@
  * row has its line in tools/deploy/tidewire.conf; a test compares the two. */
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "tools/tidewire/address.h"
@@ -25,6 +26,8 @@
 #define WEBSOCKET "WebSocket"
 #define SOCKETS "Sockets"
 #define ROOMS "Rooms"
+#define TLS "TLS"
+#define REDIS "Redis: several nodes"
 #define OPERATIONS "Operations"
 
 /* So that a count of bytes or events times the nanoseconds of a second fits into 64 bits. */
@@ -35,12 +38,16 @@
 static const char *const page_choices[] = {"auto", "on", "off", NULL};
 static const char *const io_choices[] = {"auto", "uring", "epoll", NULL};
 static const char *const compress_choices[] = {"off", "on", NULL};
+static const char *const order_choices[] = {"global", "local", NULL};
+static const char *const away_choices[] = {"local", "refuse", NULL};
 static const char *const level_choices[] = {"debug", "info", "warn", "error", NULL};
 static const char *const format_choices[] = {"logfmt", "json", NULL};
 
 /* A choice's value is its index. */
 _Static_assert(CONFIG_PAGE_AUTO == 0 && CONFIG_PAGE_ON == 1 && CONFIG_PAGE_OFF == 2, "page");
 _Static_assert(CORE_IO_AUTO == 0 && CORE_IO_URING == 1 && CORE_IO_EPOLL == 2, "io");
+_Static_assert(REDIS_ORDER_GLOBAL == 0 && REDIS_ORDER_LOCAL == 1, "redis-order");
+_Static_assert(REDIS_AWAY_LOCAL == 0 && REDIS_AWAY_REFUSE == 1, "engine-down");
 _Static_assert(LOG_DEBUG == 0 && LOG_INFO == 1 && LOG_WARN == 2 && LOG_ERROR == 3, "log-level");
 _Static_assert(LOG_LOGFMT == 0 && LOG_JSON == 1, "log-format");
 
@@ -66,6 +73,16 @@ static const char *check_admin_address(const void *value)
         return NULL;
     return "is no address with a port; give one such as 127.0.0.1:8001 or [::1]:8001, unix:PATH of "
            "at most 107 bytes, or off";
+}
+
+static const char *check_port(const void *value)
+{
+    const char *text = value;
+    size_t len = strlen(text);
+
+    if (len > 0 && len <= 5 && strspn(text, "0123456789") == len && atoi(text) <= 65535)
+        return NULL;
+    return "is no port; give a number from 0 (a free one) to 65535, such as 443";
 }
 
 static const char *check_proxy_net(const void *value)
@@ -94,6 +111,12 @@ static const char *check_origin(const void *value)
     else
         host += 3;
     return host[0] == 0 || strpbrk(host, "/ \t*?#@,") != NULL ? good : NULL;
+}
+
+static const char *check_redis_prefix(const void *value)
+{
+    const char *text = value;
+    return strlen(text) <= 64 ? NULL : "is too long; 64 bytes are the most";
 }
 
 const struct option config_table[] = {
@@ -469,6 +492,65 @@ const struct option config_table[] = {
      .type = OPTION_LIST,
      .reload = OPTION_RELOAD},
 
+    {.name = "tls-port",
+     .group = TLS,
+     .arg = "PORT",
+     .help = "Speaks TLS (https and wss) on this port of all TCP addresses; 0 takes a free one. "
+             "Needs --tls-cert and --tls-key.",
+     .check = check_port,
+     .offset = AT(tls_port),
+     .type = OPTION_LIST},
+    {.name = "tls-cert",
+     .group = TLS,
+     .arg = "FILE",
+     .help = "A certificate and its chain in PEM, the leaf first; several for several names or for "
+             "both ECDSA and RSA. The first serves clients that name no known host. SIGHUP reads "
+             "all files again.",
+     .offset = AT(net.tls_cert),
+     .type = OPTION_LIST},
+    {.name = "tls-key",
+     .group = TLS,
+     .arg = "FILE",
+     .help = "The private key of the certificate at the same place in the list, in PEM, not "
+             "encrypted.",
+     .offset = AT(net.tls_key),
+     .type = OPTION_LIST},
+    {.name = "tls-client-ca",
+     .group = TLS,
+     .arg = "FILE",
+     .help = "Clients must show a certificate that one of these authorities (PEM) has signed. Then "
+             "no session is resumed.",
+     .offset = AT(net.tls_client_ca),
+     .type = OPTION_LIST},
+    {.name = "tls-handshakes-max",
+     .group = TLS,
+     .help = "How many handshakes each shard has under way at once, of 60 KB each; more wait in "
+             "order. One address gets a quarter of them. Raise it for very many clients far away "
+             "that come at once.",
+     .def = "64",
+     .min = 1,
+     .max = 65536,
+     .offset = AT(net.tls_handshakes_max),
+     .type = OPTION_U32},
+    {.name = "tls-ticket-lifetime",
+     .group = TLS,
+     .help = "How long a client may come back by session ticket, without a full handshake. The "
+             "tickets' keys change as often, and live twice as long. 0 gives no tickets.",
+     .def = "12h",
+     .min = 60 * NS_PER_SEC,
+     .max = 7 * 24 * 3600 * NS_PER_SEC,
+     .zero_off = true,
+     .offset = AT(net.tls_ticket_lifetime_ns),
+     .type = OPTION_DURATION},
+    {.name = "redirect-http",
+     .group = TLS,
+     .help = "Answers every request to the plain port by a redirect to the first --tls-port, but "
+             "not by Unix sockets or at the admin address. Leave it off behind a proxy that ends "
+             "TLS itself.",
+     .def = "off",
+     .offset = AT(redirect_http),
+     .type = OPTION_BOOL},
+
     {.name = "echo",
      .group = ROOMS,
      .help = "Serves /echo, which returns every message to its sender. For measurements and to try "
@@ -476,6 +558,67 @@ const struct option config_table[] = {
      .def = "off",
      .offset = AT(pubsub.echo),
      .type = OPTION_BOOL},
+
+    {.name = "redis",
+     .group = REDIS,
+     .arg = "URL",
+     .help = "Makes rooms one with those of all other nodes that are given the same: "
+             "redis://[[USER]:PASSWORD@]HOST[:PORT][/DB] or unix:PATH. Several independent servers "
+             "share the rooms by consistent hashing.",
+     .offset = AT(pubsub.redis.urls),
+     .type = OPTION_LIST},
+    {.name = "redis-prefix",
+     .group = REDIS,
+     .arg = "TEXT",
+     .help = "Begins the name of every channel in Redis; nodes with different ones do not meet.",
+     .def = "tidewire:",
+     .check = check_redis_prefix,
+     .offset = AT(pubsub.redis.prefix),
+     .type = OPTION_TEXT},
+    {.name = "redis-order",
+     .group = REDIS,
+     .help =
+         "With global a message is delivered when it has come back from Redis, and all members on "
+         "all nodes see one order. With local this node's members get it at once.",
+     .def = "global",
+     .choices = order_choices,
+     .offset = AT(pubsub.redis.order),
+     .type = OPTION_ENUM},
+    {.name = "engine-down",
+     .group = REDIS,
+     .help = "What happens to rooms while Redis can not be reached: local, they go on within the "
+             "node; refuse, messages are dropped and who comes is turned away with 1013. Those who "
+             "are connected stay.",
+     .def = "local",
+     .choices = away_choices,
+     .offset = AT(pubsub.redis.away),
+     .type = OPTION_ENUM},
+    {.name = "redis-queue",
+     .group = REDIS,
+     .help = "How many bytes of messages each shard may have under way to Redis without an answer. "
+             "From a quarter of it on publishers are slowed down; what does not fit is dropped "
+             "and counted.",
+     .def = "16MiB",
+     .min = 64 * KIB,
+     .max = GIB,
+     .offset = AT(pubsub.redis.queue_bytes),
+     .type = OPTION_SIZE},
+    {.name = "redis-linger",
+     .group = REDIS,
+     .help = "How long a room without members stays subscribed at Redis, for those who come back.",
+     .def = "5s",
+     .max = 3600 * NS_PER_SEC,
+     .offset = AT(pubsub.redis.linger_ns),
+     .type = OPTION_DURATION},
+    {.name = "redis-timeout",
+     .group = REDIS,
+     .help = "How long a connection to Redis may take to be made, and how long who enters a room "
+             "waits for Redis to confirm it; then it goes as --engine-down says.",
+     .def = "1s",
+     .min = 10 * NS_PER_MS,
+     .max = 60 * NS_PER_SEC,
+     .offset = AT(pubsub.redis.timeout_ns),
+     .type = OPTION_DURATION},
 
     {.name = "drain-time",
      .group = OPERATIONS,

@@ -8,6 +8,7 @@
 
 #include <pthread.h>
 
+#include "pubsub/engine_redis.h"
 #include "tools/tidewire/config.h"
 #include "tools/tidewire/routes.h"
 
@@ -15,7 +16,8 @@ struct server_shard {
     struct shard shard;
     struct net net;
     struct routes routes;
-    pthread_t thread; /* serve's */
+    pthread_t thread;           /* serve's */
+    struct engine_redis *redis; /* NULL: without --redis */
     struct server *server;
     int err; /* why shard_run() ended; read after the join */
 };
@@ -25,6 +27,7 @@ struct server {
     struct node node;
     struct net_shared net_shared;
     struct routes_shared routes_shared;
+    struct redis_shared redis;
     struct stats_registry stats;
     struct server_shard *shards;
     struct shard *shard_list[MESH_SHARDS_MAX];
@@ -32,9 +35,10 @@ struct server {
 };
 
 /* Builds the node over ios[0..count), one per shard, and takes them all, also on failure.
- * max_connections is the node's, never 0. 0 or -errno. */
+ * max_connections is the node's, never 0; tls is borrowed, NULL: no TLS ports. 0 or -errno. */
 MUST_USE int server_init(struct server *s, const struct config *config, struct io **ios,
-                         uint32_t count, uint64_t seed, uint32_t max_connections);
+                         uint32_t count, uint64_t seed, uint32_t max_connections,
+                         struct tls_shared *tls);
 
 /* Once no shard turns any more: delivers what is still between them, so that every message finds
  * its way home. */
