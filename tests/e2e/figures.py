@@ -33,8 +33,8 @@ MEMBERS = 1000
 IDLE_FEW, IDLE_MANY = 100, 15000
 STEADY_PAIRS = 3
 LIBRARIES = {"libc.so.6", "libm.so.6", "liburing.so.2", "libwolfssl.so.35", "libxxhash.so.0",
-             "libz.so.1", "libinih.so.1", "libnettle.so.8", "linux-vdso.so.1",
-             "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}
+             "libz.so.1", "libinih.so.1", "libhiredis.so.0.14", "libnettle.so.8",
+             "linux-vdso.so.1", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}
 
 
 class Figure(NamedTuple):

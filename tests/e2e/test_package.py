@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from harness import Server
+from wire import Client, join_all
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -81,7 +84,8 @@ def test_files_belong_to_root_and_only_root_writes_them(listing):
 
 def test_dependencies_are_those_that_the_program_is_linked_with(package):
     depends = field(package, "Depends")
-    for library in ("libc6", "liburing2", "libwolfssl35", "libxxhash0", "libinih1", "zlib1g"):
+    for library in ("libc6", "liburing2", "libwolfssl35", "libxxhash0", "libinih1",
+                    "libhiredis0.14", "zlib1g"):
         assert library in depends, depends
 
 
@@ -100,6 +104,18 @@ def test_scripts_of_the_package_are_executable_and_parse(unpacked):
 def test_packaged_configuration_is_accepted_by_the_packaged_program(unpacked):
     program = unpacked / "usr" / "bin" / "tidewire"
     run(str(program), "check-config", str(unpacked / "etc" / "tidewire" / "tidewire.conf"))
+
+
+def test_packaged_program_serves_with_the_packaged_configuration(unpacked, backend, monkeypatch):
+    """With the ports of the test; all else is as the service starts it."""
+    monkeypatch.setenv("TW_BINARY", str(unpacked / "usr" / "bin" / "tidewire"))
+    server = Server(backend, "--config", str(unpacked / "etc" / "tidewire" / "tidewire.conf"))
+    try:
+        assert server.get("/health") == (200, "ok\n")
+        with Client(server.port, "/rooms/packaged") as c:
+            join_all([c])
+    finally:
+        server.stop()
 
 
 def test_manual_page_describes_the_flags(unpacked):
@@ -126,3 +142,5 @@ def test_unit_is_sound_and_hardened(unpacked, tmp_path):
         "MemoryDenyWriteExecute=yes",
     ):
         assert line in text.splitlines()
+    # 0 is safest, 100 has no protection at all; what is left is that it has a network.
+    run("systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager", str(unit))
