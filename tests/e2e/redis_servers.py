@@ -210,3 +210,174 @@ class RedisServer:
     def stop(self):
         self.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+class Sentinels:
+    """A master, its replicas and the Sentinels that watch them, all of them RedisServers.
+
+    Attributes: servers (the first was the master at the beginning), sentinels, name, url."""
+
+    def __init__(self, replicas=1, sentinels=3, name="mymaster", password="", sentinel_password=""):
+        self.name = name
+        self.password = password
+        self.sentinel_password = sentinel_password
+        self.servers = [RedisServer(password=password)]
+        self.sentinels = []
+        try:
+            for _ in range(replicas):
+                self.servers.append(self._replica())
+            for _ in range(sentinels):
+                self.sentinels.append(self._sentinel(sentinels // 2 + 1))
+            self._wait_complete(replicas, sentinels)
+        except Exception:
+            self.stop()
+            raise
+
+    def _replica(self):
+        master = self.servers[0]
+        flags = [f"replicaof {master.host} {master.port}", "repl-diskless-sync-delay 0"]
+        if self.password:
+            flags.append(f"masterauth {self.password}")
+        return RedisServer(*flags, password=self.password)
+
+    def _sentinel(self, quorum):
+        master = self.servers[0]
+        flags = [f"sentinel monitor {self.name} {master.host} {master.port} {quorum}",
+                 f"sentinel down-after-milliseconds {self.name} 500",
+                 f"sentinel failover-timeout {self.name} 3000"]
+        if self.password:
+            flags.append(f"sentinel auth-pass {self.name} {self.password}")
+        return RedisServer(*flags, sentinel=True, password=self.sentinel_password)
+
+    def _wait_complete(self, replicas, sentinels):
+        for sentinel in self.sentinels:
+            sentinel.wait(lambda s=sentinel: self._sees(s) == (replicas, sentinels - 1),
+                          "a Sentinel knows all others")
+
+    def _sees(self, sentinel):
+        reply = sentinel.call("SENTINEL", "MASTER", self.name)
+        fields = dict(zip(reply[::2], reply[1::2]))
+        return int(fields[b"num-slaves"]), int(fields[b"num-other-sentinels"])
+
+    @property
+    def url(self):
+        secret = f":{quote(self.password, safe='')}@" if self.password else ""
+        hosts = ",".join(f"{s.host}:{s.port}" for s in self.sentinels)
+        query = f"?sentinel=:{quote(self.sentinel_password, safe='')}"
+        return f"redis+sentinel://{secret}{hosts}/{self.name}" + \
+            (query if self.sentinel_password else "")
+
+    def master(self):
+        """The server that the first living Sentinel names."""
+        for sentinel in self.sentinels:
+            if sentinel.process.poll() is None:
+                _, port = sentinel.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.name)
+                return next(s for s in self.servers if s.port == int(port))
+        raise AssertionError("no Sentinel lives")
+
+    def wait_other_master(self, than, seconds=START_S):
+        """Until the Sentinels have made another server the master, and it says so itself."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            master = self.master()
+            if master is not than and master.call("ROLE")[0] == b"master":
+                return master
+            time.sleep(0.05)
+        raise TimeoutError("no failover in time\n" + self.sentinels[0].log())
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def stop(self):
+        for server in self.sentinels + self.servers:
+            server.stop()
+
+
+class Cluster:
+    """Masters with a replica each, all of them RedisServers: masters[i], and replicas[i] of it."""
+
+    def __init__(self, masters=3, password=""):
+        self.password = password
+        self.masters = []
+        self.replicas = []
+        try:
+            self.masters = [self._node() for _ in range(masters)]
+            self.replicas = [self._node() for _ in range(masters)]
+            self._form()
+        except Exception:
+            self.stop()
+            raise
+
+    @property
+    def nodes(self):
+        return self.masters + self.replicas
+
+    def _node(self):
+        flags = ["cluster-enabled yes", "cluster-node-timeout 1000",
+                 f"cluster-port {free_ports(1)[0]}", "repl-diskless-sync-delay 0"]
+        if self.password:
+            flags.append(f"masterauth {self.password}")
+        return RedisServer(*flags, password=self.password)
+
+    def _form(self):
+        for i, node in enumerate(self.nodes):
+            node.call("CLUSTER", "SET-CONFIG-EPOCH", i + 1)
+        for i, master in enumerate(self.masters):
+            first, last = (16384 * k // len(self.masters) for k in (i, i + 1))
+            master.call("CLUSTER", "ADDSLOTSRANGE", first, last - 1)
+        first = self.masters[0]
+        for node in self.nodes[1:]:
+            port = node.call("CONFIG", "GET", "cluster-port")[1].decode()
+            first.call("CLUSTER", "MEET", node.host, node.port, port)
+        self._wait_all(lambda n: len(n.call("CLUSTER", "NODES").splitlines()) == len(self.nodes),
+                       "a node knows all others")
+        for master, replica in zip(self.masters, self.replicas):
+            replica.call("CLUSTER", "REPLICATE", master.call("CLUSTER", "MYID"))
+        self._wait_all(lambda n: b"cluster_state:ok" in n.call("CLUSTER", "INFO"), "the cluster is ok")
+        self._wait_all(lambda n: len([row for row in n.call("CLUSTER", "SLOTS") if len(row) == 4])
+                       == len(self.masters), "every master has its replica")
+
+    def _wait_all(self, done, what):
+        for node in self.nodes:
+            node.wait(lambda n=node: done(n), what)
+
+    @property
+    def url(self):
+        secret = f":{quote(self.password, safe='')}@" if self.password else ""
+        return f"redis+cluster://{secret}" + ",".join(f"{n.host}:{n.port}" for n in self.masters)
+
+    def slot(self, channel):
+        return self.masters[0].call("CLUSTER", "KEYSLOT", channel)
+
+    def owner(self, channel, asked=None):
+        """The server that owns the channel's slot, as `asked` (a living node) has it."""
+        asked = asked or next(n for n in self.nodes if n.process.poll() is None)
+        slot = asked.call("CLUSTER", "KEYSLOT", channel)
+        for first, last, (_, port, *_), *_ in asked.call("CLUSTER", "SLOTS"):
+            if first <= slot <= last:
+                return next(n for n in self.nodes if n.port == port)
+        return None
+
+    def move(self, slot, to):
+        """Moves an empty slot to another master, as resharding does."""
+        source = next(n for n in self.masters
+                      if any(first <= slot <= last and row[1] == n.port
+                             for first, last, row, *_ in n.call("CLUSTER", "SLOTS")))
+        source_id, target_id = (n.call("CLUSTER", "MYID") for n in (source, to))
+        to.call("CLUSTER", "SETSLOT", slot, "IMPORTING", source_id)
+        source.call("CLUSTER", "SETSLOT", slot, "MIGRATING", target_id)
+        for node in (to, source, *self.masters):
+            node.call("CLUSTER", "SETSLOT", slot, "NODE", target_id)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def stop(self):
+        for node in self.nodes:
+            node.stop()
