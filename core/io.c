@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  * Copyright (c) 2026 The Tidewire authors */
 
-/* What all implementations of io share: the generator of randomness and addresses in their three
- * forms (ours, the kernel's, text). io_random*() on the shard's thread, the rest on any. */
+/* What all implementations of io share: the generator of randomness, the clock on the wall, and
+ * addresses in their three forms (ours, the kernel's, text). io_random*() on the shard's thread,
+ * the rest on any. */
 
 #include "core/io.h"
 
@@ -11,6 +12,16 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
+
+uint64_t io_system_wall_ns(struct io *io)
+{
+    struct timespec ts;
+
+    (void)io;
+    clock_gettime(CLOCK_REALTIME, &ts);
+    return (uint64_t)ts.tv_sec * NS_PER_SEC + (uint64_t)ts.tv_nsec;
+}
 
 static uint64_t rotl(uint64_t x, int by)
 {

@@ -90,11 +90,13 @@ struct io_events {
 /* Calls upward for a listener. */
 struct io_listener_events {
     /* A connection has come. Returns the owner's connection (its `events` set, the rest is the
-     * backend's to initialise) or NULL: the backend closes the socket at once and counts
-     * accept_refused. Receiving starts when the callback has returned. `peer` is borrowed. */
+     * backend's to initialise); receiving starts when the callback has returned. Or NULL, for want
+     * of memory: counted as accept_refused, and the socket comes as a ticket (io_uring before Linux
+     * 6.8 can only close it); the callback has not unlistened then. `peer` is borrowed. */
     struct io_conn *(*on_accept)(struct io_listener *l, const struct io_addr *peer);
-    /* The same in IO_ACCEPT_TICKETS mode, or when the backend's own table is full. Takes the
-     * ticket: io_adopt() it here later, pass it to another shard, or io_discard() it. */
+    /* The same in IO_ACCEPT_TICKETS mode, or when the backend's own table is full, or on_accept()
+     * has refused it. Takes the ticket: io_adopt() it here later, pass it to another shard, or
+     * io_discard() it. */
     void (*on_ticket)(struct io_listener *l, struct io_ticket t, const struct io_addr *peer);
 };
 
@@ -182,6 +184,7 @@ struct io_backend {
     int (*poll)(struct io *io, uint64_t deadline_ns);
     void (*wake)(struct io *io, struct io *from);
     void (*trim)(struct io *io); /* NULL: keeps nothing */
+    uint64_t (*wall_ns)(struct io *io);
 };
 
 /* Makes an implementation's io: memory and kernel objects, bound to no thread yet, so main may call
@@ -293,6 +296,16 @@ static inline void io_trim(struct io *io)
     if (io->backend->trim != NULL)
         io->backend->trim(io);
 }
+
+/* Nanoseconds since 1970-01-01 UTC by the system's clock, read by this call: for dates that others
+ * see. It may be set forward and back: intervals are measured by now_ns. */
+static inline uint64_t io_wall_ns(struct io *io)
+{
+    return io->backend->wall_ns(io);
+}
+
+/* The part of the backends on a real system. */
+uint64_t io_system_wall_ns(struct io *io);
 
 /* Uniform 64 bits from the io's own generator; seeded from the kernel, or by the simulation's seed.
  */

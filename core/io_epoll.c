@@ -682,6 +682,7 @@ static const struct io_backend io_backend_epoll = {
     .poll = ep_poll,
     .wake = ep_wake,
     .trim = ep_trim,
+    .wall_ns = io_system_wall_ns,
 };
 
 /* Address space only: pages come when they are first touched. */

@@ -75,7 +75,8 @@ static void accepted(struct io_epoll *ep, struct io_listener *l, int fd, const s
     if (c == NULL) {
         ep->io.conn_count--;
         ep_count(&ep->io.stats.accept_refused, 1);
-        ep_close_fd(ep, fd);
+        ep->callbacks++;
+        l->events->on_ticket(l, (struct io_ticket){fd}, peer);
         return;
     }
     ep_conn_attach(c, fd, 0);

@@ -113,37 +113,17 @@ void *uring_arena(struct uring *u, size_t bytes, uint32_t requests)
 
 /* Slots --------------------------------------------------------------------------------------- */
 
-uint32_t uring_slot_take(struct uring *u)
-{
-    uint32_t slot = u->slots_free;
-    if (slot != URING_SLOT_NONE) {
-        u->slots_free = u->slots[slot].next_free;
-        return slot;
-    }
-    return u->slots_fresh < u->slot_count ? u->slots_fresh++ : URING_SLOT_NONE;
-}
-
-void uring_slot_free(struct uring *u, uint32_t slot)
-{
-    struct uring_slot *s = &u->slots[slot];
-    s->conn = NULL;
-    s->generation++;
-    s->next_free = u->slots_free;
-    u->slots_free = slot;
-}
-
 int32_t uring_slot_fill(struct uring *u, int fd)
 {
-    uint32_t slot = uring_slot_take(u);
+    uint32_t slot = uring_slots_take(&u->slots);
     if (slot == URING_SLOT_NONE)
         return -ENFILE;
-    u->io.stats.syscalls += 2;
+    u->io.stats.syscalls++;
     int n = io_uring_register_files_update(&u->ring, slot, &fd, 1);
     if (n != 1) {
-        uring_slot_free(u, slot);
+        uring_slots_free(&u->slots, slot);
         return n < 0 ? n : -EIO;
     }
-    close(fd);
     return (int32_t)slot;
 }
 
@@ -163,9 +143,9 @@ static uint64_t conn_data(enum uring_op op, const struct io_conn *c)
 static struct io_conn *conn_of(struct uring *u, uint64_t data)
 {
     uint32_t slot = (uint32_t)data;
-    if (slot >= u->slots_fresh || u->slots[slot].generation != (uint16_t)(data >> 32))
+    if (slot >= u->slots.count || u->slots.slots[slot].generation != (uint16_t)(data >> 32))
         return NULL;
-    return u->slots[slot].conn;
+    return u->slots.slots[slot].conn;
 }
 
 /* A request for c; `flag` says that it is under way until its completion. */
@@ -182,8 +162,8 @@ static void conn_init(struct uring *u, struct io_conn *c, uint32_t slot)
     c->send_want = 0;
     c->flags = 0;
     c->turn_bytes = 0;
-    c->generation = u->slots[slot].generation;
-    u->slots[slot].conn = c;
+    c->generation = u->slots.slots[slot].generation;
+    u->slots.slots[slot].conn = c;
     u->io.conn_count++;
 }
 
@@ -476,7 +456,7 @@ static void uring_close(struct io *io, struct io_conn *c, bool reset)
 
 static void on_closed(struct uring *u, struct io_conn *c)
 {
-    uring_slot_free(u, (uint32_t)c->sock);
+    uring_slots_free(&u->slots, (uint32_t)c->sock);
     c->sock = -1;
     u->io.conn_count--;
     u->callbacks++;
@@ -613,8 +593,8 @@ static void dispatch(struct uring *u, uint64_t data, int32_t res, uint32_t flags
         on_recv(u, data, res, flags);
         break;
     case URING_DROP:
-        if ((uint32_t)data < u->slots_fresh)
-            uring_slot_free(u, (uint32_t)data);
+        if ((uint32_t)data < u->slots.count)
+            uring_slots_free(&u->slots, (uint32_t)data);
         break;
     case URING_ACCEPT:
         uring_accept_done(u, (uint32_t)data, res);
@@ -746,6 +726,7 @@ static const struct io_backend URING_BACKEND = {
     .poll = uring_poll,
     .wake = uring_wake,
     .trim = uring_trim,
+    .wall_ns = io_system_wall_ns,
 };
 
 int uring_new(const struct io_config *cfg, const struct uring_quirks *quirks, struct io **io,

@@ -33,6 +33,7 @@ struct option_list {
 enum option_type {
     OPTION_BOOL,     /* bool: stands alone or takes on|off */
     OPTION_U32,      /* uint32_t: a plain number */
+    OPTION_COUNT,    /* uint64_t: 250k, 10M, 2G (powers of 1000) or plain number */
     OPTION_SIZE,     /* uint64_t bytes: 64KiB, 1MiB, 2GiB, 512B or plain number */
     OPTION_DURATION, /* uint64_t ns: 500ms, 25s, 2m, 1h, 100us; a bare 0 */
     OPTION_RATE,     /* struct option_rate: 100, 100/200; with sizes where `sized` is set */

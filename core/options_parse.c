@@ -24,6 +24,7 @@ struct unit {
 static const struct unit size_units[] = {
     {"TiB", 1ULL << 40}, {"GiB", 1ULL << 30}, {"MiB", 1ULL << 20}, {"KiB", 1ULL << 10}, {"B", 1},
 };
+static const struct unit count_units[] = {{"G", 1000000000}, {"M", 1000000}, {"k", 1000}};
 static const struct unit duration_units[] = {
     {"h", 3600 * NS_PER_SEC}, {"m", 60 * NS_PER_SEC}, {"s", NS_PER_SEC},
     {"ms", NS_PER_MS},        {"us", NS_PER_US},
@@ -136,8 +137,13 @@ static int parse_u32(const struct option *row, const char *text, uint32_t *value
 static int parse_u64(const struct option *row, const char *text, uint64_t *value)
 {
     uint64_t n = 0;
-    int err =
-        row->type == OPTION_SIZE ? options_parse_size(text, &n) : options_parse_duration(text, &n);
+    int err = -EINVAL;
+    if (row->type == OPTION_SIZE)
+        err = options_parse_size(text, &n);
+    else if (row->type == OPTION_DURATION)
+        err = options_parse_duration(text, &n);
+    else
+        err = parse_units(text, count_units, ARRAY_LEN(count_units), true, &n);
     if (err != 0)
         return err;
     if (!is_in_range(row, n))
@@ -204,6 +210,7 @@ int option_parse(const struct option *row, const char *text, void *value)
         return parse_bool(text, value);
     case OPTION_U32:
         return parse_u32(row, text, value);
+    case OPTION_COUNT:
     case OPTION_SIZE:
     case OPTION_DURATION:
         return parse_u64(row, text, value);
@@ -236,6 +243,8 @@ void option_format_number(const struct option *row, uint64_t n, char *text, size
         format_units(n, size_units, ARRAY_LEN(size_units), text, cap);
     else if (row->type == OPTION_DURATION)
         format_units(n, duration_units, ARRAY_LEN(duration_units), text, cap);
+    else if (row->type == OPTION_COUNT)
+        format_units(n, count_units, ARRAY_LEN(count_units), text, cap);
     else
         snprintf(text, cap, "%" PRIu64, n);
 }
@@ -260,6 +269,7 @@ void option_format(const struct option *row, const void *value, char *text)
     case OPTION_U32:
         option_format_number(row, *(const uint32_t *)value, text, OPTION_VALUE_TEXT_MAX);
         break;
+    case OPTION_COUNT:
     case OPTION_SIZE:
     case OPTION_DURATION:
         option_format_number(row, *(const uint64_t *)value, text, OPTION_VALUE_TEXT_MAX);
@@ -288,8 +298,8 @@ void option_range(const struct option *row, char *text, size_t cap)
     option_format_number(row, row->max, high, sizeof(high));
     const char *off = row->zero_off ? ", 0 is off" : "";
     text[0] = 0;
-    if (row->type != OPTION_U32 && row->type != OPTION_SIZE && row->type != OPTION_DURATION &&
-        row->type != OPTION_RATE)
+    if (row->type != OPTION_U32 && row->type != OPTION_COUNT && row->type != OPTION_SIZE &&
+        row->type != OPTION_DURATION && row->type != OPTION_RATE)
         return;
     if (row->max != 0 && row->min == 0 && row->zero_off)
         snprintf(text, cap, "up to %s%s", high, off);
@@ -314,6 +324,7 @@ void option_expect(const struct option *row, char *text)
     static const char *const forms[] = {
         [OPTION_BOOL] = "on or off",
         [OPTION_U32] = "a whole number",
+        [OPTION_COUNT] = "a whole number such as 500, 250k or 10M",
         [OPTION_SIZE] = "a size such as 512B, 64KiB or 1MiB",
         [OPTION_DURATION] = "a time with its unit, such as 500ms, 25s, 2m or 1h",
         [OPTION_RATE] = "RATE or RATE/BURST, such as 100 or 100/200 a second",

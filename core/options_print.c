@@ -18,9 +18,9 @@
 static void arg_text(const struct option *row, char *text)
 {
     static const char *const names[] = {
-        [OPTION_BOOL] = "[on|off]", [OPTION_U32] = "NUMBER",        [OPTION_SIZE] = "SIZE",
-        [OPTION_DURATION] = "TIME", [OPTION_RATE] = "RATE[/BURST]", [OPTION_TEXT] = "TEXT",
-        [OPTION_LIST] = "TEXT",
+        [OPTION_BOOL] = "[on|off]", [OPTION_U32] = "NUMBER",    [OPTION_COUNT] = "NUMBER",
+        [OPTION_SIZE] = "SIZE",     [OPTION_DURATION] = "TIME", [OPTION_RATE] = "RATE[/BURST]",
+        [OPTION_TEXT] = "TEXT",     [OPTION_LIST] = "TEXT",
     };
     size_t len = 0;
     text[0] = 0;

@@ -28,7 +28,12 @@
 /* Kinds of mesh items: the module in the upper bits, its own number below. */
 #define SHARD_MODULES_MAX 4
 #define SHARD_KIND_SHIFT 8
-enum shard_module_id { SHARD_MODULE_CORE, SHARD_MODULE_NET, SHARD_MODULE_PUBSUB };
+enum shard_module_id {
+    SHARD_MODULE_CORE,
+    SHARD_MODULE_NET,
+    SHARD_MODULE_PUBSUB,
+    SHARD_MODULE_ENGINE
+};
 #define SHARD_KIND(module, n) (((uint32_t)(module) << SHARD_KIND_SHIFT) | (uint32_t)(n))
 
 /* Where the node stands; only ever advances. */
@@ -87,7 +92,7 @@ struct node {
     X(IO_SYSCALLS, "io_syscalls_total", NULL, "System calls made for io.", STATS_COUNTER)          \
     X(IO_ACCEPTS, "io_accepts_total", NULL, "Sockets accepted.", STATS_COUNTER)                    \
     X(IO_ACCEPT_REFUSED, "io_accept_refused_total", NULL,                                          \
-      "Sockets closed at accept for want of memory.", STATS_COUNTER)                               \
+      "Connections refused at accept for want of memory.", STATS_COUNTER)                          \
     X(IO_ACCEPT_ERRORS, "io_accept_errors_total", NULL,                                            \
       "Accepts that failed for want of descriptors or memory.", STATS_COUNTER)                     \
     X(IO_RECVS, "io_receives_total", NULL, "Receive completions with data.", STATS_COUNTER)        \

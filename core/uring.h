@@ -20,12 +20,12 @@
 #include "core/io.h"
 #include "core/uring_buffers.h"
 #include "core/uring_compat.h"
+#include "core/uring_slots.h"
 
 #define URING_ACCEPTS 32          /* accepts under way per listener */
 #define URING_ACCEPTS_FD 8        /* of them with an ordinary descriptor, when there is no room */
 #define URING_ACCEPT_SLOTS_MAX 64 /* held by accepts under way, of all listeners */
 #define URING_SLOT_RESERVE 128    /* slots beyond conns_max: those, and closing ones */
-#define URING_SLOT_NONE UINT32_MAX
 #define URING_LISTENERS_MAX 16
 #define URING_ARENA_BYTES (256u << 10)
 #define URING_RECV_GROUP 0
@@ -63,18 +63,12 @@ enum uring_conn_flag {
     URING_F_RECV_CANCEL = 1 << 11, /* a cancel for the receive under way was made */
 };
 
-/* One direct descriptor. Never touched entries cost no memory. */
-struct uring_slot {
-    struct io_conn *conn; /* NULL: free, or held by an accept */
-    uint32_t next_free;   /* while free; URING_SLOT_NONE ends the list */
-    uint16_t generation;  /* counts the slot's uses */
-};
-
 enum uring_accept_state {
     URING_ACCEPT_IDLE,
     URING_ACCEPT_SLOT,
     URING_ACCEPT_FD,
-    URING_ACCEPT_INSTALL
+    URING_ACCEPT_INSTALL, /* a descriptor is made of the slot: there is no room any more */
+    URING_ACCEPT_REFUSED, /* the same: the owner has no connection for it */
 };
 
 struct uring_accept {
@@ -108,10 +102,7 @@ struct uring {
     struct io io; /* first: struct io * is struct uring * */
     struct io_uring ring;
     struct uring_buffers buffers;
-    struct uring_slot *slots; /* slot_count entries, mapped, touched on first use */
-    uint32_t slot_count;
-    uint32_t slots_fresh;     /* slots from here on were never used */
-    uint32_t slots_free;      /* head of the free list */
+    struct uring_slots slots;
     uint32_t accepting_slots; /* held by accepts */
     uint8_t *arena;           /* what requests point to until they are submitted */
     uint32_t arena_used;
@@ -163,15 +154,10 @@ struct io_uring_sqe *uring_sqe(struct uring *u);
 /* Cancels the request with that user data; nobody waits for the outcome. */
 void uring_cancel(struct uring *u, uint64_t data);
 
-/* Takes a free slot, or URING_SLOT_NONE; gives one back. */
-uint32_t uring_slot_take(struct uring *u);
-void uring_slot_free(struct uring *u, uint32_t slot);
-
-/* io_trim(): forgets the free slots behind the last one in use, and the pages of the receive
- * buffers. */
+/* io_trim(): the empty pages of the table of slots, of the receive buffers and of the arena. */
 void uring_trim(struct io *io);
 
-/* Puts the socket fd into a slot and closes fd. Returns the slot or -errno (fd is untouched). */
+/* Puts the socket fd into a slot, too: fd is the caller's to close. Returns the slot or -errno. */
 MUST_USE int32_t uring_slot_fill(struct uring *u, int fd);
 
 /* Closes what is in a slot that belongs to no connection, then frees it. */

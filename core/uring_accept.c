@@ -9,9 +9,9 @@
  * ordinary descriptors wait instead. What an accept has brought is judged when it completes:
  *
  *   into a slot   room, not IO_ACCEPT_TICKETS  on_accept
- *                 else                         an ordinary descriptor is made of it, on_ticket
+ *                 else, or that refuses        an ordinary descriptor is made of it, on_ticket
  *   descriptor    room, not IO_ACCEPT_TICKETS  put into a slot, on_accept
- *                 else                         on_ticket
+ *                 else, or that refuses        on_ticket
  */
 
 #include "core/uring.h"
@@ -43,8 +43,8 @@ static bool wants_conns(const struct uring *u, const struct uring_listener *ul)
     return ul->l->mode != IO_ACCEPT_TICKETS && has_room(u);
 }
 
-/* Hands a connection in `slot` to the owner, or drops it. */
-static void give_conn(struct uring *u, struct io_listener *l, uint32_t slot,
+/* Hands a connection in `slot` to the owner. False: it is refused, the slot is still taken. */
+static bool give_conn(struct uring *u, struct io_listener *l, uint32_t slot,
                       const struct io_addr *peer)
 {
     u->io.stats.accepts++;
@@ -52,25 +52,32 @@ static void give_conn(struct uring *u, struct io_listener *l, uint32_t slot,
     struct io_conn *c = l->events->on_accept(l, peer);
     if (c == NULL) {
         u->io.stats.accept_refused++;
-        uring_slot_drop(u, slot);
-        return;
+        return false;
     }
     uring_attach(u, c, slot);
+    return true;
+}
+
+static void give_ticket(struct uring *u, struct io_listener *l, int fd, const struct io_addr *peer)
+{
+    u->callbacks++;
+    l->events->on_ticket(l, (struct io_ticket){fd}, peer);
 }
 
 static void give_fd(struct uring *u, struct uring_listener *ul, int fd, const struct io_addr *peer)
 {
     struct io_listener *l = ul->l;
-    if (wants_conns(u, ul)) {
-        int32_t slot = uring_slot_fill(u, fd);
-        if (slot >= 0) {
-            give_conn(u, l, (uint32_t)slot, peer);
-            return;
-        }
+    int32_t slot = wants_conns(u, ul) ? uring_slot_fill(u, fd) : -ENFILE;
+    if (slot < 0) {
+        u->io.stats.accepts++;
+        give_ticket(u, l, fd, peer);
+    } else if (give_conn(u, l, (uint32_t)slot, peer)) {
+        u->io.stats.syscalls++;
+        close(fd);
+    } else {
+        uring_slot_drop(u, (uint32_t)slot);
+        give_ticket(u, l, fd, peer);
     }
-    u->io.stats.accepts++;
-    u->callbacks++;
-    l->events->on_ticket(l, (struct io_ticket){fd}, peer);
 }
 
 /* For want of descriptors or memory the listener rests, or it would fail again at once and for
@@ -85,12 +92,13 @@ static void accept_failed(struct uring *u, struct uring_listener *ul, int err)
     ul->retry_ns = u->io.now_ns + ACCEPT_RETRY_NS;
 }
 
-static void install(struct uring *u, struct uring_listener *ul, struct uring_accept *a)
+static void install(struct uring *u, struct uring_listener *ul, struct uring_accept *a,
+                    enum uring_accept_state state)
 {
     struct io_uring_sqe *sqe = uring_sqe(u);
     uring_prep_fd_install(sqe, (int)a->slot);
     sqe->user_data = accept_data(ul, (uint32_t)(a - ul->accepts));
-    a->state = URING_ACCEPT_INSTALL;
+    a->state = (uint8_t)state;
     ul->armed++;
 }
 
@@ -100,7 +108,7 @@ static void accepted_slot(struct uring *u, struct uring_listener *ul, struct uri
     ul->armed_slot--;
     u->accepting_slots--;
     if (res < 0) {
-        uring_slot_free(u, a->slot);
+        uring_slots_free(&u->slots, a->slot);
         accept_failed(u, ul, res);
         return;
     }
@@ -108,14 +116,18 @@ static void accepted_slot(struct uring *u, struct uring_listener *ul, struct uri
     io_addr_from_sockaddr(&peer, (const struct sockaddr *)&a->addr, a->addr_len);
     if (ul->l == NULL)
         uring_slot_drop(u, a->slot);
-    else if (wants_conns(u, ul) || !u->has_install)
-        give_conn(u, ul->l, a->slot, &peer);
+    else if (u->has_install && !wants_conns(u, ul))
+        install(u, ul, a, URING_ACCEPT_INSTALL);
+    else if (give_conn(u, ul->l, a->slot, &peer))
+        return;
+    else if (u->has_install)
+        install(u, ul, a, URING_ACCEPT_REFUSED);
     else
-        install(u, ul, a);
+        uring_slot_drop(u, a->slot);
 }
 
 static void accepted_fd(struct uring *u, struct uring_listener *ul, struct uring_accept *a,
-                        int32_t res)
+                        enum uring_accept_state state, int32_t res)
 {
     if (res < 0) {
         accept_failed(u, ul, res);
@@ -125,6 +137,8 @@ static void accepted_fd(struct uring *u, struct uring_listener *ul, struct uring
     io_addr_from_sockaddr(&peer, (const struct sockaddr *)&a->addr, a->addr_len);
     if (ul->l == NULL)
         close(res);
+    else if (state == URING_ACCEPT_REFUSED)
+        give_ticket(u, ul->l, res, &peer);
     else
         give_fd(u, ul, res, &peer);
 }
@@ -145,14 +159,14 @@ void uring_accept_done(struct uring *u, uint32_t which, int32_t res)
         accepted_slot(u, ul, a, res);
         return;
     }
-    if (state == URING_ACCEPT_INSTALL)
+    if (state != URING_ACCEPT_FD)
         uring_slot_drop(u, a->slot);
-    accepted_fd(u, ul, a, res);
+    accepted_fd(u, ul, a, (enum uring_accept_state)state, res);
 }
 
 static void arm_slot(struct uring *u, struct uring_listener *ul, struct uring_accept *a)
 {
-    a->slot = uring_slot_take(u);
+    a->slot = uring_slots_take(&u->slots);
     if (a->slot == URING_SLOT_NONE)
         return;
     a->addr_len = sizeof(a->addr);

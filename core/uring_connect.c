@@ -33,6 +33,8 @@ int uring_adopt(struct io *io, struct io_conn *c, struct io_ticket t)
     int32_t slot = uring_slot_fill(u, t.fd);
     if (slot < 0)
         return slot;
+    io->stats.syscalls++;
+    close(t.fd);
     uring_attach(u, c, (uint32_t)slot);
     return 0;
 }
@@ -83,7 +85,7 @@ static void chain_connect(struct uring *u, int slot, const struct sockaddr *sa, 
 static int connect_by_chain(struct uring *u, struct io_conn *c, const struct io_addr *to,
                             const struct io_addr *from)
 {
-    uint32_t slot = uring_slot_take(u);
+    uint32_t slot = uring_slots_take(&u->slots);
     if (slot == URING_SLOT_NONE)
         return -ENFILE;
     struct sockaddr_storage *ss = uring_arena(u, 2 * sizeof(*ss), 5);
@@ -133,10 +135,10 @@ static int connect_by_fd(struct uring *u, struct io_conn *c, const struct io_add
     if (fd < 0)
         return fd;
     int32_t slot = uring_slot_fill(u, fd);
-    if (slot < 0) {
-        close(fd);
+    u->io.stats.syscalls++;
+    close(fd);
+    if (slot < 0)
         return slot;
-    }
     struct sockaddr_storage *ss = uring_arena(u, sizeof(*ss), 1);
     uring_attach_connecting(u, c, (uint32_t)slot);
     socklen_t len = io_addr_to_sockaddr(to, ss);

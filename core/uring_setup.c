@@ -85,15 +85,10 @@ static int make_slots(struct uring *u, uint32_t conns_max, const char **why)
         *why = "io_uring: RLIMIT_NOFILE is too low";
         return -EMFILE;
     }
-    u->slot_count = (uint32_t)min_u64((uint64_t)conns_max + URING_SLOT_RESERVE, most);
-    u->io.conns_max = min_u32(conns_max, u->slot_count - URING_SLOT_RESERVE);
-    u->slots_free = URING_SLOT_NONE;
-    void *p = mmap(NULL, u->slot_count * sizeof(*u->slots), PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (p == MAP_FAILED)
-        return -ENOMEM;
-    u->slots = p;
-    return io_uring_register_files_sparse(&u->ring, u->slot_count);
+    uint32_t count = (uint32_t)min_u64((uint64_t)conns_max + URING_SLOT_RESERVE, most);
+    u->io.conns_max = min_u32(conns_max, count - URING_SLOT_RESERVE);
+    int err = uring_slots_init(&u->slots, count);
+    return err < 0 ? err : io_uring_register_files_sparse(&u->ring, count);
 }
 
 static bool is_power_of_two(uint32_t x)
@@ -159,46 +154,11 @@ int uring_make(struct uring *u, const struct io_config *cfg, const struct uring_
     return err;
 }
 
-/* Whether slot is on the free list: bit slot of `bits`. */
-static bool is_free(const uint64_t *bits, uint32_t slot)
-{
-    return (bits[slot / 64] >> (slot % 64) & 1) != 0;
-}
-
-/* Cuts the table behind its last slot in use. No completion can name a free slot, so what is cut
- * may begin again with any generation. */
-static void trim_slots(struct uring *u)
-{
-    uint64_t *bits = calloc(u->slots_fresh / 64 + 1, sizeof(*bits));
-    uint32_t top = u->slots_fresh;
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-
-    if (bits == NULL)
-        return;
-    for (uint32_t s = u->slots_free; s != URING_SLOT_NONE; s = u->slots[s].next_free)
-        bits[s / 64] |= 1ULL << (s % 64);
-    while (top > 0 && is_free(bits, top - 1))
-        top--;
-    u->slots_free = URING_SLOT_NONE;
-    for (uint32_t s = top; s-- > 0;) { /* the lowest will be taken first */
-        if (is_free(bits, s)) {
-            u->slots[s].next_free = u->slots_free;
-            u->slots_free = s;
-        }
-    }
-    free(bits);
-    size_t from = (top * sizeof(*u->slots) + page - 1) / page * page;
-    size_t end = u->slots_fresh * sizeof(*u->slots);
-    if (end > from)
-        madvise((uint8_t *)u->slots + from, end - from, MADV_DONTNEED);
-    u->slots_fresh = top;
-}
-
 void uring_trim(struct io *io)
 {
     struct uring *u = container_of(io, struct uring, io);
 
-    trim_slots(u);
+    uring_slots_trim(&u->slots);
     if (io_uring_cq_ready(&u->ring) == 0) /* else some of them may speak of received bytes */
         uring_buffers_trim(&u->buffers);
     if (io_uring_sq_ready(&u->ring) == 0) /* else some of them may point into the arena */
@@ -223,7 +183,6 @@ void uring_unmake(struct uring *u)
         close(u->event_fd);
     if (u->arena != NULL)
         munmap(u->arena, URING_ARENA_BYTES);
-    if (u->slots != NULL)
-        munmap(u->slots, u->slot_count * sizeof(*u->slots));
+    uring_slots_deinit(&u->slots);
     uring_buffers_deinit(&u->buffers);
 }

@@ -134,24 +134,29 @@ static bool node_has_room(struct net *n)
     return false;
 }
 
-/* The peer's address is known: may it come in? */
-static void check_limits(struct conn *c)
+/* Whether the node takes any connection now; whose it is may not be known yet (CONN_PROXY). */
+static void check_node_limits(struct conn *c)
 {
     struct net *n = c->net;
 
-    if (c->flags & CONN_F_ADMIN)
-        return;
     if (!node_has_room(n)) {
         refuse(c, CONN_END_NODE_FULL);
         return;
     }
     c->flags |= CONN_F_COUNTED;
-    if (!connect_rate_passes(n)) {
+    if (!connect_rate_passes(n))
         refuse(c, CONN_END_CONNECT_RATE);
-        return;
-    }
-    if (n->draining)
+    else if (n->draining)
         refuse(c, CONN_END_DRAIN);
+}
+
+/* The peer's address is known: may it come in? */
+static void check_address_limits(struct conn *c)
+{
+    struct net *n = c->net;
+
+    if (c->refuse != CONN_END_NONE)
+        return;
     if (admission_is_on(n) && (c->peer.family == AF_INET || c->peer.family == AF_INET6)) {
         /* No io_recv(): within on_accept the socket is not attached yet, and what comes is kept. */
         c->holds |= CONN_HOLD_ADMISSION;
@@ -163,8 +168,11 @@ static void check_limits(struct conn *c)
 void conn_begin(struct conn *c)
 {
     conn_set_deadline(c, c->net->config->handshake_timeout_ns);
+    if (c->flags & CONN_F_ADMIN)
+        return;
+    check_node_limits(c);
     if (c->state == CONN_HEAD)
-        check_limits(c);
+        check_address_limits(c);
 }
 
 void conn_admitted(struct conn *c, enum admission_verdict v)
@@ -211,7 +219,7 @@ static void proxy_input(struct conn *c, struct bytes *in)
     rx->head_len = 0;
     conn_rx_trim(c);
     c->state = CONN_HEAD;
-    check_limits(c);
+    check_address_limits(c);
 }
 
 /* Input ------------------------------------------------------------------------------------------
@@ -656,6 +664,8 @@ void conn_finish(struct conn *c)
     uint8_t how = c->flags & CONN_F_BROKEN ? CUT : end_rows[c->end].how;
     bool awaits_close = how == WAIT && (c->flags & (CONN_F_WS | CONN_F_EOF)) == CONN_F_WS;
 
+    if (!(c->flags & CONN_F_WS) && how != CUT && sendq_is_empty(&c->sendq))
+        conn_http_last_words(c);
     if (!(c->flags & CONN_F_WS) && sendq_is_empty(&c->sendq))
         how = CUT; /* there is no answer that could get lost */
     end_session(c);

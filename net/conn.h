@@ -67,6 +67,7 @@ enum conn_state {
     X(ADDRESS_FULL, "address_full", 1013, LAST, "too many connections from this address")          \
     X(ADDRESS_RATE, "address_rate", 1013, LAST, "too many new connections from this address")      \
     X(PROXY_HEADER, "proxy_header", 0, CUT, "PROXY protocol header missing or malformed")          \
+    X(UNAVAILABLE, "unavailable", 1013, LAST, "not available now, try again later")                \
     X(DRAIN, "drain", 1012, WAIT, "server is restarting, please reconnect")                        \
     X(APP, "app", 1000, WAIT, "closed by the server")                                              \
     X(INTERNAL, "internal_error", 1011, LAST, "internal error")
@@ -249,6 +250,10 @@ void conn_ping(struct conn *c);
 /* conn_http.c */
 void conn_http_input(struct conn *c, struct bytes *in);
 void conn_http_timeout(struct conn *c);
+/* What ends a connection before its upgrade and would have a close code after it, a bound of memory
+ * or a rate, is told by a 503 or 429; a drain only to those who have begun a request. Nothing is
+ * queued yet. */
+void conn_http_last_words(struct conn *c);
 
 /* conn_ws.c */
 void conn_ws_input(struct conn *c, struct bytes *in);

@@ -22,8 +22,9 @@ static void count_status(struct net *n, int status)
         {101, NET_STAT_HTTP_101}, {200, NET_STAT_HTTP_200}, {304, NET_STAT_HTTP_304},
         {400, NET_STAT_HTTP_400}, {403, NET_STAT_HTTP_403}, {404, NET_STAT_HTTP_404},
         {405, NET_STAT_HTTP_405}, {408, NET_STAT_HTTP_408}, {413, NET_STAT_HTTP_413},
-        {414, NET_STAT_HTTP_414}, {426, NET_STAT_HTTP_426}, {431, NET_STAT_HTTP_431},
-        {501, NET_STAT_HTTP_501}, {503, NET_STAT_HTTP_503}, {505, NET_STAT_HTTP_505},
+        {414, NET_STAT_HTTP_414}, {426, NET_STAT_HTTP_426}, {429, NET_STAT_HTTP_429},
+        {431, NET_STAT_HTTP_431}, {501, NET_STAT_HTTP_501}, {503, NET_STAT_HTTP_503},
+        {505, NET_STAT_HTTP_505},
     };
 
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -51,12 +52,13 @@ static void send_answer(struct conn *c, const struct answer *a)
     int len =
         snprintf(head, sizeof(head),
                  "HTTP/1.1 %d %s\r\n"
+                 "Date: %s\r\n"
                  "Content-Type: %s\r\n"
                  "Content-Length: %zu\r\n"
                  "X-Content-Type-Options: nosniff\r\n"
                  "Connection: %s\r\n"
                  "%s\r\n",
-                 a->status, http_status_text(a->status),
+                 a->status, http_status_text(a->status), http_date_now(&c->net->date, c->net->io),
                  a->content_type != NULL ? a->content_type : "text/plain; charset=utf-8", a->len,
                  a->keep_alive ? "keep-alive" : "close", a->extra != NULL ? a->extra : "");
     bool ok = len > 0 && (size_t)len < sizeof(head) && conn_queue_bytes(c, head, (uint32_t)len);
@@ -95,13 +97,24 @@ static void refuse_limited(struct conn *c, const struct http_request *req)
 
 void conn_http_timeout(struct conn *c)
 {
+    bool is_begun = c->state == CONN_HEAD && c->rx != NULL && c->rx->head_len > 0;
+
     if (c->refuse != CONN_END_NONE) {
         refuse_limited(c, NULL);
         return;
     }
     conn_end(c, CONN_END_HANDSHAKE_TIMEOUT);
-    if (c->rx != NULL && c->rx->head_len > 0)
+    if (is_begun)
         refuse_request(c, NULL, 408, "the request head was not completed in time", NULL);
+}
+
+void conn_http_last_words(struct conn *c)
+{
+    enum conn_end why = (enum conn_end)c->end;
+
+    if (conn_end_code(why) != 0 && why != CONN_END_DRAIN)
+        refuse_request(c, NULL, why == CONN_END_BYTE_RATE ? 429 : 503, conn_end_text(why),
+                       "Retry-After: 5\r\n");
 }
 
 /* RFC 6455 4.2.2, and from here on frames. */

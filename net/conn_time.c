@@ -76,8 +76,6 @@ static void deadline_passed(struct conn *c)
 {
     switch (c->state) {
     case CONN_PROXY:
-        conn_end(c, CONN_END_HANDSHAKE_TIMEOUT);
-        return;
     case CONN_HEAD:
         conn_http_timeout(c);
         return;

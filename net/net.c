@@ -70,9 +70,9 @@ static struct io_conn *on_accept(struct io_listener *io, const struct io_addr *p
     struct net *n = l->net;
     struct conn *c = conn_new(n, l, peer);
 
-    net_stat(n, NET_STAT_ACCEPTED);
     if (c == NULL)
-        return NULL;
+        return NULL; /* it comes back as a ticket */
+    net_stat(n, NET_STAT_ACCEPTED);
     conn_begin(c);
     return &c->io;
 }
@@ -102,11 +102,19 @@ static void turn_away(struct net *n, struct io_ticket t)
     io_discard(n->io, t, answer_503, sizeof(answer_503) - 1);
 }
 
+/* Whether a ticket comes because this shard is full. Else on_accept() had no memory, and neither
+ * has another shard: memory is the process's. */
+static bool is_full(const struct net *n)
+{
+    return n->tickets || n->io->conn_count >= n->io->conns_max;
+}
+
 static void on_ticket(struct io_listener *io, struct io_ticket t, const struct io_addr *peer)
 {
     struct net_listener *l = container_of(io, struct net_listener, io);
     struct net *n = l->net;
-    uint32_t to = l->kind == NET_LISTENER_PUBLIC ? shard_with_room(n) : n->shard->idx;
+    bool may_go = l->kind == NET_LISTENER_PUBLIC && is_full(n);
+    uint32_t to = may_go ? shard_with_room(n) : n->shard->idx;
     struct ring_item item = {.kind = NET_ITEM_SOCKET, .a = (uint32_t)t.fd};
 
     net_stat(n, NET_STAT_ACCEPTED);

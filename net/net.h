@@ -13,6 +13,7 @@
 #include "net/admission.h"
 #include "net/deflate.h"
 #include "net/http.h"
+#include "net/http_date.h"
 #include "net/net_config.h"
 #include "net/net_stats.h"
 #include "net/upgrade.h"
@@ -97,6 +98,7 @@ struct net {
     struct wheel wheel;
     struct ws_limits ws_limits[2]; /* [1]: with permessage-deflate */
     struct http_limits http_limits;
+    struct http_date date;
     struct conn *dirty;      /* have something to send */
     struct conn *ending;     /* marked by conn_end(), dealt with at flush */
     struct conn *resume;     /* holds are over */

@@ -18,7 +18,8 @@
     X(ADOPTED, "connections_adopted_total", NULL, "Sockets taken from a full shard.",              \
       STATS_COUNTER)                                                                               \
     X(TURNED_AWAY, "connections_turned_away_total", NULL,                                          \
-      "Sockets answered 503 and closed at accept: no shard had room.", STATS_COUNTER)              \
+      "Sockets answered 503 and closed at accept: no shard had room, or no memory.",               \
+      STATS_COUNTER)                                                                               \
     X(HEADS, "http_requests_total", NULL, "Complete request heads.", STATS_COUNTER)                \
     X(HTTP_101, "http_responses_total", "status=\"101\"", "Answers by status.", STATS_COUNTER)     \
     X(HTTP_200, "http_responses_total", "status=\"200\"", "", STATS_COUNTER)                       \
@@ -31,6 +32,7 @@
     X(HTTP_413, "http_responses_total", "status=\"413\"", "", STATS_COUNTER)                       \
     X(HTTP_414, "http_responses_total", "status=\"414\"", "", STATS_COUNTER)                       \
     X(HTTP_426, "http_responses_total", "status=\"426\"", "", STATS_COUNTER)                       \
+    X(HTTP_429, "http_responses_total", "status=\"429\"", "", STATS_COUNTER)                       \
     X(HTTP_431, "http_responses_total", "status=\"431\"", "", STATS_COUNTER)                       \
     X(HTTP_501, "http_responses_total", "status=\"501\"", "", STATS_COUNTER)                       \
     X(HTTP_503, "http_responses_total", "status=\"503\"", "", STATS_COUNTER)                       \
@@ -87,7 +89,7 @@ enum net_stat {
 #undef X
     /* One row per enum conn_end (net/conn.h) follows: connections_closed_total{reason="..."}. */
     NET_STAT_ENDS,
-    NET_STAT_COUNT = NET_STAT_ENDS + 29,
+    NET_STAT_COUNT = NET_STAT_ENDS + 30,
 };
 
 extern const struct stats_desc net_stat_descs[NET_STAT_COUNT];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Copyright (c) 2026 The Tidewire authors */
 
-/* Frames of a WebSocket client out of a byte stream cut anywhere. Pure: runs on whichever thread
+/* Frames of a WebSocket peer out of a byte stream cut anywhere. Pure: runs on whichever thread
  * owns the decoder.
  *
  *   state        is                          leaves it by
@@ -38,7 +38,6 @@ enum {
     CONTROL_LEN_MAX = WS_SMALL_LEN_MAX,
 
     KEY_BYTES = 4,
-    SMALL_HEAD_BYTES = WS_SMALL_HEAD_BYTES,
 
     BIT_IN_FRAME = 1,   /* the header is complete, the payload is not */
     BIT_OPEN = 2,       /* a message has begun and its last frame has not ended */
@@ -52,7 +51,7 @@ static enum ws_status take_any(struct ws_decoder *d, const struct ws_limits *lim
                                struct bytes *in, struct ws_piece *piece);
 static enum ws_status take_head(struct ws_decoder *d, const struct ws_limits *limits,
                                 struct bytes *in);
-static void begin_frame(struct ws_decoder *d);
+static void begin_frame(struct ws_decoder *d, bool masked);
 static enum ws_status take_payload(struct ws_decoder *d, struct bytes *in, struct ws_piece *piece);
 
 enum ws_status ws_decode(struct ws_decoder *d, const struct ws_limits *limits, struct bytes *in,
@@ -62,7 +61,7 @@ enum ws_status ws_decode(struct ws_decoder *d, const struct ws_limits *limits, s
     uint8_t opcode;
     uint32_t key;
 
-    if (unlikely(!ws_decoder_is_idle(d) ||
+    if (unlikely(!ws_decoder_is_idle(d) || limits->from_server ||
                  !ws_decode_small(ws_small_max(limits), in, &payload, &opcode, &key)))
         return take_any(d, limits, in, piece);
     simd->unmask(payload.ptr, payload.ptr, payload.len, key);
@@ -90,7 +89,7 @@ __attribute__((noinline)) static enum ws_status take_any(struct ws_decoder *d,
         enum ws_status st = take_head(d, limits, in);
         if (st != WS_STATUS_PIECE)
             return st;
-        begin_frame(d);
+        begin_frame(d, !limits->from_server);
         if (PLANTED(PLANT_SKIP_FRAME_AT_SPLIT) && was_cut)
             d->bits |= BIT_DROPPED;
     }
@@ -162,8 +161,9 @@ static enum ws_status check_extended_len(const struct ws_decoder *d, uint64_t ro
 static enum ws_status check_len(const struct ws_decoder *d, const struct ws_limits *limits)
 {
     uint8_t form = d->head[1] & HEAD_LEN;
-    if ((d->head[1] & HEAD_MASK) == 0) /* RFC 6455 5.1 */
-        return WS_STATUS_UNMASKED;
+    bool masked = (d->head[1] & HEAD_MASK) != 0;
+    if (masked == limits->from_server) /* RFC 6455 5.1 */
+        return masked ? WS_STATUS_MASKED : WS_STATUS_UNMASKED;
     if (ws_opcode_is_control(d->head[0] & HEAD_OPCODE))
         return form > CONTROL_LEN_MAX ? WS_STATUS_CONTROL_LENGTH : WS_STATUS_NEED_MORE;
     uint64_t room =
@@ -173,14 +173,20 @@ static enum ws_status check_len(const struct ws_decoder *d, const struct ws_limi
     return form > room ? WS_STATUS_TOO_BIG : WS_STATUS_NEED_MORE;
 }
 
+/* Bytes that the header has, as far as is known: the second one says how many there are. */
+static uint32_t head_bytes(const struct ws_decoder *d, const struct ws_limits *limits)
+{
+    if (d->head_len < 2)
+        return 2;
+    return 2 + extended_len_bytes(d->head[1]) + (limits->from_server ? 0 : KEY_BYTES);
+}
+
 /* Collects the header. WS_STATUS_PIECE: it is complete and good. */
 static enum ws_status take_head(struct ws_decoder *d, const struct ws_limits *limits,
                                 struct bytes *in)
 {
     while (in->len > 0) {
-        /* The second byte says how many there are; the mask bit in it is checked below. */
-        uint32_t want = d->head_len < 2 ? 2 : SMALL_HEAD_BYTES + extended_len_bytes(d->head[1]);
-        size_t n = min_size(want - d->head_len, in->len);
+        size_t n = min_size(head_bytes(d, limits) - d->head_len, in->len);
         memcpy(d->head + d->head_len, in->ptr, n);
         d->head_len += (uint8_t)n;
         in->ptr += n;
@@ -191,7 +197,7 @@ static enum ws_status take_head(struct ws_decoder *d, const struct ws_limits *li
             st = check_len(d, limits);
         if (st != WS_STATUS_NEED_MORE)
             return st;
-        if (want > 2 && d->head_len == want)
+        if (d->head_len >= 2 && d->head_len == head_bytes(d, limits))
             return WS_STATUS_PIECE;
     }
     return WS_STATUS_NEED_MORE;
@@ -204,11 +210,13 @@ static uint64_t announced_len(const struct ws_decoder *d)
     return extended == 0 ? d->head[1] & HEAD_LEN : big_endian(d->head + 2, extended);
 }
 
-static void begin_frame(struct ws_decoder *d)
+static void begin_frame(struct ws_decoder *d, bool masked)
 {
     uint8_t opcode = d->head[0] & HEAD_OPCODE;
     d->left = announced_len(d);
-    memcpy(&d->key, d->head + d->head_len - KEY_BYTES, KEY_BYTES);
+    d->key = 0;
+    if (masked)
+        memcpy(&d->key, d->head + d->head_len - KEY_BYTES, KEY_BYTES);
     d->bits |= BIT_IN_FRAME;
     if (ws_opcode_is_control(opcode))
         return;
@@ -247,7 +255,8 @@ static enum ws_status take_payload(struct ws_decoder *d, struct bytes *in, struc
     piece->message_end = piece->frame_end && !control && (d->head[0] & HEAD_FIN) != 0;
     piece->compressed = !control && (d->bits & BIT_COMPRESSED) != 0;
 
-    simd->unmask(in->ptr, in->ptr, n, d->key);
+    if (d->key != 0)
+        simd->unmask(in->ptr, in->ptr, n, d->key);
     in->ptr += n;
     in->len -= n;
     d->left -= n;
@@ -261,7 +270,7 @@ static enum ws_status take_payload(struct ws_decoder *d, struct bytes *in, struc
 uint16_t ws_status_close_code(enum ws_status st)
 {
     CHECK(st > WS_STATUS_PIECE);
-    CHECK(st <= WS_STATUS_FRAGMENTS);
+    CHECK(st <= WS_STATUS_MASKED);
     if (st == WS_STATUS_TOO_BIG)
         return 1009;
     return st == WS_STATUS_FRAGMENTS ? 1008 : 1002;
@@ -282,6 +291,7 @@ const char *ws_status_text(enum ws_status st)
         [WS_STATUS_INTERLEAVED] = "message inside another message",
         [WS_STATUS_TOO_BIG] = "message too big",
         [WS_STATUS_FRAGMENTS] = "too many fragments",
+        [WS_STATUS_MASKED] = "frame of a server is masked",
     };
     return (uint32_t)st < ARRAY_LEN(texts) ? texts[st] : "unknown status";
 }

@@ -3,9 +3,9 @@
 #ifndef NET_WS_DECODER_H
 #define NET_WS_DECODER_H
 
-/* Frames of a WebSocket client, out of a byte stream cut anywhere (RFC 6455 5). A pure engine:
- * bytes in, pieces out; no socket, clock or memory of its own. The server's side: frames must be
- * masked.
+/* Frames of a WebSocket peer, out of a byte stream cut anywhere (RFC 6455 5). A pure engine:
+ * bytes in, pieces out; no socket, clock or memory of its own. Frames of a client must be masked,
+ * those of a server (limits.from_server) must not.
  *
  *     while ((st = ws_decode(&d, &limits, &in, &piece)) == WS_STATUS_PIECE)
  *         use(&piece);
@@ -48,12 +48,14 @@ enum ws_status {
     WS_STATUS_INTERLEAVED,        /* a data frame inside another message: 5.4 */
     WS_STATUS_TOO_BIG,            /* message over max_message, known from the header */
     WS_STATUS_FRAGMENTS,          /* more than max_fragments frames in a message */
+    WS_STATUS_MASKED,             /* a server's: 5.1 */
 };
 
 struct ws_limits {
     uint64_t max_message_bytes; /* sum over a message's frames, as on the wire */
     uint32_t max_fragments;     /* 1 at least; from 65536 on: no bound */
     bool rsv1;                  /* permessage-deflate was negotiated */
+    bool from_server;           /* the peer is a server: its frames carry no key */
 };
 
 /* 40 bytes at most; all zero is the initial state. */
@@ -99,9 +101,10 @@ static inline uint32_t ws_small_max(const struct ws_limits *limits)
     return (uint32_t)min_u64(limits->max_message_bytes, WS_SMALL_LEN_MAX);
 }
 
-/* The common case, inline: a whole uncompressed message of at most small_max bytes in one frame
- * that lies whole in the input. Only while the decoder is idle, and it stays so. True: *payload is
- * its view, still masked with *key, *in is behind it. False: nothing happened; ws_decode() knows.
+/* The common case of a client's frames, inline: a whole uncompressed message of at most small_max
+ * bytes in one frame that lies whole in the input. Only while the decoder is idle, and it stays so.
+ * True: *payload is its view, still masked with *key, *in is behind it. False: nothing happened;
+ * ws_decode() knows.
  */
 static inline bool ws_decode_small(uint32_t small_max, struct bytes *in, struct bytes *payload,
                                    uint8_t *opcode, uint32_t *key)

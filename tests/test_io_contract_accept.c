@@ -55,16 +55,19 @@ IO_TEST(a_burst_of_connections_is_accepted_and_every_one_works)
     cr_assert_eq(echoed, PEERS);
 }
 
-IO_TEST(a_refused_connection_is_closed_and_counted)
+IO_TEST(a_refused_connection_is_counted_and_can_be_told)
 {
     t->refuse = true;
     int peer = peer_connect(t);
-    UNTIL(t, t->accepts == 1);
-    turn_for_ms(t, 5);
-    peer_expect_eof(peer);
-    close(peer);
+    UNTIL(t, t->ticket_count == 1);
+    cr_assert_eq(t->accepts, 1);
+    cr_assert_eq(t->io->stats.accepts, 1);
     cr_assert_eq(t->io->stats.accept_refused, 1);
     cr_assert_eq(t->io->conn_count, 0);
+    io_discard(t->io, t->tickets[0], "sorry", 5);
+    peer_expect(peer, "sorry", 5);
+    peer_expect_eof(peer);
+    close(peer);
 
     t->refuse = false;
     struct side *s = fixture_pair(t, &peer);

@@ -150,6 +150,20 @@ IO_TEST(nothing_comes_behind_a_close_in_on_connect)
     close(server);
 }
 
+/* The system's own time, also between two turns, whatever now_ns says. */
+IO_TEST(the_time_on_the_wall_is_the_systems)
+{
+    for (int i = 0; i < 3; i++) {
+        struct timespec before, after;
+        clock_gettime(CLOCK_REALTIME, &before);
+        uint64_t wall_ns = io_wall_ns(t->io);
+        clock_gettime(CLOCK_REALTIME, &after);
+        cr_assert_geq(wall_ns, (uint64_t)before.tv_sec * NS_PER_SEC + (uint64_t)before.tv_nsec);
+        cr_assert_leq(wall_ns, (uint64_t)after.tv_sec * NS_PER_SEC + (uint64_t)after.tv_nsec);
+        usleep(1000);
+    }
+}
+
 IO_TEST(a_connect_can_leave_from_a_given_address)
 {
     struct io_addr a, from, seen;

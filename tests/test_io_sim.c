@@ -51,6 +51,18 @@ Test(io_sim, a_stall_moves_only_the_clock)
     pair_free(&p);
 }
 
+Test(io_sim, the_time_on_the_wall_goes_with_the_virtual_clock)
+{
+    const struct sim_faults faults = {.stall = 1000000, .stall_max_ns = NS_PER_SEC};
+    struct pair p = pair_new(&faults);
+
+    cr_assert_eq(io_wall_ns(p.s->io), SIM_WALL_START_NS + sim_net_now(p.net));
+    cr_assert_eq(sim_client_send(p.c, "late", 4), 4);
+    settle(p.s);
+    cr_assert_eq(io_wall_ns(p.s->io), SIM_WALL_START_NS + sim_net_now(p.net));
+    pair_free(&p);
+}
+
 Test(io_sim, one_connection_gets_no_more_than_its_share_of_a_poll)
 {
     const struct sim_faults faults = {.buffer_min_bytes = 1u << 20, .buffer_max_bytes = 1u << 20};

@@ -131,7 +131,7 @@ Test(io_sim_turn, what_waits_in_the_backlog_is_told_within_unlisten)
     pair_free(&p);
 }
 
-Test(io_sim_turn, a_refused_connection_is_closed_and_counted)
+Test(io_sim_turn, a_refused_connection_is_counted_and_can_be_told)
 {
     struct sim_net *net = sim_net_new(1, NULL);
     struct shard *s = shard_new(net, SIDES_MAX);
@@ -139,8 +139,15 @@ Test(io_sim_turn, a_refused_connection_is_closed_and_counted)
 
     s->refuse = true;
     settle(s);
-    cr_assert_eq(sim_client_state(p.c), SIM_CLIENT_EOF);
+    cr_assert_eq(s->tickets_count, 1);
+    cr_assert_eq(s->io->conn_count, 0);
     cr_assert_eq(s->io->stats.accept_refused, 1);
+    io_discard(s->io, s->tickets[0], "sorry", 5);
+    settle(s);
+    char text[8];
+    cr_assert_eq(sim_client_recv(p.c, text, sizeof(text)), 5);
+    cr_assert_eq(memcmp(text, "sorry", 5), 0);
+    cr_assert_eq(sim_client_state(p.c), SIM_CLIENT_EOF);
     pair_free(&p);
 }
 

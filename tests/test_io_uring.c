@@ -214,8 +214,53 @@ Test(io_uring, slots_are_reused_thousands_of_times_without_a_late_completion)
     }
     cr_expect_eq(closes, CYCLES);
     cr_expect_gt(received, 0);
-    cr_expect_leq(r->u->slots_fresh, 64 + URING_SLOT_RESERVE);
+    cr_expect_leq(r->u->slots.touched, 2 * BATCH + URING_ACCEPTS);
     r->peer_count = 0;
+    rig_free(r);
+}
+
+/* Accepted into a slot, or, since the table was full before, with a descriptor. */
+Test(io_uring, a_refused_connection_comes_as_a_ticket_however_it_was_accepted)
+{
+    struct rig *r = rig_new(4, NULL);
+    int fds[4];
+    for (int i = 0; i < 4; i++)
+        fds[i] = client(r);
+    TURN_UNTIL(r, r->peer_count == 4);
+    turn(r);
+    io_close(r->io, &r->peers[0].c, false);
+    TURN_UNTIL(r, r->peers[0].closes == 1);
+    r->refuse = true;
+    for (uint32_t i = 0; i < 40; i++) {
+        char text[8];
+        int fd = client(r);
+        TURN_UNTIL(r, r->ticket_count == 1);
+        io_discard(r->io, r->tickets[--r->ticket_count], "sorry", 5);
+        cr_assert_eq(recv(fd, text, sizeof(text), 0), 5);
+        cr_assert_eq(recv(fd, text, sizeof(text), 0), 0);
+        close(fd);
+        cr_assert_eq(r->io->stats.accept_refused, i + 1);
+        cr_assert_eq(r->io->stats.accepts, 4 + i + 1);
+    }
+    r->refuse = false;
+    close(client(r));
+    TURN_UNTIL(r, r->peer_count == 5);
+    for (int i = 0; i < 4; i++)
+        close(fds[i]);
+    rig_free(r);
+}
+
+Test(io_uring, a_refused_connection_is_closed_where_no_descriptor_can_be_made)
+{
+    struct rig *r = rig_new(4, &(struct uring_quirks){.no_install = true});
+    r->refuse = true;
+    int fd = client(r);
+    char byte;
+    TURN_UNTIL(r, r->io->stats.accept_refused == 1);
+    turn(r);
+    cr_expect_eq(recv(fd, &byte, 1, 0), 0);
+    cr_expect_eq(r->ticket_count, 0);
+    close(fd);
     rig_free(r);
 }
 

@@ -16,6 +16,7 @@ struct values {
     uint32_t port;
     uint32_t slots;
     uint64_t max_size;
+    uint64_t users;
     uint64_t pause_ns;
     struct option_rate rate;
     struct option_rate byte_rate;
@@ -68,6 +69,14 @@ static const struct option table[] = {
      .max = 1 << 20,
      .offset = AT(max_size),
      .type = OPTION_SIZE},
+    {.name = "users",
+     .group = "Two",
+     .help = "A count.",
+     .def = "10k",
+     .min = 1,
+     .max = 50000000,
+     .offset = AT(users),
+     .type = OPTION_COUNT},
     {.name = "pause",
      .group = "Two",
      .help = "A pause.",
@@ -333,6 +342,10 @@ Test(options, a_bad_value_is_refused_with_what_would_be_good)
         {"--slots", "5", {"\"5\" is odd; give an even one"}},
         {"--max-size", "64k", {"not understood", "64KiB", "1B to 1MiB"}},
         {"--max-size", "0", {"out of range", "1B to 1MiB"}},
+        {"--users", "10KiB", {"not understood", "500, 250k or 10M", "1 to 50M"}},
+        {"--users", "51M", {"out of range", "1 to 50M"}},
+        {"--users", "99999999999999G", {"out of range"}},
+        {"--users", "0", {"out of range"}},
         {"--pause", "25", {"not understood", "with its unit", "1ms to 1h, 0 is off"}},
         {"--pause", "1us", {"out of range"}},
         {"--pause", "2h", {"out of range"}},
@@ -592,6 +605,10 @@ Test(options, printed_values_read_back_to_the_same)
         {"--max-size", "1023"},
         {"--max-size", "1048575"},
         {"--max-size", "1MiB"},
+        {"--users", "1"},
+        {"--users", "999"},
+        {"--users", "1001k"},
+        {"--users", "50M"},
         {"--pause", "0"},
         {"--pause", "1001us"},
         {"--pause", "90s"},

@@ -641,9 +641,65 @@ Test(ws_decoder, no_input_needs_more_in_any_state)
     free(s.bytes);
 }
 
+/* A server's frames: no key, the rest alike. */
+static const struct ws_limits server_roomy = {
+    .max_message_bytes = 1 << 20, .max_fragments = 16384, .from_server = true};
+
+/* An unmasked frame in the shortest form; payload byte i is i * 7 + the frame's number. */
+static void put_server_frame(struct stream *s, unsigned first, uint64_t len)
+{
+    put_byte(s, first);
+    put_byte(s, len < 126 ? (unsigned)len : len < 65536 ? 126u : 127u);
+    for (int shift = len < 126 ? -8 : len < 65536 ? 8 : 56; shift >= 0; shift -= 8)
+        put_byte(s, (unsigned)(len >> shift));
+    for (uint64_t i = 0; i < len; i++)
+        put_byte(s, (uint8_t)(i * 7 + s->frames));
+    s->frames++;
+}
+
+Test(ws_decoder, frames_of_a_server_are_the_same_whatever_the_split)
+{
+    static const uint64_t lens[] = {0, 1, 5, 125, 126, 200, 0, 70};
+    static const unsigned firsts[] = {0x82, 0x81, 0x02, 0x89, 0x80, 0x82, 0x8a, 0x81};
+    struct stream s = {0};
+    for (size_t i = 0; i < ARRAY_LEN(lens); i++)
+        put_server_frame(&s, firsts[i], lens[i]);
+
+    struct seen seen = decode_every_way(&s, &server_roomy, false);
+    cr_assert_eq(seen.status, WS_STATUS_NEED_MORE);
+    cr_assert_eq(seen.count, ARRAY_LEN(lens));
+    for (uint32_t f = 0; f < seen.count; f++) {
+        bool is_data = firsts[f] < 0x88;
+        expect_frame(&seen, f, firsts[f] == 0x80 ? 0x02 : firsts[f] & 0x0f, lens[f],
+                     is_data && firsts[f] != 0x80, is_data && firsts[f] != 0x02);
+    }
+    free(seen.payload);
+    free(s.bytes);
+}
+
+Test(ws_decoder, an_empty_frame_of_a_server_comes_at_its_second_byte)
+{
+    uint8_t frame[] = {0x8a, 0x00};
+    struct ws_decoder d = {0};
+    struct bytes in = {frame, sizeof(frame)};
+    struct ws_piece piece;
+    cr_assert_eq(ws_decode(&d, &server_roomy, &in, &piece), WS_STATUS_PIECE);
+    cr_assert_eq(piece.opcode, WS_OP_PONG);
+    cr_assert_eq(piece.len, 0);
+    cr_assert(ws_decoder_is_idle(&d));
+}
+
+Test(ws_decoder, a_masked_frame_of_a_server_is_refused_at_its_second_byte)
+{
+    struct stream s = {0};
+    put_frame(&s, 0x82, 5);
+    expect_violation(&s, &server_roomy, WS_STATUS_MASKED, 2);
+    free(s.bytes);
+}
+
 Test(ws_decoder, each_violation_has_its_close_code_and_text)
 {
-    for (int st = WS_STATUS_RESERVED_BITS; st <= WS_STATUS_FRAGMENTS; st++) {
+    for (int st = WS_STATUS_RESERVED_BITS; st <= WS_STATUS_MASKED; st++) {
         uint16_t code = ws_status_close_code((enum ws_status)st);
         cr_assert_eq(code, st == WS_STATUS_TOO_BIG     ? 1009
                            : st == WS_STATUS_FRAGMENTS ? 1008

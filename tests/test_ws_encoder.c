@@ -110,7 +110,7 @@ Test(ws_encoder, a_reason_of_exactly_123_bytes_is_whole)
 /* A client's frame of len bytes, decoded. */
 static void check_client_frame(enum ws_opcode opcode, bool fin, bool rsv1, uint32_t len)
 {
-    const struct ws_limits limits = {1 << 20, 10, true};
+    const struct ws_limits limits = {1 << 20, 10, true, false};
     uint32_t key;
     memcpy(&key, "\x37\xfa\x21\x3d", 4);
     uint8_t *frame = malloc(14 + len);

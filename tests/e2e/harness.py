@@ -101,7 +101,7 @@ class Server:
         msg, address = fields.get("msg"), fields.get("address", "")
         if msg == "listening" and self.port is None and address.rpartition(":")[2].isdigit():
             self.port = port_of(address)
-        if msg == "admin listening":
+        if msg == "admin listening" and self.admin_port is None:
             self.admin_port = port_of(address)
         return msg == "ready"
 

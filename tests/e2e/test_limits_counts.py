@@ -248,6 +248,18 @@ def test_byte_rate_lets_the_burst_pass_and_ends_what_goes_on(new_server):
     expect_ends(s, "byte_rate")
 
 
+def test_byte_rate_within_a_request_head_is_answered_with_429(new_server):
+    s = new_server("--byte-rate", "1KiB/4KiB", "--max-message", "4KiB")
+    with Raw(s.port) as c:
+        c.send(b"GET / HTTP/1.1\r\n" + b"X: " + b"y" * 6 * KIB)
+        answer = c.response()
+        assert answer.status == 429 and "retry-after" in dict(answer.headers)
+        assert c.at_end()
+    expect_ends(s, "byte_rate")
+    expect_metric(s, "http_responses_total", 1, status="429")
+    expect_nothing_left(s)
+
+
 def test_the_rate_of_one_is_not_that_of_another(new_server):
     s = new_server("--echo", "--message-rate", "1/3", "--shards", "1")
     clients = [Client(s.port) for _ in range(10)]
@@ -337,6 +349,34 @@ def test_what_is_no_header_is_cut_off(behind, garbage):
         assert c.at_end()
     expect_ends(behind, "proxy_header")
     expect_nothing_left(behind)
+
+
+def test_who_has_not_sent_its_header_yet_counts_as_a_connection(new_server):
+    s = new_server("--proxy-from", "127.0.0.1", "--max-connections", "3")
+    waiting = [Raw(s.port) for _ in range(2)]
+    inside, code = through(s, proxy_v1("192.0.2.1"))
+    assert code is None
+    assert through(s, proxy_v1("192.0.2.2"))[1] == 1013
+    with Raw(s.port) as silent:  # and this one is told, though it has sent no header either
+        assert silent.response().status == 503
+        assert silent.at_end()
+    expect_ends(s, "node_full", 2)
+    for c in waiting:  # their places are their own
+        c.send(proxy_v1("192.0.2.3") + request("/rooms/proxied", c.host) + frame(PING, b"in"))
+        assert c.response().status == 101 and c.frame().opcode == PONG
+    leave([inside, *waiting])
+    expect_nothing_left(s)
+    c, code = through(s, proxy_v1("192.0.2.4"))
+    assert code is None
+    leave([c])
+
+
+def test_connect_rate_counts_a_connection_when_it_is_accepted(new_server):
+    s = new_server("--proxy-from", "127.0.0.1", "--connect-rate", "1/2")
+    waiting = [Raw(s.port) for _ in range(8)]
+    assert through(s, proxy_v1("192.0.2.1"))[1] == 1013
+    expect_ends(s, "connect_rate", lambda n: 1 <= n <= 7)
+    leave(waiting)
 
 
 def test_a_header_that_does_not_come_is_waited_for_no_longer_than_the_handshake(behind):

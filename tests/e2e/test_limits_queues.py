@@ -10,7 +10,7 @@ import time
 import pytest
 
 from probe import dial, expect_ends, expect_metric, expect_nothing_left, until
-from wire import BINARY, CLOSE, TEXT, Client, frame, frame_head, join_all
+from wire import BINARY, CLOSE, TEXT, Client, Raw, frame, frame_head, join_all
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -168,6 +168,29 @@ def test_assembly_memory_ends_the_largest_holder(new_server, shards):
             c.send(bytes(KIB))
             assert c.message() == (BINARY, bytes.fromhex("37fa213d") * (15 * KIB))
     for c in rest + [largest]:
+        c.sock.close()
+    expect_nothing_left(s)
+
+
+def test_assembly_memory_within_a_request_head_is_answered_with_503(new_server):
+    s = new_server("--assembly-memory", "64KiB", "--max-message", "4KiB", "--shards", "1")
+    largest = Raw(s.port)
+    largest.send(b"GET / HTTP/1.1\r\nX: " + b"y" * 7000)
+    expect_metric(s, "assembly_bytes", lambda n: n >= 7000)
+    others = []
+    while s.metric("tidewire_connections_closed_total", reason="assembly_memory") == 0:
+        assert len(others) < 100
+        others.append(Raw(s.port))
+        others[-1].send(b"GET / HTTP/1.1\r\nX: " + b"z" * 900)
+    answer = largest.response()
+    assert answer.status == 503 and "retry-after" in dict(answer.headers)
+    assert b"memory" in answer.body
+    assert largest.at_end() and not largest.reset
+    largest.sock.close()
+    expect_ends(s, "assembly_memory")
+    for c in others:
+        c.send(b"\r\nHost: a\r\n\r\n")
+        assert c.response().status == 200
         c.sock.close()
     expect_nothing_left(s)
 

@@ -13,9 +13,8 @@ from harness import binary
 from probe import expect_metric, expect_nothing_left, private_dirty, until
 
 BYTES_MAX = 384
-# Of what a crowd takes, when it has left and the server is quiet. io_uring's table of slots (16 bytes each)
-# shrinks only behind the last slot in use, and the accepts that wait hold some of the last ones.
-KEPT_MAX = {"epoll": 0.05, "uring": 0.07}
+# Of what a crowd takes, when it has left and the server is quiet.
+KEPT_MAX = 0.05
 FEW = 100
 MANY = 15000
 # tests/programs/lockstep.c, built beside the server.
@@ -66,7 +65,7 @@ def test_an_idle_connection_in_a_room_costs_at_most_384_bytes(new_server, record
           f"{many[0] >> 10} KiB, {after >> 10} KiB at once after")
     record_property("bytes_per_idle_connection", max(dirty, slots))
     assert max(dirty, slots) <= BYTES_MAX
-    back = few[0] + KEPT_MAX[s.backend] * (many[0] - few[0])
+    back = few[0] + KEPT_MAX * (many[0] - few[0])
     left = until(lambda: private_dirty(s.process.pid), lambda n: n <= back)
     print(f"{left >> 10} KiB when quiet")
     cycle(s)

@@ -50,13 +50,17 @@ def field(package, name):
     return run("dpkg-deb", "--field", str(package), name).strip()
 
 
-def test_package_holds_program_unit_config_manual_and_user(listing):
+def test_package_holds_programs_unit_config_manuals_and_user(listing):
     for path in (
         "/usr/bin/tidewire",
+        "/usr/bin/tidewire-load",
         "/usr/lib/systemd/system/tidewire.service",
         "/usr/lib/sysusers.d/tidewire.conf",
         "/usr/share/man/man1/tidewire.1.gz",
+        "/usr/share/man/man1/tidewire-load.1.gz",
         "/usr/share/doc/tidewire/copyright",
+        "/usr/share/doc/tidewire/examples/haproxy.cfg",
+        "/usr/share/doc/tidewire/examples/nginx.conf",
         "/etc/tidewire/tidewire.conf",
     ):
         assert path in listing, sorted(listing)
@@ -64,7 +68,7 @@ def test_package_holds_program_unit_config_manual_and_user(listing):
 
 def test_package_holds_no_other_files(listing):
     files = [path for path, (mode, _) in listing.items() if mode.startswith("-")]
-    assert len(files) == 6, sorted(files)
+    assert len(files) == 10, sorted(files)
 
 
 def test_files_belong_to_root_and_only_root_writes_them(listing):

@@ -70,6 +70,22 @@ def test_its_files_come_with_a_strict_policy(page_server):
         assert headers["x-content-type-options"] == "nosniff"
 
 
+def test_a_browser_needs_to_ask_for_no_icon(browser, new_server):
+    """It stands in the page, and the policy allows it: else each visit begins with a 404."""
+    server = new_server("--page", "on")
+    tab = open_joined(browser, url(server, "icon"))
+    loads = tab.run("""
+        const icon = new Image(), done = arguments[0];
+        return new Promise(resolve => {
+            document.addEventListener("securitypolicyviolation", e => resolve(e.violatedDirective));
+            icon.onload = icon.onerror = () => setTimeout(() => resolve("allowed"), 0);
+            icon.src = document.querySelector("link[rel=icon]").href;
+        });""")
+    assert loads == "allowed"
+    assert server.metric("tidewire_http_responses_total", status="404") == 0
+    tab.close()
+
+
 def test_it_can_be_switched_off(shared_server):
     server = shared_server("--page", "off")
     status, _ = server.get("/", server.port)

@@ -2,7 +2,8 @@
  * Copyright (c) 2026 The Tidewire authors */
 
 /* The first byte says where the rest is read from: the config file, the command line or the
- * environment (one argument or variable a line). Property: what is accepted prints as a config file
+ * environment (one argument or variable a line), or that it is the name of a file that can't be
+ * read. Property: what is accepted prints as a config file
  * that is accepted and gives the same values; what is refused gives one clean line. */
 
 #include <stdio.h>
@@ -61,6 +62,16 @@ static void read_file(struct reading *r, const void *text, size_t len)
     snprintf(flag, sizeof(flag), "--config=/proc/self/fd/%d", fd);
     read_with(r, (char *[]){"serve", flag, NULL}, (char *[]){NULL});
     close(fd);
+}
+
+/* A file that is not there; without a name the directory itself, which opens but does not read. */
+static void read_missing_file(struct reading *r, const char *name)
+{
+    static const char missing[] = "--config=/proc/missing/";
+    char flag[sizeof(missing) + 256];
+    snprintf(flag, sizeof(flag), "%s%.256s", name[0] != 0 ? missing : "--config=/", name);
+    read_with(r, (char *[]){"serve", flag, NULL}, (char *[]){NULL});
+    CHECK(r->code == OPTIONS_EXIT_FILE);
 }
 
 /* Wherever a value came from, what is said about it is one clean line. */
@@ -125,7 +136,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char *text = strndup((const char *)data + 1, size - 1);
     char *words[WORDS_MAX], *none[] = {NULL}, *program[] = {"serve", NULL};
     CHECK(text != NULL);
-    if (data[0] % 3 == 0) {
+    if (data[0] == 'n') {
+        read_missing_file(&r, text);
+    } else if (data[0] % 3 == 0) {
         read_file(&r, data + 1, size - 1);
     } else if (data[0] % 3 == 1) {
         split(text, "serve", words);

@@ -431,7 +431,10 @@ static void accepted(struct sim_io *s, struct io_listener *owner, struct sim_end
     if (c == NULL) {
         s->io.conn_count--;
         s->io.stats.accept_refused++;
-        sim_release(e, false);
+        e->owner = SIM_TICKET;
+        s->in_callback = true;
+        owner->events->on_ticket(owner, (struct io_ticket){sim_end_number(e)}, &peer);
+        s->in_callback = false;
         return;
     }
     CHECK(reserve_end(s)); /* the callback may have adopted others */
@@ -730,6 +733,11 @@ static int sim_start(struct io *io)
     return 0;
 }
 
+static uint64_t sim_wall_ns(struct io *io)
+{
+    return SIM_WALL_START_NS + sim(io)->net->now_ns;
+}
+
 static void sim_free(struct io *io)
 {
     struct sim_io *s = sim(io);
@@ -773,6 +781,7 @@ static const struct io_backend io_backend_sim = {
     .close = sim_close,
     .poll = sim_poll,
     .wake = sim_wake,
+    .wall_ns = sim_wall_ns,
 };
 
 int io_sim_new(struct sim_net *net, const struct io_config *cfg, struct io **io)

@@ -43,6 +43,9 @@
 
 #include "core/io.h"
 
+/* The time on the wall when the clock is 0: 2001-09-09 01:46:40 UTC. */
+#define SIM_WALL_START_NS (1000000000 * NS_PER_SEC)
+
 struct sim_net;
 struct sim_client;
 

@@ -7,22 +7,28 @@ endif()
 include(GNUInstallDirs)
 
 set(TW_DEPLOY ${CMAKE_SOURCE_DIR}/tools/deploy)
-install(TARGETS tidewire RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+install(TARGETS tidewire tidewire-load RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(FILES ${TW_DEPLOY}/tidewire.service DESTINATION lib/systemd/system)
 install(FILES ${TW_DEPLOY}/sysusers.conf DESTINATION lib/sysusers.d RENAME tidewire.conf)
 install(FILES ${TW_DEPLOY}/tidewire.conf DESTINATION /etc/tidewire)
 install(FILES ${TW_DEPLOY}/copyright DESTINATION ${CMAKE_INSTALL_DATAROOTDIR}/doc/tidewire)
+install(FILES ${TW_DEPLOY}/haproxy.cfg ${TW_DEPLOY}/nginx.conf
+        DESTINATION ${CMAKE_INSTALL_DATAROOTDIR}/doc/tidewire/examples)
 
-# The manual page is what the program says about itself. Instrumented builds are not for installing.
+# The manual pages are what the programs say about themselves. Instrumented builds are not for
+# installing.
 if(NOT TW_SANITIZE AND NOT TW_FUZZ)
   find_program(GZIP_PROGRAM gzip REQUIRED)
-  set(TW_MAN ${CMAKE_BINARY_DIR}/generated/tidewire.1)
-  add_custom_command(OUTPUT ${TW_MAN}.gz
-    COMMAND $<TARGET_FILE:tidewire> help --man > ${TW_MAN}
-    COMMAND ${GZIP_PROGRAM} -9 -n -f ${TW_MAN}
-    DEPENDS tidewire VERBATIM)
-  add_custom_target(man ALL DEPENDS ${TW_MAN}.gz)
-  install(FILES ${TW_MAN}.gz DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+  foreach(program tidewire tidewire-load)
+    set(page ${CMAKE_BINARY_DIR}/generated/${program}.1)
+    add_custom_command(OUTPUT ${page}.gz
+      COMMAND $<TARGET_FILE:${program}> help --man > ${page}
+      COMMAND ${GZIP_PROGRAM} -9 -n -f ${page}
+      DEPENDS ${program} VERBATIM)
+    list(APPEND TW_MAN_PAGES ${page}.gz)
+  endforeach()
+  add_custom_target(man ALL DEPENDS ${TW_MAN_PAGES})
+  install(FILES ${TW_MAN_PAGES} DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
 endif()
 
 # The package ------------------------------------------------------------------------------------

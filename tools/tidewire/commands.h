@@ -22,6 +22,7 @@ enum exit_code {
 
 int cmd_version(int argc, char **argv, char **envp);
 int cmd_check_config(int argc, char **argv, char **envp);
+int cmd_plan(int argc, char **argv, char **envp);
 int cmd_help(int argc, char **argv, char **envp);
 
 /* The list of subcommands; the help of `serve`; the man page in troff. */

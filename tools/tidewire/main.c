@@ -16,9 +16,9 @@ struct command {
 };
 
 static const struct command commands[] = {
-    {"serve", serve_main},      {"version", cmd_version}, {"check-config", cmd_check_config},
-    {"help", cmd_help},         {"--help", cmd_help},     {"-h", cmd_help},
-    {"--version", cmd_version},
+    {"serve", serve_main}, {"version", cmd_version},   {"check-config", cmd_check_config},
+    {"plan", cmd_plan},    {"help", cmd_help},         {"--help", cmd_help},
+    {"-h", cmd_help},      {"--version", cmd_version},
 };
 
 static int unknown_command(const char *name)
