@@ -625,7 +625,7 @@ void redis_link_init(struct redis_link *l, struct io *io, const struct redis_lin
 
 void redis_link_deinit(struct redis_link *l)
 {
-    CHECK(l->state == REDIS_LINK_IDLE);
+    CHECK(l->state == REDIS_LINK_IDLE || l->state == REDIS_LINK_WAITING);
     free(l->pending);
     l->pending = NULL;
     l->pending_cap = 0;

@@ -182,7 +182,7 @@ struct redis_link {
 void redis_link_init(struct redis_link *l, struct io *io, const struct redis_link_config *config,
                      const struct redis_link_events *events, void *owner);
 
-/* Frees what is left. The link is idle. */
+/* Frees what is left. The link is IDLE, or WAITING (started, and nothing is under way). */
 void redis_link_deinit(struct redis_link *l);
 
 /* Begins to connect, at the next redis_link_turn(). Idempotent; undoes a stop. */

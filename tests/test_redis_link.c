@@ -618,6 +618,16 @@ Test(redis_link, stopping_is_final_and_starting_undoes_it)
     link_rig_free(r);
 }
 
+Test(redis_link, one_that_was_only_started_may_be_thrown_away)
+{
+    struct link_rig *r = link_rig_new(1, NULL, REDIS_ROLE_COMMAND);
+
+    link_rig_link(r);
+    redis_link_deinit(&r->link);
+    link_rig_link(r);
+    link_rig_free(r);
+}
+
 /* Answers that are no RESP2 -------------------------------------------------------------------- */
 
 /* A listener of our own that answers whatever it is told to. */
