@@ -13,7 +13,7 @@
 #include <string.h>
 
 #include "core/log.h"
-#include "pubsub/home.h"
+#include "pubsub/pubsub.h"
 #include "pubsub/redis_publish.h"
 #include "pubsub/redis_resolver.h"
 
@@ -394,12 +394,21 @@ static void publish(struct engine *base, struct home_channel *ch, struct message
     redis_publish(e, sub, m);
 }
 
-/* Half of the queue is for what other shards have under way already. */
+/* A half of the queue is for what other shards may have under way here, a quarter for this shard's
+ * own publishers; the rest for the message that is let in while there is room. */
 static bool is_full(const struct engine *base)
 {
     const struct engine_redis *e = of(base);
 
-    return redis_publish_bytes(e) > e->config->queue_bytes / 2;
+    return redis_publish_bytes(e) > e->config->queue_bytes / 4;
+}
+
+static void narrow_window(struct engine_redis *e)
+{
+    struct hub *hub = &e->home->pubsub->hub;
+
+    hub->window_bytes =
+        min_u64(hub->window_bytes, e->config->queue_bytes / 2 / e->shard->node->shard_count);
 }
 
 static const struct engine_calls calls = {.name = "redis",
@@ -648,6 +657,7 @@ int engine_redis_init(struct engine_redis *e, struct shard *s, struct home *h,
     shard_set_module(s, SHARD_MODULE_ENGINE, &module);
     s->next_turn_ns = 0; /* connects */
     h->engine = &e->engine;
+    narrow_window(e);
     return 0;
 }
 
@@ -656,7 +666,7 @@ void engine_redis_deinit(struct engine_redis *e)
     struct redis_sub *sub;
     uint32_t i = 0;
 
-    for (uint32_t k = 0; k < e->server_count; k++) {
+    for (uint32_t k = 0; e->servers != NULL && k < e->server_count; k++) {
         struct redis_server *s = &e->servers[k];
 
         redis_link_deinit(&s->publish);

@@ -29,7 +29,8 @@ int hub_init(struct hub *h, struct pubsub *p)
 {
     uint32_t shards = p->shard->node->shard_count;
 
-    *h = (struct hub){.pubsub = p, .pending_cap = PENDING_INITIAL};
+    *h = (struct hub){
+        .pubsub = p, .pending_cap = PENDING_INITIAL, .window_bytes = p->config->mesh_window_bytes};
     map_init(&h->channels, channel_key, p->shard->node->seed);
     pool_init(&h->pool, "hub_channels", sizeof(struct hub_channel), 1u << POOL_INDEX_BITS, 0);
     h->pending = calloc(PENDING_INITIAL, sizeof(*h->pending));
@@ -305,8 +306,7 @@ bool hub_may_publish(const struct hub *h, const struct hub_channel *ch)
 
     if (ch->home == p->shard->idx)
         return !p->home.withheld;
-    return h->credit_used[ch->home] < p->config->mesh_window_bytes &&
-           !mesh_is_short(p->shard->mesh);
+    return h->credit_used[ch->home] < h->window_bytes && !mesh_is_short(p->shard->mesh);
 }
 
 void hub_wait(struct hub *h, struct hub_member *m)
@@ -355,7 +355,7 @@ void hub_credit(struct hub *h, uint32_t home, uint64_t bytes)
 {
     h->credit_used[home] -= bytes;
     h->pubsub->shard->awaiting -= bytes;
-    if (h->waiting[home] != NULL && h->credit_used[home] < h->pubsub->config->mesh_window_bytes)
+    if (h->waiting[home] != NULL && h->credit_used[home] < h->window_bytes)
         hub_wake_waiters(h, home);
 }
 

@@ -58,6 +58,7 @@ struct hub {
     struct hub_pending *pending;
     uint32_t pending_count;
     uint32_t pending_cap;
+    uint64_t window_bytes;       /* credit at each home: --mesh-window, or what its engine bears */
     uint64_t *credit_used;       /* by home: bytes published and not yet answered */
     struct hub_member **waiting; /* by home: publishers without credit */
     bool waits_for_memory;       /* some wait because the mesh is short of memory */

@@ -39,7 +39,8 @@ static void add(struct redis_seen *s, struct message_pool *pool, struct redis_se
         entries(s)[s->count++] = n;
         return;
     }
-    s->replace = (uint16_t)(s->replace % s->count);
+    if (s->replace >= s->count)
+        s->replace = 0;
     entries(s)[s->replace++] = n;
 }
 

@@ -54,7 +54,8 @@ class Member:
 
     def wait_for(self, data, seconds=READY_S):
         assert until(lambda: data in self.got, seconds), \
-            f"{self.name} at {self.server.port} lacks {data[:40]!r}; last {self.got[-3:]}"
+            (f"{self.name} at {self.server.port} lacks {data[:40]!r}; its last are "
+             f"{[g[:20] for g in self.got[-3:]]}; {redis_metrics(self.server)}")
 
     def close(self):
         with contextlib.suppress(OSError):
@@ -111,6 +112,7 @@ class Nodes:
         members = self.of_room(room)
         last = [m.say() for m in members]
         for m in members:
+            assert m.is_here(), f"{m.name} was closed with {m.code}"
             for other, data in zip(members, last):
                 if m is not other or m.echo:
                     m.wait_for(data)

@@ -242,7 +242,8 @@ def test_a_node_that_starts_before_its_redis(backend, redis):
 
 def test_what_redis_does_not_take_is_bounded(backend, redis):
     """A Redis that stands still: publishers are slowed down, the queue stays within its bound."""
-    with Nodes(backend, 1, "--redis", redis.url, "--redis-queue", "256KiB") as n:
+    with Nodes(backend, 1, "--redis", redis.url, "--redis-queue", "256KiB",
+               "--max-queue", "64MiB") as n:
         members = two_each(n, "bound")
         server = n.servers[0]
         redis.pause()
@@ -259,5 +260,6 @@ def test_what_redis_does_not_take_is_bounded(backend, redis):
         redis.resume()
         t.join(20)
         assert not t.is_alive()
-        assert 128 << 10 < worst <= (256 << 10) + 70000, redis_metrics(server)
+        assert 64 << 10 < worst <= (256 << 10) + 11000, redis_metrics(server)
+        assert server.metric("tidewire_redis_dropped_total") == 0
         finish(n, "bound")

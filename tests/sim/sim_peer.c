@@ -14,7 +14,7 @@
 
 static void grow(uint8_t **bytes, size_t *cap, size_t need)
 {
-    if (need <= *cap)
+    if (*bytes != NULL && need <= *cap)
         return;
     *cap = need * 2 + 256;
     *bytes = realloc(*bytes, *cap);

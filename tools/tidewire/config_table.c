@@ -526,8 +526,8 @@ const struct option config_table[] = {
     {.name = "redis-queue",
      .group = REDIS,
      .help = "How many bytes of messages each shard may have under way to Redis without an answer. "
-             "From half of it on publishers are slowed down; what does not fit is dropped and "
-             "counted.",
+             "From a quarter of it on publishers are slowed down; what does not fit is dropped "
+             "and counted.",
      .def = "16MiB",
      .min = 64 * KIB,
      .max = GIB,
