@@ -10,8 +10,6 @@
  *     redis+sentinel://[[USER]:PASSWORD@]HOSTS/MASTER[/DB][?sentinel=[USER]:PASSWORD]
  *                  HOSTS: the Sentinels, HOST[:PORT],..., port 26379; the first password is the
  *                  master's
- *     redis+cluster://[[USER]:PASSWORD@]HOSTS
- *                  HOSTS: some nodes of the cluster, port 6379; the others are learned
  *
  * USER, PASSWORD and PATH may be percent-encoded (RFC 3986 2.1); HOST is a name, an IPv4 address
  * or an IPv6 address in brackets. */
@@ -32,7 +30,7 @@ struct redis_endpoint {
 
 #define REDIS_URL_ENDPOINTS_MAX 16
 
-enum redis_kind { REDIS_KIND_SINGLE, REDIS_KIND_SENTINEL, REDIS_KIND_CLUSTER };
+enum redis_kind { REDIS_KIND_SINGLE, REDIS_KIND_SENTINEL };
 
 struct redis_url {
     uint8_t kind; /* enum redis_kind */

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # Copyright (c) 2026 The Tidewire authors
-"""Real Redis servers for the end-to-end tests: each a process of its own, on a free port of loopback
+"""Real Redis servers for the end-to-end tests: each a process, on a free port of loopback
 and a socket file, in a directory that goes with it. They keep nothing on disk.
 
     with RedisServer() as redis:                       # redis.url, redis.unix_url
@@ -294,90 +294,3 @@ class Sentinels:
     def stop(self):
         for server in self.sentinels + self.servers:
             server.stop()
-
-
-class Cluster:
-    """Masters with a replica each, all of them RedisServers: masters[i], and replicas[i] of it."""
-
-    def __init__(self, masters=3, password=""):
-        self.password = password
-        self.masters = []
-        self.replicas = []
-        try:
-            self.masters = [self._node() for _ in range(masters)]
-            self.replicas = [self._node() for _ in range(masters)]
-            self._form()
-        except Exception:
-            self.stop()
-            raise
-
-    @property
-    def nodes(self):
-        return self.masters + self.replicas
-
-    def _node(self):
-        flags = ["cluster-enabled yes", "cluster-node-timeout 1000",
-                 f"cluster-port {free_ports(1)[0]}", "repl-diskless-sync-delay 0"]
-        if self.password:
-            flags.append(f"masterauth {self.password}")
-        return RedisServer(*flags, password=self.password)
-
-    def _form(self):
-        for i, node in enumerate(self.nodes):
-            node.call("CLUSTER", "SET-CONFIG-EPOCH", i + 1)
-        for i, master in enumerate(self.masters):
-            first, last = (16384 * k // len(self.masters) for k in (i, i + 1))
-            master.call("CLUSTER", "ADDSLOTSRANGE", first, last - 1)
-        first = self.masters[0]
-        for node in self.nodes[1:]:
-            port = node.call("CONFIG", "GET", "cluster-port")[1].decode()
-            first.call("CLUSTER", "MEET", node.host, node.port, port)
-        self._wait_all(lambda n: len(n.call("CLUSTER", "NODES").splitlines()) == len(self.nodes),
-                       "a node knows all others")
-        for master, replica in zip(self.masters, self.replicas):
-            replica.call("CLUSTER", "REPLICATE", master.call("CLUSTER", "MYID"))
-        self._wait_all(lambda n: b"cluster_state:ok" in n.call("CLUSTER", "INFO"), "the cluster is ok")
-        self._wait_all(lambda n: len([row for row in n.call("CLUSTER", "SLOTS") if len(row) == 4])
-                       == len(self.masters), "every master has its replica")
-
-    def _wait_all(self, done, what):
-        for node in self.nodes:
-            node.wait(lambda n=node: done(n), what)
-
-    @property
-    def url(self):
-        secret = f":{quote(self.password, safe='')}@" if self.password else ""
-        return f"redis+cluster://{secret}" + ",".join(f"{n.host}:{n.port}" for n in self.masters)
-
-    def slot(self, channel):
-        return self.masters[0].call("CLUSTER", "KEYSLOT", channel)
-
-    def owner(self, channel, asked=None):
-        """The server that owns the channel's slot, as `asked` (a living node) has it."""
-        asked = asked or next(n for n in self.nodes if n.process.poll() is None)
-        slot = asked.call("CLUSTER", "KEYSLOT", channel)
-        for first, last, (_, port, *_), *_ in asked.call("CLUSTER", "SLOTS"):
-            if first <= slot <= last:
-                return next(n for n in self.nodes if n.port == port)
-        return None
-
-    def move(self, slot, to):
-        """Moves an empty slot to another master, as resharding does."""
-        source = next(n for n in self.masters
-                      if any(first <= slot <= last and row[1] == n.port
-                             for first, last, row, *_ in n.call("CLUSTER", "SLOTS")))
-        source_id, target_id = (n.call("CLUSTER", "MYID") for n in (source, to))
-        to.call("CLUSTER", "SETSLOT", slot, "IMPORTING", source_id)
-        source.call("CLUSTER", "SETSLOT", slot, "MIGRATING", target_id)
-        for node in (to, source, *self.masters):
-            node.call("CLUSTER", "SETSLOT", slot, "NODE", target_id)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.stop()
-
-    def stop(self):
-        for node in self.nodes:
-            node.stop()

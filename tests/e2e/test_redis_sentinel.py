@@ -24,9 +24,9 @@ def two_each(n, room):
 
 
 def uses(server, nodes):
-    """Whether all links of the nodes are at that server: a pair for each shard, and nothing else."""
-    names = [line for line in server.call("CLIENT", "LIST").splitlines() if b"name=tidewire" in line]
-    return len(names) == 2 * 2 * len(nodes.servers)
+    """Whether all links of the nodes are at that server: a pair for each shard, no more."""
+    links = server.call("CLIENT", "LIST").count(b"name=tidewire")
+    return links == 2 * 2 * len(nodes.servers)
 
 
 def masters_named(nodes):
