@@ -230,11 +230,12 @@ int shard_turn(struct shard *s, bool wait)
     note_lag(s, wanted_ns);
     n += (int)mesh_drain(s->mesh, dispatch_item, s);
     run_modules(s);
+    bool had_backlog = mesh_stats(s->mesh)->backlog_items > 0;
     mesh_flush(s->mesh);
     spin_for_answers(s);
     trim_when_quiet(s, n > 0);
     stats_inc(&s->stats[SHARD_STAT_TURNS]);
-    publish(s, n > 0);
+    publish(s, n > 0 || had_backlog);
     tell_phase(s);
     return 0;
 }

@@ -10,13 +10,17 @@
 struct message *compress_message(struct net *n, const struct message *m)
 {
     const uint8_t *payload = m->data + MESSAGE_HEAD_ROOM;
+    uint64_t work = (uint64_t)m->payload_len * WORK_PER_COMPRESSED;
     struct message *z;
     size_t len;
 
-    if (m->payload_len < n->config->compress_min_bytes || m->payload_len == 0 ||
-        m->payload_len > n->turn_work / WORK_PER_COMPRESSED)
+    if (m->payload_len < n->config->compress_min_bytes || m->payload_len == 0)
         return NULL;
-    n->work_left -= min_u64(n->work_left, (uint64_t)m->payload_len * WORK_PER_COMPRESSED);
+    if (work > n->work_left) {
+        net_stat(n, NET_STAT_COMPRESS_SKIPPED);
+        return NULL;
+    }
+    n->work_left -= work;
     if (n->deflate == NULL)
         n->deflate = deflate_new();
     z = n->deflate == NULL

@@ -11,9 +11,10 @@
 /* Our own window: the largest there is. */
 #define COMPRESS_WINDOW_BITS 15
 
-/* A compressed twin of m, framed with RSV1; NULL when m is under --compress-min, too long to be
- * compressed within --turn-budget, does not get smaller, or there is no memory: then the plain one
- * serves. */
+/* A compressed twin of m, framed with RSV1; NULL when m is under --compress-min, takes longer than
+ * is left of the turn's --turn-budget, does not get smaller, or there is no memory: then the plain
+ * one serves. Messages do not wait for the next turn's budget: their order would hold up all the
+ * others. */
 struct message *compress_message(struct net *n, const struct message *m);
 
 /* Whether a connection can take the twin of a message of payload_len bytes: it negotiated

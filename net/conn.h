@@ -126,9 +126,8 @@ struct conn_rx {
     struct utf8_state utf8;
     uint8_t control_len;
     uint8_t control_opcode;
-    bool in_message; /* a fragmented or cut message is begun */
-    bool compressed; /* it is compressed */
-    uint8_t parked_opcode;
+    bool in_message;      /* a fragmented or cut message is begun */
+    bool compressed;      /* it is compressed */
     uint8_t control[125]; /* payload of a control frame that was cut */
     uint64_t charged;     /* bytes counted in net->assembly_bytes */
 };

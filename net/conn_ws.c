@@ -38,7 +38,6 @@ static void park(struct conn *c, struct net_message *in)
         conn_end(c, CONN_END_NO_MEMORY);
         return;
     }
-    rx->parked_opcode = in->opcode;
     conn_rx_put(c, &rx->parked, m);
 }
 
@@ -60,7 +59,7 @@ static void free_untaken(struct conn *c, struct net_message *in)
 bool conn_ws_offer_parked(struct conn *c)
 {
     struct conn_rx *rx = c->rx;
-    struct net_message in = {.opcode = rx->parked_opcode};
+    struct net_message in = {.opcode = rx->parked->opcode};
 
     in.owned = conn_rx_take(c, &rx->parked, rx->parked->payload_len);
     in.payload = (struct bytes){message_payload(in.owned), in.owned->payload_len};

@@ -52,6 +52,9 @@
     X(INFLATE_WAITS, "inflate_waits_total", NULL,                                                  \
       "Compressed messages that waited for a later turn.", STATS_COUNTER)                          \
     X(COMPRESSED, "messages_compressed_total", NULL, "Messages compressed.", STATS_COUNTER)        \
+    X(COMPRESS_SKIPPED, "compress_skipped_total", NULL,                                            \
+      "Messages sent as they are, since the turn had no time left to compress them.",              \
+      STATS_COUNTER)                                                                               \
     X(QUEUE_BYTES, "queue_bytes", NULL, "Bytes in send queues.", STATS_GAUGE)                      \
     X(ASSEMBLY_BYTES, "assembly_bytes", NULL, "Memory of incomplete messages and held input.",     \
       STATS_GAUGE)                                                                                 \

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "net/compress.h"
+#include "pubsub/hub_credit.h"
 #include "pubsub/hub_fanout.h"
 #include "pubsub/pubsub.h"
 
@@ -162,9 +163,9 @@ bool rooms_on_message(void *ctx, struct conn *c, struct net_message *in)
     struct hub_member *member = c->session;
     struct message *m;
 
-    if (member != NULL && unlikely(!hub_may_publish(&p->hub, member->channel))) {
+    if (member != NULL && unlikely(!hub_may_publish(&p->hub, member))) {
         conn_hold(c, CONN_HOLD_CREDIT);
-        hub_wait(&p->hub, member);
+        hub_wait(&p->hub, member, in->payload.len);
         return false;
     }
     m = net_message_take(p->net, in);
@@ -179,6 +180,7 @@ bool rooms_on_message(void *ctx, struct conn *c, struct net_message *in)
     }
     m->sender = c->app_bits & HUB_CONN_NO_ECHO ? conn_handle(c) : 0;
     m->sender_shard = (uint16_t)p->shard->idx;
+    hub_credit_settle(&p->hub, member);
     hub_publish(&p->hub, member->channel, m);
     return true;
 }

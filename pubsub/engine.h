@@ -41,8 +41,9 @@ struct engine_calls {
     void (*close)(struct engine *e, struct home_channel *ch);
     /* Takes m, whose counter is this shard's. ch is open. */
     void (*publish)(struct engine *e, struct home_channel *ch, struct message *m);
-    /* More publishes should wait: those under way take too much memory. */
-    bool (*is_full)(const struct engine *e);
+    /* How many bytes of further publishes (home_cost()) it would take now; at 0 they should wait.
+     */
+    uint64_t (*room)(const struct engine *e);
 };
 
 /* Embedded in the implementation's own object. */

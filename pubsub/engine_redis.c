@@ -396,11 +396,12 @@ static void publish(struct engine *base, struct home_channel *ch, struct message
 
 /* A half of the queue is for what other shards may have under way here, a quarter for this shard's
  * own publishers; the rest for the message that is let in while there is room. */
-static bool is_full(const struct engine *base)
+static uint64_t room(const struct engine *base)
 {
     const struct engine_redis *e = of(base);
+    uint64_t bytes = redis_publish_bytes(e), bound = e->config->queue_bytes / 4;
 
-    return redis_publish_bytes(e) > e->config->queue_bytes / 4;
+    return bytes < bound ? bound - bytes : 0;
 }
 
 static void narrow_window(struct engine_redis *e)
@@ -415,7 +416,7 @@ static const struct engine_calls calls = {.name = "redis",
                                           .open = open_channel,
                                           .close = close_channel,
                                           .publish = publish,
-                                          .is_full = is_full};
+                                          .room = room};
 
 /* The module
  * ------------------------------------------------------------------------------------- */

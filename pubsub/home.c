@@ -11,6 +11,7 @@
 
 #include "core/plant.h"
 #include "net/compress.h"
+#include "pubsub/hub_credit.h"
 #include "pubsub/pubsub.h"
 
 /* How soon a home that withholds credit looks at its backlog again. */
@@ -252,6 +253,11 @@ void home_taken(struct home *h, uint32_t from, uint64_t cost)
         h->credit_due[from] += cost;
 }
 
+static uint64_t engine_room(const struct home *h)
+{
+    return h->engine == NULL ? UINT64_MAX : h->engine->calls->room(h->engine);
+}
+
 void home_publish(struct home *h, uint32_t from, uint32_t handle, struct message *m)
 {
     struct home_channel *ch = pool_find(&h->pool, handle);
@@ -260,7 +266,7 @@ void home_publish(struct home *h, uint32_t from, uint32_t handle, struct message
     CHECK(ch != NULL);
     if (unlikely(h->engine != NULL)) {
         h->engine->calls->publish(h->engine, ch, m);
-        h->withheld |= h->engine->calls->is_full(h->engine);
+        h->withheld |= engine_room(h) == 0;
         return;
     }
     home_taken(h, from, home_cost(m));
@@ -286,18 +292,37 @@ void home_deliver(struct home *h, struct home_channel *ch, struct message *m)
         pass_on(h, &ch->interests[i], m, z);
 }
 
-static bool backlog_is_over(struct home *h)
+static uint64_t largest_backlog(const struct home *h)
 {
-    struct pubsub *p = h->pubsub;
+    const struct shard *s = h->pubsub->shard;
+    uint64_t largest = 0;
+
+    for (uint32_t i = 0; i < s->node->shard_count; i++) {
+        if (i != s->idx)
+            largest = max_u64(largest, mesh_backlog_bytes(s->mesh, i));
+    }
+    return largest;
+}
+
+static bool backlog_is_over(const struct home *h)
+{
+    const struct pubsub *p = h->pubsub;
     uint64_t bound = p->config->mesh_backlog_bytes;
 
-    if (likely(mesh_stats(p->shard->mesh)->backlog_bytes <= bound))
-        return false;
-    for (uint32_t i = 0; i < p->shard->node->shard_count; i++) {
-        if (i != p->shard->idx && mesh_backlog_bytes(p->shard->mesh, i) > bound)
-            return true;
-    }
-    return false;
+    return unlikely(mesh_stats(p->shard->mesh)->backlog_bytes > bound) &&
+           largest_backlog(h) > bound;
+}
+
+/* Publishers of this shard that had to wait go on as far as backlogs and engine leave room. Whether
+ * they have published, or all of them have left, is seen at the next look. */
+static void wake_own(struct home *h)
+{
+    struct shard *s = h->pubsub->shard;
+    uint64_t bound = h->pubsub->config->mesh_backlog_bytes;
+    uint64_t largest = largest_backlog(h);
+
+    hub_wake_own(&h->pubsub->hub, min_u64(largest < bound ? bound - largest : 0, engine_room(h)));
+    s->next_turn_ns = min_u64(s->next_turn_ns, s->io->now_ns + WITHHELD_LOOK_NS);
 }
 
 static void give_credit(struct home *h, uint32_t to)
@@ -315,18 +340,17 @@ static void give_credit(struct home *h, uint32_t to)
 void home_flush(struct home *h)
 {
     struct shard *s = h->pubsub->shard;
-    bool was_withheld = h->withheld;
 
     if (s->node->shard_count == 1 && h->engine == NULL)
         return;
-    h->withheld = backlog_is_over(h) || (h->engine != NULL && h->engine->calls->is_full(h->engine));
+    h->withheld = backlog_is_over(h) || engine_room(h) == 0;
     if (unlikely(h->withheld)) {
         pubsub_stat(h->pubsub, PUBSUB_STAT_CREDIT_WITHHELD);
         s->next_turn_ns = min_u64(s->next_turn_ns, s->io->now_ns + WITHHELD_LOOK_NS);
         return;
     }
-    if (unlikely(was_withheld))
-        hub_wake_waiters(&h->pubsub->hub, s->idx);
+    if (unlikely(h->pubsub->hub.waiting[s->idx] != NULL))
+        wake_own(h);
     for (uint32_t i = 0; i < s->node->shard_count; i++) {
         if (h->credit_due[i] > 0)
             give_credit(h, i);

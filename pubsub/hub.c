@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * Copyright (c) 2026 The Tidewire authors */
 
-/* Own subscribers by channel. On the shard's thread. Fanning out is hub_fanout.c. */
+/* Own subscribers by channel. On the shard's thread. Fanning out is hub_fanout.c, who may publish
+ * when is hub_credit.c. */
 
 #include "pubsub/hub.h"
 
@@ -9,14 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pubsub/hub_credit.h"
 #include "pubsub/hub_fanout.h"
 #include "pubsub/pubsub.h"
 
 #define PENDING_INITIAL 64
 /* A table of pending messages that a burst has grown beyond this is given back. */
 #define PENDING_KEPT 4096
-/* How soon to look whether the mesh has memory again. */
-#define MEMORY_LOOK_NS (5 * NS_PER_MS)
 
 static struct bytes channel_key(const void *object)
 {
@@ -235,24 +235,12 @@ static void leave_home(struct hub *h, struct hub_channel *ch)
     free_channel(h, ch);
 }
 
-static void unwait(struct hub *h, struct hub_member *m)
-{
-    struct hub_member **link = &h->waiting[m->channel->home];
-
-    if (!m->is_waiting)
-        return;
-    while (*link != m)
-        link = &(*link)->next_waiting;
-    *link = m->next_waiting;
-    m->is_waiting = false;
-}
-
 void hub_leave(struct hub *h, struct hub_member *m)
 {
     struct hub_channel *ch = m->channel;
     struct conn *last = ch->members[--ch->count];
 
-    unwait(h, m);
+    hub_credit_forget(h, m);
     if (m->place < ch->count) {
         ch->members[m->place] = last;
         hub_member_of(last)->place = m->place;
@@ -299,65 +287,6 @@ void hub_joined(struct hub *h, uint32_t hub_handle, uint32_t home_handle, uint32
 
 /* Publishing
  * --------------------------------------------------------------------------------------- */
-
-bool hub_may_publish(const struct hub *h, const struct hub_channel *ch)
-{
-    const struct pubsub *p = h->pubsub;
-
-    if (ch->home == p->shard->idx)
-        return !p->home.withheld;
-    return h->credit_used[ch->home] < h->window_bytes && !mesh_is_short(p->shard->mesh);
-}
-
-void hub_wait(struct hub *h, struct hub_member *m)
-{
-    uint16_t home = m->channel->home;
-
-    pubsub_stat(h->pubsub, PUBSUB_STAT_CREDIT_WAITS);
-    h->waits_for_memory |= mesh_is_short(h->pubsub->shard->mesh);
-    if (m->is_waiting)
-        return;
-    m->is_waiting = true;
-    m->next_waiting = h->waiting[home];
-    h->waiting[home] = m;
-}
-
-void hub_wake_waiters(struct hub *h, uint32_t home)
-{
-    struct hub_member *m = h->waiting[home];
-
-    h->waiting[home] = NULL;
-    while (m != NULL) {
-        struct hub_member *next = m->next_waiting;
-
-        m->is_waiting = false;
-        conn_unhold(m->conn, CONN_HOLD_CREDIT);
-        m = next;
-    }
-}
-
-void hub_look_for_memory(struct hub *h)
-{
-    struct shard *s = h->pubsub->shard;
-
-    if (mesh_is_short(s->mesh)) {
-        s->next_turn_ns = min_u64(s->next_turn_ns, s->io->now_ns + MEMORY_LOOK_NS);
-        return;
-    }
-    h->waits_for_memory = false;
-    for (uint32_t i = 0; i < s->node->shard_count; i++) {
-        if (i != s->idx)
-            hub_wake_waiters(h, i);
-    }
-}
-
-void hub_credit(struct hub *h, uint32_t home, uint64_t bytes)
-{
-    h->credit_used[home] -= bytes;
-    h->pubsub->shard->awaiting -= bytes;
-    if (h->waiting[home] != NULL && h->credit_used[home] < h->window_bytes)
-        hub_wake_waiters(h, home);
-}
 
 void hub_publish(struct hub *h, struct hub_channel *ch, struct message *m)
 {

@@ -59,8 +59,8 @@ struct hub {
     uint32_t pending_count;
     uint32_t pending_cap;
     uint64_t window_bytes;       /* credit at each home: --mesh-window, or what its engine bears */
-    uint64_t *credit_used;       /* by home: bytes published and not yet answered */
-    struct hub_member **waiting; /* by home: publishers without credit */
+    uint64_t *credit_used;       /* by home: bytes published and not yet answered, or set aside */
+    struct hub_member **waiting; /* by home: last of the line of publishers, see hub_credit.h */
     bool waits_for_memory;       /* some wait because the mesh is short of memory */
 };
 
@@ -68,9 +68,10 @@ struct hub {
 struct hub_member {
     struct conn *conn;
     struct hub_channel *channel;
-    struct hub_member *next_waiting; /* while it waits for credit */
+    struct hub_member *next_waiting; /* while it waits for credit: the next in line, a circle */
     uint32_t place;                  /* channel->members[place] == conn */
-    bool is_waiting;
+    uint32_t cost; /* of the message that waits for credit; then, until it is published, the credit
+                      that is set aside for it; else 0 */
 };
 
 MUST_USE int hub_init(struct hub *h, struct pubsub *p);
@@ -84,14 +85,6 @@ void hub_leave(struct hub *h, struct hub_member *m);
 /* The member that a connection in a channel is; defined by the dialect. */
 struct hub_member *hub_member_of(struct conn *c);
 
-/* Whether the channel's home takes more from this shard. */
-bool hub_may_publish(const struct hub *h, const struct hub_channel *ch);
-
-/* Puts m on the list of those whose connection is unheld (CONN_HOLD_CREDIT) when there is credit.
- */
-void hub_wait(struct hub *h, struct hub_member *m);
-void hub_wake_waiters(struct hub *h, uint32_t home);
-
 /* Publishes m (takes it): framed, origin this shard. */
 void hub_publish(struct hub *h, struct hub_channel *ch, struct message *m);
 
@@ -99,11 +92,6 @@ void hub_publish(struct hub *h, struct hub_channel *ch, struct message *m);
  * home_join). */
 void hub_joined(struct hub *h, uint32_t hub_handle, uint32_t home_handle, uint32_t how);
 void hub_deliver(struct hub *h, uint32_t hub_handle, struct message *m, struct message *compressed);
-void hub_credit(struct hub *h, uint32_t home, uint64_t bytes);
-
-/* The mesh may have memory again: no credit may be on its way that would wake who waited for it.
- * End of turn. */
-void hub_look_for_memory(struct hub *h);
 
 /* Fans out what is pending. End of turn. */
 void hub_flush(struct hub *h);

@@ -8,6 +8,7 @@
 #include <errno.h>
 
 #include "pubsub/dialect_rooms.h"
+#include "pubsub/hub_credit.h"
 
 const struct stats_desc pubsub_stat_descs[PUBSUB_STAT_COUNT] = {
 #define X(id, name, labels, help, kind)                                                            \

@@ -3,7 +3,7 @@
 #ifndef TESTS_SERVER_FIXTURE_H
 #define TESTS_SERVER_FIXTURE_H
 
-/* A whole server of one shard on the simulated io, turned by the test, and raw clients. */
+/* A whole server on the simulated io, turned by the test, and raw clients, which shard 0 takes. */
 
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -14,6 +14,7 @@
 #include "tools/tidewire/server.h"
 
 #define CLIENT_BYTES_MAX (2u << 20)
+#define RIG_SHARDS_MAX 4
 
 struct client {
     struct sim_client *sim;
@@ -27,6 +28,7 @@ struct rig {
     struct config config;
     struct options *options;
     struct server server;
+    uint32_t shards;
     struct io_addr address;       /* of the public listener */
     struct io_addr admin_address; /* of the admin listener */
 };
@@ -49,25 +51,34 @@ static inline void rig_listen(struct rig *r, struct io_addr *a, uint16_t port,
 }
 
 /* argv as of the command line, its first word the program's. */
-static inline void rig_init(struct rig *r, int argc, char **argv)
+static inline void rig_init_shards(struct rig *r, uint32_t shards, int argc, char **argv)
 {
     struct io_config cfg = {.conns_max = 200};
     char *envp[] = {NULL};
-    struct io *io;
+    struct io *ios[RIG_SHARDS_MAX];
 
     cr_assert_eq(simd_init(NULL), 0);
-    *r = (struct rig){.net = sim_net_new(3, NULL)};
+    cr_assert_leq(shards, RIG_SHARDS_MAX);
+    *r = (struct rig){.net = sim_net_new(3, NULL), .shards = shards};
     cr_assert_eq(config_read(&r->config, argc, argv, envp, stderr, &r->options), 0);
-    cr_assert_eq(io_sim_new(r->net, &cfg, &io), 0);
-    cr_assert_eq(server_init(&r->server, &r->config, &io, 1, 5, 100), 0);
-    cr_assert_eq(io_start(io), 0);
+    for (uint32_t i = 0; i < shards; i++)
+        cr_assert_eq(io_sim_new(r->net, &cfg, &ios[i]), 0);
+    cr_assert_eq(server_init(&r->server, &r->config, ios, shards, 5, 100), 0);
+    for (uint32_t i = 0; i < shards; i++)
+        cr_assert_eq(io_start(ios[i]), 0);
     rig_listen(r, &r->address, 80, NET_LISTENER_PUBLIC);
     rig_listen(r, &r->admin_address, 81, NET_LISTENER_ADMIN);
 }
 
+static inline void rig_init(struct rig *r, int argc, char **argv)
+{
+    rig_init_shards(r, 1, argc, argv);
+}
+
 static inline void turn(struct rig *r)
 {
-    cr_assert_eq(shard_turn(&r->server.shards[0].shard, false), 0);
+    for (uint32_t i = 0; i < r->shards; i++)
+        cr_assert_eq(shard_turn(&r->server.shards[i].shard, false), 0);
     (void)sim_net_idle(r->net, sim_net_now(r->net) + NS_PER_US);
 }
 
@@ -77,7 +88,7 @@ static inline void turns(struct rig *r, int count)
         turn(r);
 }
 
-/* Lets time pass, turning each time that the shard or the network wants it. */
+/* Lets time pass, turning each time that the shard or the network wants it. One shard only. */
 static inline void pass(struct rig *r, uint64_t ns)
 {
     uint64_t end_ns = sim_net_now(r->net) + ns;

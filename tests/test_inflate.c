@@ -190,6 +190,55 @@ Test(inflate, a_bomb_in_line_ends_its_connection_alone)
     rig_deinit(&r);
 }
 
+/* The answers of c: how many are compressed, how many not. */
+static void count_answers(struct client *c, uint32_t *compressed, uint32_t *plain)
+{
+    client_recv(c);
+    while (c->in_len - c->seen >= 4) {
+        const uint8_t *p = c->in + c->seen;
+        size_t len = p[1] < 126 ? 2u + p[1] : 4u + ((size_t)p[2] << 8 | p[3]);
+
+        if (c->in_len - c->seen < len)
+            return;
+        *(p[0] & 0x40 ? compressed : plain) += 1;
+        c->seen += len;
+    }
+}
+
+/* All of a turn's messages together; what does not fit is sent as it is, and in its order. */
+Test(inflate, a_turn_compresses_no_more_than_its_budget)
+{
+    enum { MESSAGES = 100, BYTES = 1000 };
+    static uint8_t frames[MESSAGES * (BYTES + 8)];
+    uint64_t most = 100 * WORK_BYTES_PER_US / WORK_PER_COMPRESSED / BYTES; /* in a turn */
+    uint32_t compressed = 0, plain = 0;
+    struct rig r;
+    struct client c;
+
+    rig_new(&r);
+    c = client_open(&r, "/echo");
+    for (int i = 0; i < MESSAGES; i++) {
+        const uint8_t head[] = {0x82, 0x80 | 126, BYTES >> 8, BYTES & 0xff, 0, 0, 0, 0};
+
+        memcpy(frames + (size_t)i * (BYTES + 8), head, sizeof(head));
+    }
+    client_send(&r, &c, frames, sizeof(frames));
+    for (int i = 0; i < 100; i++) {
+        uint64_t before = stat_of(&r, NET_STAT_COMPRESSED);
+
+        turn(&r);
+        cr_assert_leq(stat_of(&r, NET_STAT_COMPRESSED) - before, most);
+        count_answers(&c, &compressed, &plain);
+    }
+    cr_assert_eq(compressed + plain, MESSAGES);
+    cr_assert_geq(compressed, most);
+    cr_assert_gt(plain, 0);
+    cr_assert_eq(stat_of(&r, NET_STAT_COMPRESSED), compressed);
+    cr_assert_eq(stat_of(&r, NET_STAT_COMPRESS_SKIPPED), plain);
+    client_free(&c);
+    rig_deinit(&r);
+}
+
 Test(inflate, a_stop_empties_the_line)
 {
     struct rig r;

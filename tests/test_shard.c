@@ -133,6 +133,34 @@ Test(shard, deferred_work_runs_before_the_flush)
     rig_free(r);
 }
 
+static void ignore(void *ctx, uint32_t from, const struct ring_item *item)
+{
+    (void)ctx;
+    (void)from;
+    (void)item;
+}
+
+/* A turn in which nothing has happened but that. */
+Test(shard, a_backlog_that_has_left_is_told)
+{
+    struct rig *r = rig_new();
+    struct shard *s = &r->shards[0];
+    const stats_value *items = &s->stats[SHARD_STAT_MESH_BACKLOG_ITEMS];
+    struct ring_item item = {.kind = SHARD_KIND(SHARD_MODULE_PUBSUB, 1)};
+
+    for (int i = 0; i < 1030; i++) /* a ring takes 1024 */
+        shard_post(s, 1, &item, 8);
+    cr_assert_eq(shard_turn(s, false), 0);
+    cr_assert_eq(stats_get(items), 6);
+    cr_assert_eq(mesh_drain(r->shards[1].mesh, ignore, NULL), 1024);
+    (void)sim_net_idle(r->net, sim_net_now(r->net) + NS_PER_SEC);
+    cr_assert_eq(shard_turn(s, false), 0);
+    cr_assert_eq(mesh_stats(s->mesh)->backlog_items, 0);
+    cr_assert_eq(stats_get(items), 0);
+    cr_assert_eq(mesh_drain(r->shards[1].mesh, ignore, NULL), 6);
+    rig_free(r);
+}
+
 Test(shard, items_of_others_are_handed_over_before_deferred_work)
 {
     struct rig *r = rig_new();

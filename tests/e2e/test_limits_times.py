@@ -186,8 +186,11 @@ def test_a_peer_that_does_not_close_after_an_error_is_left_after_close_timeout(n
 
 # Heartbeat ----------------------------------------------------------------------------------------
 
-def beat(new_server, misses):
-    return new_server("--echo", "--ping-interval", "200ms", "--pong-timeout", "200ms",
+PONG_S = 1.0  # on a busy machine a client may answer late: this much it may
+
+
+def beat(new_server, misses, interval="200ms"):
+    return new_server("--echo", "--ping-interval", interval, "--pong-timeout", f"{PONG_S:.0f}s",
                       "--pong-misses", str(misses), "--drain-time", "0")
 
 
@@ -209,7 +212,8 @@ def test_a_dead_peer_is_closed_after_the_last_miss(new_server, misses):
         passed = time.monotonic() - begin
         assert pings == misses
         assert last.payload[:2] == (1008).to_bytes(2, "big")
-        assert 0.2 * misses + 0.18 <= passed < 0.2 * misses + 0.2 + LATE_S, f"{passed:.3f} s"
+        least = 0.2 + PONG_S * misses
+        assert least - 0.02 <= passed < least + LATE_S, f"{passed:.3f} s"
         dead.sock.settimeout(5)
         assert dead.at_end()
         answer_pings(alive)
@@ -238,9 +242,9 @@ def answer_pings(c):
 
 
 def test_no_ping_to_one_that_is_heard_from(new_server):
-    s = beat(new_server, 1)
+    s = beat(new_server, 1, interval="1s")
     with Client(s.port) as c:
-        for _ in range(30):
+        for _ in range(50):
             c.echo(TEXT, b"I am here")
             time.sleep(0.03)
     expect_metric(s, "pings_sent_total", 0)

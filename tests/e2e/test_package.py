@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from harness import Server
+from wire import Client, join_all
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -103,6 +106,18 @@ def test_packaged_configuration_is_accepted_by_the_packaged_program(unpacked):
     run(str(program), "check-config", str(unpacked / "etc" / "tidewire" / "tidewire.conf"))
 
 
+def test_packaged_program_serves_with_the_packaged_configuration(unpacked, backend, monkeypatch):
+    """With the ports of the test; all else is as the service starts it."""
+    monkeypatch.setenv("TW_BINARY", str(unpacked / "usr" / "bin" / "tidewire"))
+    server = Server(backend, "--config", str(unpacked / "etc" / "tidewire" / "tidewire.conf"))
+    try:
+        assert server.get("/health") == (200, "ok\n")
+        with Client(server.port, "/rooms/packaged") as c:
+            join_all([c])
+    finally:
+        server.stop()
+
+
 def test_manual_page_describes_the_flags(unpacked):
     page = gzip.decompress((unpacked / "usr/share/man/man1/tidewire.1.gz").read_bytes()).decode()
     assert ".TH" in page
@@ -127,3 +142,5 @@ def test_unit_is_sound_and_hardened(unpacked, tmp_path):
         "MemoryDenyWriteExecute=yes",
     ):
         assert line in text.splitlines()
+    # 0 is safest, 100 has no protection at all; what is left is that it has a network.
+    run("systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager", str(unit))

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: MIT
+# Copyright (c) 2026 The Tidewire authors
+"""The programs of bench/ run. Those of bench/limits do what they stand for, and nothing more: every byte comes back, a
+message costs few instructions of their own, and what arrives together takes one receive and one
+send. The client in lock step (tests/programs/lockstep.c) judges the bytes."""
+
+import contextlib
+import os
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from figures import program, run
+from harness import ROOT
+
+BUILD = Path(os.environ.get("TW_BUILD", ROOT / "build" / "test"))
+PROGRAMS = ("limit_epoll", "limit_uring")
+# io_uring: a request to be filled in and two completions to be read stand for two system calls.
+INSTRUCTIONS_MAX = {"limit_epoll": 150, "limit_uring": 280}
+SECONDS = 60
+
+
+@contextlib.contextmanager
+def limit(name, *flags, prefix=()):
+    """The port of a limit program, which ends when its last connection has left."""
+    argv = [*prefix, str(BUILD / "bench" / name), "--once", "--seconds", str(SECONDS), *flags]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as p:
+        try:
+            word, port = p.stdout.readline().split()
+            assert word == "listening"
+            yield port
+            assert p.wait(SECONDS) == 0
+        finally:
+            p.kill()
+
+
+def lockstep(port, mode, count, window, rounds, size=125, prefix=()):
+    run(*prefix, program("lockstep"), mode, port, count, window, rounds, size)
+
+
+@pytest.mark.parametrize("flags", ((), ("--gather",)))
+@pytest.mark.parametrize("mode", ("echo", "fanout"))
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_byte_comes_back(name, mode, flags):
+    for size in (0, 1, 125, 126, 1024, 16384):
+        for window in (1, 16):
+            with limit(name, *flags, *(["--fanout"] if mode == "fanout" else [])) as port:
+                lockstep(port, mode, 20, window, 10, size)
+
+
+@pytest.mark.parametrize("size", (0, 1, 125, 126, 1024))
+def test_every_byte_comes_back_however_the_buffers_cut_it(size):
+    for flags in (("--buffers", "64", "--buffer-bytes", "1031"), ("--buffers", "128",
+                  "--buffer-bytes", "257", "--gather")):
+        with limit("limit_uring", *flags) as port:
+            lockstep(port, "echo", 20, 16, 10, size)
+
+
+def instructions(name, flags, mode, count, window, rounds):
+    share = ("taskset", "-c", str(max(os.sched_getaffinity(0))))
+    with tempfile.TemporaryDirectory() as where:
+        out = Path(where) / "callgrind"
+        with limit(name, *flags, prefix=(*share, "chrt", "--batch", "0", "valgrind", "-q",
+                                         "--tool=callgrind",
+                                         f"--callgrind-out-file={out}")) as port:
+            lockstep(port, mode, count, window, rounds, prefix=share)
+        return int(re.search(r"^totals: (\d+)", out.read_text(), re.M).group(1))
+
+
+@pytest.mark.parametrize("mode", ("echo", "fanout"))
+@pytest.mark.parametrize("window", (1, 16))
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_message_costs_few_instructions(name, mode, window):
+    flags = ("--gather", *(["--fanout"] if mode == "fanout" else []))
+    few, many = (instructions(name, flags, mode, 64, window, r) for r in (10, 60))
+    each = (many - few) / (50 * 64 * window)
+    print(f"{name} {mode} {window}: {each:.1f} instructions a message")
+    assert 0 < each <= INSTRUCTIONS_MAX[name]
+
+
+def traced(name, flags, mode, window, rounds):
+    """Receives and sends that the kernel was asked for."""
+    with tempfile.TemporaryDirectory() as where:
+        out = Path(where) / "strace"
+        with limit(name, *flags, prefix=("strace", "-D", "-qq", "-o", str(out))) as port:
+            lockstep(port, mode, 64, window, rounds)
+        text = out.read_text()
+    if name == "limit_uring":  # a receive is armed once; all that is submitted later are sends
+        return 0, sum(int(n) for n in re.findall(r"^io_uring_enter\(\d+, (\d+),", text, re.M))
+    return (len(re.findall(r"^recvfrom\(", text, re.M)),
+            len(re.findall(r"^send(?:to|msg)\(", text, re.M)))
+
+
+@pytest.mark.parametrize("size_flags, sends", ((("--gather",), 1), ((), 16)))
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_what_arrives_together_takes_one_receive_and_one_send(name, size_flags, sends):
+    few, many = (traced(name, size_flags, "echo", 16, r) for r in (10, 60))
+    batches = 50 * 64
+    recvs_each, sends_each = ((b - a) / batches for a, b in zip(few, many))
+    print(f"{name} {size_flags}: {recvs_each:.3f} receives, {sends_each:.3f} sends a batch")
+    # The end of a buffer, and a client that is interrupted between its sends, cut a batch in two.
+    assert recvs_each <= 1.05
+    assert sends <= sends_each <= sends * 1.05
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_fan_out_takes_one_send_for_each_member(name):
+    few, many = (traced(name, ("--gather", "--fanout"), "fanout", 16, r) for r in (10, 60))
+    each = (many[1] - few[1]) / (50 * 64)
+    assert 1 <= each <= 1.05
+
+
+@pytest.mark.parametrize("flags", (("--port", "65536"), ("--buffers", "x"), ("--nothing",)))
+def test_a_wrong_argument_is_refused(flags):
+    done = subprocess.run([str(BUILD / "bench" / "limit_epoll"), *flags], capture_output=True,
+                          text=True, timeout=10)
+    assert done.returncode == 1
+    assert "limit_epoll: " in done.stderr
+
+
+KERNELS = {
+    "simd": ("memcpy/16", "memcpy/1048576", "scalar/unmask/16", "avx2/unmask/1048576",
+             "scalar/utf8_ascii/125", "avx2/json_read/200"),
+    "frames": ("decode/125", "decode_small/16"),
+    "queues": ("ring_batch/16", "fanout_enqueue/1000/16"),
+    "tables": ("map_hit/1000", "map_miss/1000", "wheel_rearm/1000", "wheel_heartbeats/1000"),
+}
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_the_kernels_are_timed(name):
+    text = run(BUILD / "bench" / f"kernels_{name}", "--benchmark_min_time=0.001",
+               f"--benchmark_filter=^({'|'.join(KERNELS[name])})$", "--benchmark_format=csv")
+    times = {line.split(",")[0].strip('"'): float(line.split(",")[2])
+             for line in text.splitlines()[1:]}
+    assert set(KERNELS[name]) <= set(times)
+    assert all(t > 0 for t in times.values())
