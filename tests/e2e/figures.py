@@ -13,6 +13,7 @@ runs agree within 1 %.
 """
 
 import contextlib
+import importlib
 import json
 import mmap
 import os
@@ -103,21 +104,22 @@ def settled(read):
 
 # Instructions -------------------------------------------------------------------------------------
 
-def instructions(mode, count, window, rounds):
+def instructions(mode, count, window, rounds, *flags):
     """Of a server under callgrind, from its start to its end."""
     core = str(max(os.sched_getaffinity(0)))
     with tempfile.TemporaryDirectory() as where:
         out = Path(where) / "callgrind"
         share = ("taskset", "-c", core)
-        with started("epoll", "--echo", "--shards", "1",
+        with started("epoll", "--echo", "--shards", "1", *flags,
                      prefix=(*share, "chrt", "--batch", "0", "valgrind", "-q", "--tool=callgrind",
                              f"--callgrind-out-file={out}")) as server:
             lockstep(server, mode, count, window, rounds, prefix=share)
         return int(re.search(r"^totals: (\d+)", out.read_text(), re.M).group(1))
 
 
-def instructions_each(mode, count, window, few, many):
-    extra = instructions(mode, count, window, many) - instructions(mode, count, window, few)
+def instructions_each(mode, count, window, few, many, *flags):
+    extra = (instructions(mode, count, window, many, *flags) -
+             instructions(mode, count, window, few, *flags))
     return extra / ((many - few) * count * window)
 
 
@@ -397,6 +399,11 @@ def foreign_libraries():
 
 # The table ----------------------------------------------------------------------------------------
 
+def over_redis():
+    """That module uses this one."""
+    return importlib.import_module("figures_redis")
+
+
 FIGURES = {
     "echo-1": Figure("user-space instructions per echo of 125 B, 64 connections, 1 in flight", 600,
                      "", lambda: instructions_each("echo", 64, 1, 100, 500)),
@@ -432,6 +439,16 @@ FIGURES = {
                           "flight", 900, "", lambda: generator_instructions(1, 20, 120)),
     "generator-16": Figure("the same, 16 in flight", 500, "",
                            lambda: generator_instructions(16, 64, 320)),
+    "redis-fanout": Figure("instructions per delivery with Redis, 1000 members, window 1: to those "
+                           "without", 1.05, "×", lambda: over_redis().fanout_ratio(), 3),
+    "redis-epoll": Figure("publish on one node to delivery on another, 5,000 messages/s, p99, "
+                          "epoll", 5, "ms", lambda: over_redis().latency_p99_ms("epoll")),
+    "redis-uring": Figure("the same, io_uring", 5, "ms",
+                          lambda: over_redis().latency_p99_ms("uring")),
+    "redis-cpu": Figure("CPU of Redis per message, 64 at once: to redis-benchmark's PUBLISH", 1.25,
+                        "×", lambda: over_redis().cpu_ratio(), 2),
+    "redis-rooms": Figure("100,000 rooms subscribed again after Redis' restart", 3, "s",
+                          lambda: over_redis().resubscribe_s(), 2),
     "libraries": Figure("libraries of the binary beyond those it may have", 0, "",
                         foreign_libraries, 0),
 }
