@@ -151,6 +151,29 @@ int io_socket_probe(const struct io_addr *a)
     return err;
 }
 
+int io_socket_connect_unix(const char *path, struct io_ticket *t)
+{
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+    size_t len = strlen(path);
+    int fd, err;
+
+    if (len == 0)
+        return -EINVAL;
+    if (len >= sizeof(un.sun_path))
+        return -ENAMETOOLONG;
+    memcpy(un.sun_path, path, len);
+    err = open_stream(AF_UNIX, &fd);
+    if (err != 0)
+        return err;
+    if (connect(fd, (struct sockaddr *)&un, sizeof(un)) != 0) {
+        err = -errno;
+        close(fd);
+        return err;
+    }
+    t->fd = fd;
+    return 0;
+}
+
 int64_t io_socket_raise_nofile(void)
 {
     struct rlimit lim;

@@ -25,6 +25,10 @@ MUST_USE int io_socket_listen(struct io_addr *a, const char *path,
 /* Whether another socket already listens on that address: 0, or -EADDRINUSE, -EACCES, ... */
 MUST_USE int io_socket_probe(const struct io_addr *a);
 
+/* Connects to the socket at `path`, which never waits: unix(7) answers at once, -EAGAIN when the
+ * listener's backlog is full. Returns 0 and a ticket to io_adopt(), or -errno. */
+MUST_USE int io_socket_connect_unix(const char *path, struct io_ticket *t);
+
 /* Raises the soft RLIMIT_NOFILE to the hard one. Returns the limit now in force, or -errno. */
 MUST_USE int64_t io_socket_raise_nofile(void);
 

@@ -28,7 +28,12 @@
 /* Kinds of mesh items: the module in the upper bits, its own number below. */
 #define SHARD_MODULES_MAX 4
 #define SHARD_KIND_SHIFT 8
-enum shard_module_id { SHARD_MODULE_CORE, SHARD_MODULE_NET, SHARD_MODULE_PUBSUB };
+enum shard_module_id {
+    SHARD_MODULE_CORE,
+    SHARD_MODULE_NET,
+    SHARD_MODULE_PUBSUB,
+    SHARD_MODULE_ENGINE
+};
 #define SHARD_KIND(module, n) (((uint32_t)(module) << SHARD_KIND_SHIFT) | (uint32_t)(n))
 
 /* Where the node stands; only ever advances. */

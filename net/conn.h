@@ -67,6 +67,7 @@ enum conn_state {
     X(ADDRESS_FULL, "address_full", 1013, LAST, "too many connections from this address")          \
     X(ADDRESS_RATE, "address_rate", 1013, LAST, "too many new connections from this address")      \
     X(PROXY_HEADER, "proxy_header", 0, CUT, "PROXY protocol header missing or malformed")          \
+    X(UNAVAILABLE, "unavailable", 1013, LAST, "not available now, try again later")                \
     X(DRAIN, "drain", 1012, WAIT, "server is restarting, please reconnect")                        \
     X(APP, "app", 1000, WAIT, "closed by the server")                                              \
     X(INTERNAL, "internal_error", 1011, LAST, "internal error")

@@ -92,7 +92,7 @@ enum net_stat {
 #undef X
     /* One row per enum conn_end (net/conn.h) follows: connections_closed_total{reason="..."}. */
     NET_STAT_ENDS,
-    NET_STAT_COUNT = NET_STAT_ENDS + 29,
+    NET_STAT_COUNT = NET_STAT_ENDS + 30,
 };
 
 extern const struct stats_desc net_stat_descs[NET_STAT_COUNT];

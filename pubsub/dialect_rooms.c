@@ -91,6 +91,7 @@ int rooms_on_open(void *ctx, struct conn *c, const struct http_request *req, uin
     uint8_t name[ROOMS_NAME_MAX * 3];
     struct hub_member *m;
     int32_t len;
+    int end;
 
     if (kind == ROOMS_KIND_ECHO)
         return CONN_END_NONE;
@@ -101,9 +102,10 @@ int rooms_on_open(void *ctx, struct conn *c, const struct http_request *req, uin
         return CONN_END_NO_MEMORY;
     *m = (struct hub_member){.conn = c};
     c->app_bits = wants_no_echo(req) ? HUB_CONN_NO_ECHO : 0;
-    if (hub_join(&p->hub, name, (uint32_t)len, m) != 0) {
+    end = hub_join(&p->hub, name, (uint32_t)len, m);
+    if (end != 0) {
         pool_release(&p->members, m);
-        return CONN_END_NO_MEMORY;
+        return end;
     }
     c->session = m;
     pubsub_stat(p, PUBSUB_STAT_JOINS);

@@ -106,28 +106,92 @@ static struct home_channel *new_channel(struct home *h, struct message *name)
     return ch;
 }
 
-uint32_t home_join(struct home *h, uint32_t from, uint32_t hub_handle, struct message *name,
-                   uint32_t wants)
+/* A channel with nobody yet; NULL, and why. Takes the reference to the name. */
+static struct home_channel *open_channel(struct home *h, struct message *name, uint32_t *wants,
+                                         enum home_join *why)
+{
+    struct home_channel *ch = new_channel(h, name);
+    enum engine_open open = ENGINE_OPEN;
+
+    *why = HOME_JOIN_NO_MEMORY;
+    if (ch == NULL) {
+        shard_message_release(h->pubsub->shard, name);
+        return NULL;
+    }
+    if (h->engine != NULL)
+        open = h->engine->calls->open(h->engine, ch);
+    if (open == ENGINE_OPENING)
+        *wants |= HOME_INTEREST_WAITS;
+    if (open == ENGINE_OPEN || open == ENGINE_OPENING)
+        return ch;
+    if (open == ENGINE_AWAY)
+        *why = HOME_JOIN_AWAY;
+    free_channel(h, ch);
+    return NULL;
+}
+
+enum home_join home_join(struct home *h, uint32_t from, uint32_t hub_handle, struct message *name,
+                         uint32_t wants, uint32_t *handle)
 {
     struct shard *s = h->pubsub->shard;
     struct home_channel *ch = map_find(&h->channels, message_payload(name), name->payload_len);
+    enum home_join why = HOME_JOIN_NO_MEMORY;
 
+    *handle = 0;
     if (ch == NULL) {
-        ch = new_channel(h, name);
+        ch = open_channel(h, name, &wants, &why);
         if (ch == NULL)
-            goto no_memory;
+            return why;
     } else {
-        if (!make_room(h, ch))
-            goto no_memory;
         shard_message_release(s, name);
+        if (!make_room(h, ch))
+            return HOME_JOIN_NO_MEMORY;
+        wants |= ch->interests[0].wants & HOME_INTEREST_WAITS; /* all wait, or none */
     }
     ch->interests[ch->count++] =
         (struct home_interest){hub_handle, (uint16_t)from, (uint16_t)wants};
     ch->wants_compressed += (wants & HOME_INTEREST_COMPRESSED) != 0;
-    return pool_handle(&h->pool, ch);
-no_memory:
-    shard_message_release(s, name);
-    return 0;
+    *handle = pool_handle(&h->pool, ch);
+    return wants & HOME_INTEREST_WAITS ? HOME_JOIN_WAITS : HOME_JOINED;
+}
+
+/* What a hub that waits is told; handle 0: refused. */
+static void answer_join(struct home *h, const struct home_interest *i, uint32_t handle,
+                        enum home_join how)
+{
+    struct shard *s = h->pubsub->shard;
+    struct ring_item item = {.kind = PUBSUB_ITEM_JOINED, .a = i->hub_handle, .b = handle, .c = how};
+
+    if (i->shard == s->idx)
+        hub_joined(&h->pubsub->hub, i->hub_handle, handle, how);
+    else
+        shard_post(s, i->shard, &item, 0);
+}
+
+void home_opened(struct home *h, uint32_t handle)
+{
+    struct home_channel *ch = pool_find(&h->pool, handle);
+
+    CHECK(ch != NULL);
+    for (uint32_t i = ch->count; i-- > 0;) { /* an answer may make its hub leave */
+        struct home_interest to = ch->interests[i];
+
+        if (!(to.wants & HOME_INTEREST_WAITS))
+            continue;
+        ch->interests[i].wants &= (uint16_t)~HOME_INTEREST_WAITS;
+        answer_join(h, &to, handle, HOME_JOINED);
+    }
+}
+
+void home_open_failed(struct home *h, uint32_t handle, enum engine_open why)
+{
+    struct home_channel *ch = pool_find(&h->pool, handle);
+
+    CHECK(ch != NULL);
+    for (uint32_t i = 0; i < ch->count; i++)
+        answer_join(h, &ch->interests[i], 0,
+                    why == ENGINE_AWAY ? HOME_JOIN_AWAY : HOME_JOIN_NO_MEMORY);
+    free_channel(h, ch);
 }
 
 static struct home_interest *find_interest(struct home_channel *ch, uint32_t shard)
@@ -160,8 +224,11 @@ void home_leave(struct home *h, uint32_t from, uint32_t handle)
         return;
     ch->wants_compressed -= (i->wants & HOME_INTEREST_COMPRESSED) != 0;
     *i = ch->interests[--ch->count];
-    if (ch->count == 0)
-        free_channel(h, ch);
+    if (ch->count > 0)
+        return;
+    if (h->engine != NULL)
+        h->engine->calls->close(h->engine, ch);
+    free_channel(h, ch);
 }
 
 /* Messages
@@ -180,19 +247,40 @@ static void pass_on(struct home *h, const struct home_interest *to, struct messa
         shard_post(s, to->shard, &item, message_frame_len(m));
 }
 
+void home_taken(struct home *h, uint32_t from, uint64_t cost)
+{
+    if (from != h->pubsub->shard->idx)
+        h->credit_due[from] += cost;
+}
+
+static uint64_t engine_room(const struct home *h)
+{
+    return h->engine == NULL ? UINT64_MAX : h->engine->calls->room(h->engine);
+}
+
 void home_publish(struct home *h, uint32_t from, uint32_t handle, struct message *m)
 {
-    struct pubsub *p = h->pubsub;
     struct home_channel *ch = pool_find(&h->pool, handle);
+
+    DCHECK(m->home == h->pubsub->shard->idx);
+    CHECK(ch != NULL);
+    if (unlikely(h->engine != NULL)) {
+        h->engine->calls->publish(h->engine, ch, m);
+        h->withheld |= engine_room(h) == 0;
+        return;
+    }
+    home_taken(h, from, home_cost(m));
+    home_deliver(h, ch, m);
+}
+
+void home_deliver(struct home *h, struct home_channel *ch, struct message *m)
+{
+    struct pubsub *p = h->pubsub;
     struct message *z = NULL;
     uint32_t count;
 
-    DCHECK(m->home == p->shard->idx);
-    CHECK(ch != NULL);
     m->seq = ++ch->seq;
     pubsub_stat(p, PUBSUB_STAT_ORDERED);
-    if (from != p->shard->idx)
-        h->credit_due[from] += home_cost(m);
     if (ch->wants_compressed > 0)
         z = compress_message(p->net, m);
     /* The one reference that came with m, and one more for each further shard. */
@@ -225,15 +313,15 @@ static bool backlog_is_over(const struct home *h)
            largest_backlog(h) > bound;
 }
 
-/* Publishers of this shard that had to wait go on as far as the backlogs leave room. Whether they
- * have published, or all of them have left, is seen at the next look. */
+/* Publishers of this shard that had to wait go on as far as backlogs and engine leave room. Whether
+ * they have published, or all of them have left, is seen at the next look. */
 static void wake_own(struct home *h)
 {
     struct shard *s = h->pubsub->shard;
     uint64_t bound = h->pubsub->config->mesh_backlog_bytes;
     uint64_t largest = largest_backlog(h);
 
-    hub_wake_own(&h->pubsub->hub, largest < bound ? bound - largest : 0);
+    hub_wake_own(&h->pubsub->hub, min_u64(largest < bound ? bound - largest : 0, engine_room(h)));
     s->next_turn_ns = min_u64(s->next_turn_ns, s->io->now_ns + WITHHELD_LOOK_NS);
 }
 
@@ -253,9 +341,9 @@ void home_flush(struct home *h)
 {
     struct shard *s = h->pubsub->shard;
 
-    if (s->node->shard_count == 1)
+    if (s->node->shard_count == 1 && h->engine == NULL)
         return;
-    h->withheld = backlog_is_over(h);
+    h->withheld = backlog_is_over(h) || engine_room(h) == 0;
     if (unlikely(h->withheld)) {
         pubsub_stat(h->pubsub, PUBSUB_STAT_CREDIT_WITHHELD);
         s->next_turn_ns = min_u64(s->next_turn_ns, s->io->now_ns + WITHHELD_LOOK_NS);

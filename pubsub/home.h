@@ -15,11 +15,15 @@
 #include "core/message.h"
 #include "core/pool.h"
 #include "core/ring.h"
+#include "pubsub/engine.h"
 
 struct pubsub;
 
 /* What a shard wants of a channel besides its messages. */
-enum { HOME_INTEREST_COMPRESSED = 1 }; /* it has members that negotiated permessage-deflate */
+enum {
+    HOME_INTEREST_COMPRESSED = 1, /* it has members that negotiated permessage-deflate */
+    HOME_INTEREST_WAITS = 2,      /* it is to be told when the engine has opened the channel */
+};
 
 /* A shard that has subscribers. */
 struct home_interest {
@@ -39,14 +43,16 @@ struct home_channel {
     uint32_t count;
     uint32_t cap;
     uint32_t wants_compressed; /* interests with HOME_INTEREST_COMPRESSED */
+    uint32_t engine;           /* the engine's name of the channel */
 };
 
 struct home {
     struct pubsub *pubsub;
-    struct map channels; /* of struct home_channel, by name */
+    struct engine *engine; /* NULL: messages are ordered here (the engine `memory`) */
+    struct map channels;   /* of struct home_channel, by name */
     struct pool pool;
     uint64_t *credit_due; /* by shard: bytes to give back at the next flush */
-    bool withheld;        /* a backlog is over its bound */
+    bool withheld;        /* a backlog is over its bound, or the engine is full */
 };
 
 MUST_USE int home_init(struct home *h, struct pubsub *p);
@@ -55,19 +61,37 @@ void home_deinit(struct home *h);
 /* The home shard of a name. Any thread. */
 uint32_t home_of(const struct pubsub *p, const void *name, size_t len);
 
-/* Shard `from` has its first subscriber. Takes a reference to the name's message. Returns the
- * home's handle of the channel, or 0 without memory (the reference is released). */
-uint32_t home_join(struct home *h, uint32_t from, uint32_t hub_handle, struct message *name,
-                   uint32_t wants);
+enum home_join {
+    HOME_JOINED,
+    HOME_JOIN_WAITS, /* hub_joined() follows */
+    HOME_JOIN_AWAY,  /* refused: the engine can't be reached */
+    HOME_JOIN_NO_MEMORY,
+};
+
+/* Shard `from` has its first subscriber. Takes a reference to the name's message. *handle becomes
+ * the home's handle of the channel, or 0 when it is refused. */
+enum home_join home_join(struct home *h, uint32_t from, uint32_t hub_handle, struct message *name,
+                         uint32_t wants, uint32_t *handle);
 
 void home_want(struct home *h, uint32_t from, uint32_t handle, uint32_t wants);
 
 /* Shard `from` has no subscriber any more. */
 void home_leave(struct home *h, uint32_t from, uint32_t handle);
 
+/* A message for the channel, from a hub: delivered, or handed to the engine. Takes m, whose counter
+ * is ours. */
+void home_publish(struct home *h, uint32_t from, uint32_t handle, struct message *m);
+
 /* Numbers the message and passes it on to every interested shard. Takes m, whose counter is ours.
  */
-void home_publish(struct home *h, uint32_t from, uint32_t handle, struct message *m);
+void home_deliver(struct home *h, struct home_channel *ch, struct message *m);
+
+/* The engine's other calls. The channel that open() has not opened at once is open, or refused
+ * (ENGINE_AWAY, ENGINE_NO_MEMORY), which ends it. */
+void home_opened(struct home *h, uint32_t handle);
+void home_open_failed(struct home *h, uint32_t handle, enum engine_open why);
+/* A publish of shard `from` is dealt with: its cost is credit again. */
+void home_taken(struct home *h, uint32_t from, uint64_t cost);
 
 /* Gives credit back, or withholds it. End of turn. */
 void home_flush(struct home *h);

@@ -29,7 +29,8 @@ int hub_init(struct hub *h, struct pubsub *p)
 {
     uint32_t shards = p->shard->node->shard_count;
 
-    *h = (struct hub){.pubsub = p, .pending_cap = PENDING_INITIAL};
+    *h = (struct hub){
+        .pubsub = p, .pending_cap = PENDING_INITIAL, .window_bytes = p->config->mesh_window_bytes};
     map_init(&h->channels, channel_key, p->shard->node->seed);
     pool_init(&h->pool, "hub_channels", sizeof(struct hub_channel), 1u << POOL_INDEX_BITS, 0);
     h->pending = calloc(PENDING_INITIAL, sizeof(*h->pending));
@@ -139,24 +140,32 @@ static void shrink(struct hub *h, struct hub_channel *ch)
     ch->cap = message_capacity(mem) / (uint32_t)sizeof(struct conn *);
 }
 
-/* Asks the home for the channel: the answer comes at once when that is this shard. */
-static bool ask_home(struct hub *h, struct hub_channel *ch)
+static int end_of(uint32_t how)
+{
+    return how == HOME_JOIN_AWAY ? CONN_END_UNAVAILABLE : CONN_END_NO_MEMORY;
+}
+
+/* Asks the home for the channel: the answer may come at once when that is this shard. Returns as
+ * hub_join(). */
+static int ask_home(struct hub *h, struct hub_channel *ch)
 {
     struct pubsub *p = h->pubsub;
     struct message *name = copy_name(h, message_payload(ch->name), ch->name->payload_len);
     uint32_t handle = pool_handle(&h->pool, ch);
     struct ring_item item = {.kind = PUBSUB_ITEM_JOIN, .a = handle, .b = ch->wants, .ptr = name};
+    enum home_join how;
 
     if (name == NULL)
-        return false;
+        return CONN_END_NO_MEMORY;
     ch->state = HUB_JOINING;
     if (ch->home != p->shard->idx) {
         shard_post(p->shard, ch->home, &item, 0);
-        return true;
+        return 0;
     }
-    ch->home_handle = home_join(&p->home, p->shard->idx, handle, name, ch->wants);
-    ch->state = HUB_JOINED;
-    return ch->home_handle != 0;
+    how = home_join(&p->home, p->shard->idx, handle, name, ch->wants, &ch->home_handle);
+    if (how == HOME_JOINED)
+        ch->state = HUB_JOINED;
+    return how == HOME_JOINED || how == HOME_JOIN_WAITS ? 0 : end_of(how);
 }
 
 static void tell_wants(struct hub *h, struct hub_channel *ch)
@@ -170,30 +179,36 @@ static void tell_wants(struct hub *h, struct hub_channel *ch)
         shard_post(p->shard, ch->home, &item, 0);
 }
 
-/* The channel with that name, made when needed. NULL without memory. */
-static struct hub_channel *get_channel(struct hub *h, const void *name, uint32_t len, uint8_t wants)
+/* The channel with that name, made when needed. Returns as hub_join(). */
+static int get_channel(struct hub *h, const void *name, uint32_t len, uint8_t wants,
+                       struct hub_channel **out)
 {
     struct hub_channel *ch = map_find(&h->channels, name, len);
+    int end;
 
+    *out = ch;
     if (ch != NULL)
-        return ch;
-    ch = new_channel(h, name, len);
+        return ch->state == HUB_REFUSED ? end_of(ch->refused) : 0;
+    *out = ch = new_channel(h, name, len);
     if (ch == NULL)
-        return NULL;
+        return CONN_END_NO_MEMORY;
     ch->wants = wants;
-    if (ask_home(h, ch))
-        return ch;
-    free_channel(h, ch);
-    return NULL;
+    end = ask_home(h, ch);
+    if (end != 0)
+        free_channel(h, ch);
+    return end;
 }
 
 int hub_join(struct hub *h, const void *name, uint32_t len, struct hub_member *m)
 {
     uint8_t wants = m->conn->flags & CONN_F_DEFLATE ? HOME_INTEREST_COMPRESSED : 0;
-    struct hub_channel *ch = get_channel(h, name, len, wants);
+    struct hub_channel *ch;
+    int end = get_channel(h, name, len, wants, &ch);
 
-    if (ch == NULL || ch->state == HUB_REFUSED || !make_room(h, ch))
-        return -ENOMEM; /* a new channel has room inline: none is left empty */
+    if (end != 0)
+        return end;
+    if (!make_room(h, ch))
+        return CONN_END_NO_MEMORY; /* a new channel has room inline: none is left empty */
     m->channel = ch;
     m->place = ch->count;
     ch->members[ch->count++] = m->conn;
@@ -238,23 +253,24 @@ void hub_leave(struct hub *h, struct hub_member *m)
         free_channel(h, ch);
 }
 
-static void join_refused(struct hub *h, struct hub_channel *ch)
+static void join_refused(struct hub *h, struct hub_channel *ch, uint32_t how)
 {
     ch->state = HUB_REFUSED;
+    ch->refused = (uint8_t)how;
     for (uint32_t i = 0; i < ch->count; i++)
-        conn_end(ch->members[i], CONN_END_NO_MEMORY);
+        conn_end(ch->members[i], (enum conn_end)end_of(how));
     if (ch->count == 0)
         free_channel(h, ch);
 }
 
-void hub_joined(struct hub *h, uint32_t hub_handle, uint32_t home_handle)
+void hub_joined(struct hub *h, uint32_t hub_handle, uint32_t home_handle, uint32_t how)
 {
     struct hub_channel *ch = pool_find(&h->pool, hub_handle);
 
     CHECK(ch != NULL);
     CHECK(ch->state == HUB_JOINING);
     if (home_handle == 0) {
-        join_refused(h, ch);
+        join_refused(h, ch, how);
         return;
     }
     ch->home_handle = home_handle;

@@ -38,8 +38,9 @@ struct hub_channel {
     uint32_t pending_first; /* indices into hub.pending + 1; 0: none */
     uint32_t pending_last;
     uint16_t home;
-    uint8_t state; /* enum hub_channel_state */
-    uint8_t wants; /* HOME_INTEREST_... told to the home */
+    uint8_t state;   /* enum hub_channel_state */
+    uint8_t wants;   /* HOME_INTEREST_... told to the home */
+    uint8_t refused; /* enum home_join: why, when REFUSED */
 };
 
 /* A message that waits for the end of the turn. */
@@ -57,6 +58,7 @@ struct hub {
     struct hub_pending *pending;
     uint32_t pending_count;
     uint32_t pending_cap;
+    uint64_t window_bytes;       /* credit at each home: --mesh-window, or what its engine bears */
     uint64_t *credit_used;       /* by home: bytes published and not yet answered, or set aside */
     struct hub_member **waiting; /* by home: last of the line of publishers, see hub_credit.h */
     bool waits_for_memory;       /* some wait because the mesh is short of memory */
@@ -75,8 +77,8 @@ struct hub_member {
 MUST_USE int hub_init(struct hub *h, struct pubsub *p);
 void hub_deinit(struct hub *h);
 
-/* Makes m (its conn set; zero otherwise) a member. 0, or -ENOMEM. Holds its connection
- * (CONN_HOLD_APP) while the home has not answered. */
+/* Makes m (its conn set; zero otherwise) a member. Returns 0, or why its connection must end (enum
+ * conn_end). Holds it (CONN_HOLD_APP) while the home has not answered. */
 MUST_USE int hub_join(struct hub *h, const void *name, uint32_t len, struct hub_member *m);
 void hub_leave(struct hub *h, struct hub_member *m);
 
@@ -86,8 +88,9 @@ struct hub_member *hub_member_of(struct conn *c);
 /* Publishes m (takes it): framed, origin this shard. */
 void hub_publish(struct hub *h, struct hub_channel *ch, struct message *m);
 
-/* The home's calls, direct or through the mesh. */
-void hub_joined(struct hub *h, uint32_t hub_handle, uint32_t home_handle);
+/* The home's calls, direct or through the mesh. home_handle 0: refused, `how` says why (enum
+ * home_join). */
+void hub_joined(struct hub *h, uint32_t hub_handle, uint32_t home_handle, uint32_t how);
 void hub_deliver(struct hub *h, uint32_t hub_handle, struct message *m, struct message *compressed);
 
 /* Fans out what is pending. End of turn. */

@@ -24,8 +24,7 @@ bool hub_may_publish(const struct hub *h, const struct hub_member *m)
         return m->cost > 0 || (!p->home.withheld && h->waiting[home] == NULL);
     if (unlikely(mesh_is_short(p->shard->mesh)))
         return false;
-    return m->cost > 0 ||
-           (h->credit_used[home] < p->config->mesh_window_bytes && h->waiting[home] == NULL);
+    return m->cost > 0 || (h->credit_used[home] < h->window_bytes && h->waiting[home] == NULL);
 }
 
 /* The line ----------------------------------------------------------------------------------------
@@ -83,14 +82,12 @@ static void wait_for_memory(struct hub *h)
 
 static void wake_by_credit(struct hub *h, uint32_t home)
 {
-    uint64_t window = h->pubsub->config->mesh_window_bytes;
-
     if (h->waiting[home] == NULL)
         return;
     if (mesh_is_short(h->pubsub->shard->mesh))
         wait_for_memory(h);
-    else if (h->credit_used[home] < window)
-        wake(h, home, window - h->credit_used[home]);
+    else if (h->credit_used[home] < h->window_bytes)
+        wake(h, home, h->window_bytes - h->credit_used[home]);
 }
 
 /* Members ----------------------------------------------------------------------------------------

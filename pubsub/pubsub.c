@@ -20,9 +20,12 @@ const struct stats_desc pubsub_stat_descs[PUBSUB_STAT_COUNT] = {
 static void joined_remotely(struct pubsub *p, uint32_t from, const struct ring_item *item)
 {
     struct ring_item answer = {.kind = PUBSUB_ITEM_JOINED, .a = item->a};
+    uint32_t handle;
 
-    answer.b = home_join(&p->home, from, item->a, item->ptr, (uint32_t)item->b);
-    shard_post(p->shard, from, &answer, 0);
+    answer.c = home_join(&p->home, from, item->a, item->ptr, (uint32_t)item->b, &handle);
+    answer.b = handle;
+    if (answer.c != HOME_JOIN_WAITS)
+        shard_post(p->shard, from, &answer, 0);
 }
 
 static void on_item(void *ctx, uint32_t from, const struct ring_item *item)
@@ -34,7 +37,7 @@ static void on_item(void *ctx, uint32_t from, const struct ring_item *item)
         joined_remotely(p, from, item);
         return;
     case PUBSUB_ITEM_JOINED:
-        hub_joined(&p->hub, item->a, (uint32_t)item->b);
+        hub_joined(&p->hub, item->a, (uint32_t)item->b, (uint32_t)item->c);
         return;
     case PUBSUB_ITEM_INTEREST:
         home_want(&p->home, from, item->a, (uint32_t)item->b);

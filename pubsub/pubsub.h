@@ -17,7 +17,7 @@ enum pubsub_item {
     /* hub -> home. a: hub's handle of the channel; ptr: message with the name; b: HOME_INTEREST_...
      */
     PUBSUB_ITEM_JOIN = SHARD_KIND(SHARD_MODULE_PUBSUB, 1),
-    /* home -> hub. a: hub's handle; b: home's handle, 0: refused for want of memory */
+    /* home -> hub. a: hub's handle; b: home's handle, 0: refused; c: enum home_join */
     PUBSUB_ITEM_JOINED,
     /* hub -> home. a: home's handle; b: HOME_INTEREST_... */
     PUBSUB_ITEM_INTEREST,

@@ -8,9 +8,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "pubsub/redis_config.h"
+
 struct pubsub_config {
     bool echo;                   /* --echo off: serve /echo */
     uint64_t mesh_window_bytes;  /* --mesh-window 4MiB of unanswered publishes per shard and home */
+    struct redis_config redis;   /* what stands behind the homes */
     uint64_t mesh_backlog_bytes; /* --mesh-backlog 16MiB: above it a home withholds credit */
 };
 

@@ -110,7 +110,8 @@ Test(config, every_row_is_complete_and_groups_stand_together)
 Test(config, every_flag_of_the_settings_headers_is_in_the_table_with_its_default)
 {
     static const char *const headers[] = {"core/core_config.h", "net/net_config.h",
-                                          "pubsub/pubsub_config.h", "tools/tidewire/config.h"};
+                                          "pubsub/pubsub_config.h", "pubsub/redis_config.h",
+                                          "tools/tidewire/config.h"};
     uint32_t flags = 0, defaults = 0;
     for (size_t h = 0; h < ARRAY_LEN(headers); h++) {
         char *text = source_text(headers[h]);

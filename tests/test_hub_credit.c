@@ -46,7 +46,8 @@ static void rig_narrow(struct rig *r, struct client *c, uint32_t home)
     char path[32];
 
     rig_init_shards(r, 2, ARRAY_LEN(argv), argv);
-    r->config.pubsub.mesh_window_bytes = 1; /* less than one may ask for */
+    for (uint32_t i = 0; i < 2; i++) /* less than one may ask for */
+        r->server.shards[i].routes.pubsub.hub.window_bytes = 1;
     room_at(r, home, path, sizeof(path));
     for (int i = 0; i < CLIENTS; i++)
         c[i] = client_open(r, path);

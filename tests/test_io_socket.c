@@ -288,6 +288,30 @@ Test(io_socket, a_path_that_cannot_be_is_refused)
     cr_assert_eq(listen_unix("/nowhere/at/all", &fd), -ENOENT);
 }
 
+Test(io_socket, connecting_to_a_path_never_waits)
+{
+    struct place p = place_new();
+    struct io_socket_options tiny = {.backlog = 0};
+    struct io_addr a = {.family = AF_UNIX};
+    struct io_ticket first, second;
+    char path[200];
+    int fd;
+
+    cr_assert_eq(io_socket_connect_unix(p.un.sun_path, &first), -ENOENT);
+    cr_assert_eq(io_socket_listen(&a, p.un.sun_path, &tiny, &fd), 0);
+    cr_assert_eq(io_socket_connect_unix(p.un.sun_path, &first), 0);
+    cr_assert_eq(option_of(first.fd, SOL_SOCKET, SO_DOMAIN), AF_UNIX);
+    cr_assert_eq(io_socket_connect_unix(p.un.sun_path, &second), -EAGAIN, "the backlog is full");
+    close(fd);
+    cr_assert_eq(io_socket_connect_unix(p.un.sun_path, &second), -ECONNREFUSED);
+    close(first.fd);
+    memset(path, 'x', sizeof(path) - 1);
+    path[sizeof(path) - 1] = '\0';
+    cr_assert_eq(io_socket_connect_unix(path, &second), -ENAMETOOLONG);
+    cr_assert_eq(io_socket_connect_unix("", &second), -EINVAL);
+    place_free(&p);
+}
+
 /* --- limits ----------------------------------------------------------------------------------- */
 
 Test(io_socket, the_descriptor_limit_is_raised_to_the_hard_one)

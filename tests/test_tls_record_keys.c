@@ -150,6 +150,24 @@ Test(tls_record_keys, we_may_update_and_ask_the_peer_to)
     }
 }
 
+Test(tls_record_keys, what_was_expanded_from_an_old_key_is_wiped)
+{
+    static const struct tls_aead_ctx zero;
+    FOR_SUITES_13(s)
+    {
+        struct rig rig = rig_new(s);
+        send_data(&rig, "data");
+        rig_layer_seal(&rig, "data", 4, wire);
+        cr_assert_neq(memcmp(&rig.work->open, &zero, sizeof zero), 0);
+        cr_assert_neq(memcmp(&rig.work->seal, &zero, sizeof zero), 0);
+        send_update(&rig, true);
+        cr_assert_eq(memcmp(&rig.work->open, &zero, sizeof zero), 0);
+        seal_nothing(&rig);
+        cr_assert_eq(memcmp(&rig.work->seal, &zero, sizeof zero), 0);
+        rig_free(&rig);
+    }
+}
+
 Test(tls_record_keys, there_is_no_update_in_1_2)
 {
     FOR_SUITES_12(s)
@@ -174,11 +192,14 @@ Test(tls_record_keys, an_update_waits_for_room)
         for (size_t room = 0; room < TLS_RECORD_UPDATE_BYTES; room++)
             cr_assert_eq(tls_record_seal(rig.r, rig.work, &src, 4, wire, room), 0);
         cr_assert(tls_record_is_update_due(rig.r));
-        /* Room for itself only: it leaves alone. */
-        size_t n = tls_record_seal(rig.r, rig.work, &src, 4, wire, TLS_RECORD_UPDATE_BYTES + 22);
-        cr_assert_eq(expect_update(&rig, wire, n, false), n);
-        cr_assert_eq(src.count, 1);
-        n = tls_record_seal(rig.r, rig.work, &src, 4, wire, sizeof wire);
+        /* Room for itself and not one byte of data: it leaves alone. */
+        for (size_t room = TLS_RECORD_UPDATE_BYTES; room <= TLS_RECORD_UPDATE_BYTES + 22; room++) {
+            tls_record_update(rig.r, false);
+            size_t alone = tls_record_seal(rig.r, rig.work, &src, 4, wire, room);
+            cr_assert_eq(expect_update(&rig, wire, alone, false), alone);
+            cr_assert_eq(src.count, 1);
+        }
+        size_t n = tls_record_seal(rig.r, rig.work, &src, 4, wire, sizeof wire);
         expect_data(&rig, wire, n, "data");
         rig_free(&rig);
     }

@@ -101,9 +101,9 @@ class Connection(socketserver.BaseRequestHandler):
                 opcode, payload = self.read_frame()
                 if opcode == CLOSE:
                     return
-                if opcode == PING:
+                if opcode == PING and self.server.fault != "no-pong":
                     self.send(frame(PONG, payload, mask=None))
-                elif opcode != PONG:
+                elif opcode not in (PING, PONG):
                     self.server.pass_on(self, path, opcode, payload)
         except (ConnectionError, OSError):
             pass

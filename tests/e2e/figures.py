@@ -13,6 +13,7 @@ runs agree within 1 %.
 """
 
 import contextlib
+import json
 import mmap
 import os
 import re
@@ -24,7 +25,7 @@ import time
 from pathlib import Path
 from typing import Callable, NamedTuple
 
-from harness import BACKENDS, Server, binary
+from harness import BACKENDS, ROOT, Server, binary
 from wire import BINARY, Client, frame
 
 PROGRAM_S = 180
@@ -32,8 +33,8 @@ MEMBERS = 1000
 IDLE_FEW, IDLE_MANY = 100, 15000
 STEADY_PAIRS = 3
 LIBRARIES = {"libc.so.6", "libm.so.6", "liburing.so.2", "libwolfssl.so.35", "libxxhash.so.0",
-             "libz.so.1", "libinih.so.1", "libnettle.so.8", "linux-vdso.so.1",
-             "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}
+             "libz.so.1", "libinih.so.1", "libhiredis.so.0.14", "libnettle.so.8",
+             "linux-vdso.so.1", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}
 
 
 class Figure(NamedTuple):
@@ -121,13 +122,16 @@ def instructions_each(mode, count, window, few, many):
 
 # System calls -------------------------------------------------------------------------------------
 
-def traced_calls(backend, rounds):
-    """All system calls of the process, as strace counts them, and those that it counts itself."""
+def traced_calls(backend, mode, count, rounds):
+    """All system calls of the process, as strace counts them, and those that it counts itself. As
+    with instructions, client and server share a core, so that windows come as a whole."""
+    share = ("taskset", "-c", str(max(os.sched_getaffinity(0))))
     with tempfile.TemporaryDirectory() as where:
         out = Path(where) / "strace"
-        with started(backend, "--shards", "1",
-                     prefix=("strace", "-D", "-f", "-qq", "-c", "-o", str(out))) as server:
-            lockstep(server, "fanout", MEMBERS, 1, rounds)
+        with started(backend, "--echo", "--shards", "1", "--pin", "off",
+                     prefix=(*share, "chrt", "--batch", "0", "strace", "-D", "-f", "-qq", "-c",
+                             "-o", str(out))) as server:
+            lockstep(server, mode, count, 1, rounds, prefix=share)
             time.sleep(SETTLE_S)  # asking is itself some calls, as many in every run
             own = server.metric("tidewire_io_syscalls_total")
         deadline = time.monotonic() + 20
@@ -138,12 +142,12 @@ def traced_calls(backend, rounds):
         return int(total.split()[3]), own
 
 
-def system_calls_each(backend, few=20, many=80):
-    """Per delivery, window 1. The server's own counter must tell the same."""
-    a, b = traced_calls(backend, few), traced_calls(backend, many)
-    deliveries = (many - few) * MEMBERS
-    traced, own = (b[0] - a[0]) / deliveries, (b[1] - a[1]) / deliveries
-    assert abs(traced - own) < 0.01, f"strace counts {traced:.4f} per delivery, the server {own:.4f}"
+def system_calls_each(backend, mode="fanout", count=MEMBERS, few=20, many=80):
+    """Per message received by the client, window 1. The server's own counter must tell the same."""
+    a, b = (traced_calls(backend, mode, count, rounds) for rounds in (few, many))
+    messages = (many - few) * count
+    traced, own = (b[0] - a[0]) / messages, (b[1] - a[1]) / messages
+    assert abs(traced - own) < 0.01, f"strace counts {traced:.4f} a message, the server {own:.4f}"
     return traced
 
 
@@ -388,6 +392,10 @@ FIGURES = {
     "calls-epoll": Figure("system calls per delivery, window 1, epoll", 1.05, "",
                           lambda: system_calls_each("epoll"), 3),
     "calls-uring": Figure("the same, io_uring", 0.05, "", lambda: system_calls_each("uring"), 3),
+    "calls-echo-epoll": Figure("system calls per echo, 64 connections, 1 in flight, epoll", 2.1, "",
+                               lambda: system_calls_each("epoll", "echo", 64, 50, 250), 3),
+    "calls-echo-uring": Figure("the same, io_uring", 0.2, "",
+                               lambda: system_calls_each("uring", "echo", 64, 50, 250), 3),
     "allocations": Figure("heap allocations per message in steady state", 0, "", allocations_each,
                           4),
     "heap-idle": Figure("heap allocations per idle connection in a room (tables that double)",
@@ -406,3 +414,31 @@ FIGURES = {
     "libraries": Figure("libraries of the binary beyond those it may have", 0, "",
                         foreign_libraries, 0),
 }
+
+
+# What was committed --------------------------------------------------------------------------------
+
+COMMITTED = ROOT / "bench" / "results" / "instructions.json"
+GROWTH_MAX = 1.05
+COUNTS = ("echo-1", "echo-16", "fanout-1", "fanout-16", "calls-epoll", "calls-uring",
+          "calls-echo-epoll", "calls-echo-uring", "allocations")
+
+
+def noise(name):
+    """How far small counts vary: one instruction, or a hundredth of a system call."""
+    return 1.0 if name.startswith(("echo", "fanout")) else 0.01
+
+
+def committed():
+    """Counts by name, as bench/instructions --write left them."""
+    return {name: row["value"]
+            for name, row in json.loads(COMMITTED.read_text())["figures"].items()}
+
+
+def growth(name, value, was):
+    """What to say when a count has grown beyond what is committed, else None."""
+    if value <= GROWTH_MAX * was[name] + noise(name):
+        return None
+    return (f"{name} is {value:.4g} and was {was[name]:.4g}: more than {GROWTH_MAX - 1:.0%} over "
+            f"{COMMITTED.relative_to(ROOT)}. Mend it, or say why and commit what "
+            "`bench/instructions --write` writes.")

@@ -10,6 +10,7 @@ import pytest
 
 from balancers import balanced
 from probe import dial, until
+from redis_servers import RedisServer
 from wire import BINARY, PING, PONG, Client, close_frame, frame, join_all, request
 
 KINDS = ("haproxy", "nginx")
@@ -45,6 +46,23 @@ def test_by_load_both_nodes_get_the_same_number(backend, kind):
         for _ in range(20):
             stack.enter_context(Client(balancer.ports[BY_LOAD], "/rooms/one"))
         assert websockets(nodes) == [10, 10]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_over_redis_a_room_is_whole_on_both_nodes(backend, kind):
+    with RedisServer() as redis, \
+            balanced(kind, backend, "--redis", redis.url, *flags_for(kind)) as (balancer, nodes), \
+            contextlib.ExitStack() as stack:
+        for n in nodes:
+            assert until(lambda n=n: n.get("/health/ready")[0], 200) == 200
+        for way in (BY_LOAD, BY_ROOM):
+            members = [stack.enter_context(Client(balancer.ports[way], f"/rooms/{way}"))
+                       for _ in range(6)]
+            for i, c in enumerate(members):
+                c.send(frame(BINARY, b"%d" % i))
+                for other in members:
+                    assert other.message() == (BINARY, b"%d" % i)
+            assert min(websockets(nodes)) > 0
 
 
 @pytest.mark.parametrize("kind", KINDS)

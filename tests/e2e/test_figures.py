@@ -14,6 +14,9 @@ def check(name, record_property):
     print(f"{figure.text}: {value:.{figure.digits}f} {figure.unit} (at most {figure.bound})")
     record_property(name, value)
     assert value <= figure.bound
+    if name in figures.COUNTS:
+        grown = figures.growth(name, value, figures.committed())
+        assert grown is None, grown
 
 
 def test_instructions_per_echo(record_property):
@@ -30,6 +33,20 @@ def test_two_counts_of_instructions_agree_within_one_percent():
 def test_instructions_per_delivery(record_property):
     check("fanout-1", record_property)
     check("fanout-16", record_property)
+
+
+def test_growth_over_what_is_committed_is_told():
+    was = {"echo-1": 500, "calls-uring": 0.002, "allocations": 0}
+    assert figures.growth("echo-1", 525, was) is None
+    assert "more than 5%" in figures.growth("echo-1", 527, was)
+    assert figures.growth("calls-uring", 0.011, was) is None
+    assert figures.growth("calls-uring", 0.02, was)
+    assert figures.growth("allocations", 0.02, was)
+    assert set(figures.committed()) == set(figures.COUNTS)
+
+
+def test_system_calls_per_echo(backend, record_property):
+    check(f"calls-echo-{backend}", record_property)
 
 
 def test_system_calls_per_delivery(backend, record_property):

@@ -126,11 +126,104 @@ def test_fanout_of_a_count(server, load_io):
 
 
 def test_the_rooms_of_runs_do_not_meet(server):
-    flags = ("--subscribers", 5, "--duration", "600ms")
+    flags = ("--subscribers", 5, "--duration", "600ms", "--warmup", "0")
     command = [program(), "fanout", "--url", f"ws://127.0.0.1:{server.port}", *map(str, flags)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as other:
         assert_good(load("fanout", server.port, *flags))
         assert other.wait(30) == 0
+
+
+# Idle ---------------------------------------------------------------------------------------------
+
+def test_idle_connections_are_held_and_weighed(new_server, load_io):
+    """The kernel's memory is that of the whole host, where other tests run: some tries."""
+    wanted = {"server": (150, 2000), "generator": (200, 3000), "kernel": (3000, 1000000)}
+    for attempt in range(4):
+        server = new_server("--shards", "1")
+        result = load("idle", server.port, "--io", load_io, "--connections", 1000, "--duration",
+                      "700ms", "--server-pid", server.process.pid)
+        assert result["ok"] and result["connections"]["open"] == 1000
+        memory = result["memory"]
+        if all(low < memory[f"{side}_bytes_per_connection"] < high
+               for side, (low, high) in wanted.items()) and \
+                memory["sockets_per_connection"] > 1.9:
+            return
+    raise AssertionError(f"{wanted} and two sockets, or more with those of others: {memory}")
+
+
+def test_an_idle_connection_that_does_not_answer_at_the_end_fails_the_run():
+    with BadServer("no-pong") as server:
+        result = load("idle", server.port, "--connections", 3, "--duration", "100ms", "--grace",
+                      "300ms", code=1)
+    assert "did not answer a ping" in result["failure"]
+
+
+def test_pings_of_the_server_are_answered(new_server, load_io):
+    server = new_server("--ping-interval", "1s", "--pong-timeout", "300ms")
+    assert load("idle", server.port, "--io", load_io, "--connections", 20,
+                "--duration", "1700ms")["ok"]
+    assert server.metric("tidewire_pong_misses_total") == 0
+
+
+# Storm --------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("close", ("frame", "fin", "reset", "mixed"))
+def test_a_storm_opens_and_ends_connections(server, load_io, close):
+    before = server.metric("tidewire_connections_closed_total")
+    result = load("storm", server.port, "--io", load_io, "--close", close, *SHORT)
+    assert result["ok"]
+    storm = result["storm"]
+    assert storm["opened"] == storm["attempts"] - storm["refused"]["unfinished"] > 50
+    assert storm["ended_by_server"] == 0
+    assert server.metric("tidewire_connections_closed_total") >= before + storm["opened"] - 64
+
+
+def test_a_storm_at_a_rate_keeps_connections_for_a_while(server, load_io):
+    result = load("storm", server.port, "--io", load_io, "--connect-rate", 200, "--keep", "100ms",
+                  "--duration", "1s", "--warmup", "0", "--threads", 2)
+    assert result["messages"]["sent"] == pytest.approx(200, abs=20)
+    assert result["latency_from"] == "due"
+    assert 5 <= result["connections"]["open"] <= 40  # 200 a second times 100 ms
+
+
+def test_refused_connections_fail_a_storm_unless_they_are_allowed(new_server):
+    server = new_server("--connect-rate", "20", "--shards", "1")
+    result = load("storm", server.port, *SHORT, code=1)
+    assert result["failure"].startswith("connection ")
+    result = load("storm", server.port, "--allow-refusals", *SHORT)
+    storm = result["storm"]
+    assert storm["refused"]["status"] + storm["ended_by_server"] > 0
+
+
+def test_a_storm_on_nobody():
+    done = run("storm", "--url", "ws://127.0.0.1:1", "--allow-refusals", *SHORT)
+    assert done.returncode == 4
+
+
+# Soak ---------------------------------------------------------------------------------------------
+
+def test_good_clients_do_not_notice_the_others(server, load_io):
+    result = load("soak", server.port, "--io", load_io, "--threads", 2, "--publishers", 3,
+                  "--rooms", 2, "--subscribers", 20, "--connections", 10, "--rate", 500,
+                  "--bad-clients", 40, "--churn", 50, "--one-order", "--duration", "2s",
+                  "--warmup", "0")
+    assert result["ok"] and result["connections"]["lost"] == 0
+    assert [result["verify"][name] for name in COUNTED] == [0] * len(COUNTED)
+    assert result["messages"]["total_sent"] == pytest.approx(1000, abs=50)
+    soak = result["soak"]
+    assert soak["churned"] > 50 and soak["slow_opened"] == 2
+    assert soak["bad"] > 40 and soak["bad_ended"] > 30
+    assert soak["bad_tolerated"] == 0
+
+
+def test_slow_readers_are_ended_and_the_others_get_everything(new_server, load_io):
+    server = new_server("--echo", "--tcp-sndbuf", "64KiB", "--max-queue", "1MiB")
+    result = load("soak", server.port, "--io", load_io, "--publishers", 6, "--subscribers", 3,
+                  "--connections", 1, "--rate", 140, "--payload", "32KiB", "--churn", 0,
+                  "--bad-clients", 0, "--duration", "1500ms", "--warmup", "0")
+    assert result["ok"]
+    assert result["soak"]["slow_ended"] > 0
+    assert server.metric("tidewire_connections_closed_total", reason="slow_consumer") > 0
 
 
 # What is told -------------------------------------------------------------------------------------
@@ -172,10 +265,25 @@ PARTS = {
 }
 
 
-@pytest.mark.parametrize("scenario", ("echo", "fanout"))
+OWN = {
+    "echo": None, "fanout": None,
+    "idle": ("memory", {"server_bytes_per_connection", "generator_bytes_per_connection",
+                        "kernel_bytes_per_connection", "sockets_per_connection", "caches"}),
+    "storm": ("storm", {"attempts", "opened", "ended_by_server", "refused"}),
+    "soak": ("soak", {"churned", "slow_opened", "slow_ended", "bad", "bad_ended",
+                      "bad_tolerated"}),
+}
+
+
+@pytest.mark.parametrize("scenario", OWN)
 def test_the_json_object_has_its_members(server, scenario):
-    result = load(scenario, server.port, "--server-pid", server.process.pid, *SHORT)
+    warm = () if scenario == "idle" else ("--warmup", "50ms")
+    result = load(scenario, server.port, "--server-pid", server.process.pid, "--duration", "200ms",
+                  *warm)
     assert result["schema"] == 1 and result["scenario"] == scenario
+    if OWN[scenario]:
+        name, members = OWN[scenario]
+        assert result.pop(name).keys() == members
     assert result.keys() == RESULT.keys()
     for name, kind in RESULT.items():
         assert isinstance(result[name], kind), name
@@ -281,6 +389,8 @@ def test_nobody_there():
     (("ecko",), "did you mean echo?"),
     (("echo", "--conections", "1"), "did you mean --connections?"),
     (("echo", "--subscribers", "1"), "subscribers"),
+    (("idle", "--payload", "125"), "payload"),
+    (("soak", "--rate", "0"), "--rate"),
     (("echo", "--payload", "15"), "16B"),
     (("echo", "--url", "http://127.0.0.1"), "ws://"),
     (("echo", "--rate", "5", "--window", "2"), "--window: has no effect with --rate"),
@@ -301,7 +411,7 @@ def test_a_mistake_is_one_line_that_says_what_would_be_right(argv, told):
 def test_help_lists_each_flag_of_the_scenario_and_no_other():
     overview = run("help").stdout
     flags = {}
-    for scenario in ("echo", "fanout"):
+    for scenario in OWN:
         assert scenario in overview
         text = run(scenario, "--help").stdout
         assert text == run("help", scenario).stdout
@@ -309,7 +419,7 @@ def test_help_lists_each_flag_of_the_scenario_and_no_other():
     assert "connections" in flags["echo"] - flags["fanout"]
     assert "subscribers" in flags["fanout"] - flags["echo"]
     page = run("help", "--man").stdout
-    for flag in flags["echo"] | flags["fanout"]:
+    for flag in set().union(*flags.values()):
         assert flag.replace("-", "\\-") in page, flag
 
 

@@ -3,7 +3,9 @@
 
 /* tidewire-sim: the whole node on a virtual network, seed by seed, against an oracle.
  *
- *     tidewire-sim --seeds N [--from S]          scenarios, then seeds S .. S+N-1
+ *     tidewire-sim --seeds N [--from S]          scenarios, then seeds S .. S+N-1, and of several
+ *                                                nodes with Redis a tenth as many
+ *     tidewire-sim --nodes --seed S|--seeds N    several nodes with Redis alone
  *     tidewire-sim --seed S [--verbose]          one seed, twice: the same run
  *     tidewire-sim --check-determinism N         each of N seeds twice
  *     tidewire-sim --scenarios                   the scenarios alone (also --heartbeats)
@@ -22,6 +24,7 @@
 #include "core/base.h"
 #include "core/log.h"
 #include "core/simd.h"
+#include "tests/sim/sim_nodes.h"
 #include "tests/sim/sim_plants.h"
 #include "tests/sim/sim_scenarios.h"
 #include "tests/sim/sim_seed.h"
@@ -39,6 +42,7 @@ struct arguments {
     bool one;
     bool verbose;
     bool scenarios_only;
+    bool nodes; /* several nodes with Redis */
 };
 
 struct counts {
@@ -82,30 +86,38 @@ static void watch_crashes(void)
     signal(SIGABRT, on_crash);
 }
 
-static void report(uint64_t seed, const char *failure)
+static void report(bool nodes, uint64_t seed, const char *failure)
 {
-    printf("FAILED: seed %llu: %s\n    reproduce: tidewire-sim --seed %llu --verbose\n",
-           (unsigned long long)seed, failure, (unsigned long long)seed);
+    printf("FAILED: seed %llu: %s\n    reproduce: tidewire-sim %s--seed %llu --verbose\n",
+           (unsigned long long)seed, failure, nodes ? "--nodes " : "", (unsigned long long)seed);
     fflush(stdout);
 }
 
+static void run_any(const struct arguments *a, uint64_t seed, bool verbose, struct seed_result *r)
+{
+    if (a->nodes)
+        nodes_seed_run(seed, verbose, r);
+    else
+        seed_run(seed, verbose, r);
+}
+
 /* Runs a seed, or twice; returns whether all was well. */
-static bool run_seed(uint64_t seed, bool verbose, bool twice, struct seed_result *r)
+static bool run_seed(const struct arguments *a, uint64_t seed, bool twice, struct seed_result *r)
 {
     struct seed_result again;
 
     prepare_crash(seed);
-    seed_run(seed, verbose, r);
+    run_any(a, seed, a->verbose, r);
     if (!r->ok) {
-        report(seed, r->failure);
+        report(a->nodes, seed, r->failure);
         return false;
     }
     if (!twice)
         return true;
-    seed_run(seed, false, &again);
+    run_any(a, seed, false, &again);
     if (again.ok && again.hash == r->hash && again.steps == r->steps)
         return true;
-    report(seed, again.ok ? "two runs of it differ" : again.failure);
+    report(a->nodes, seed, again.ok ? "two runs of it differ" : again.failure);
     return false;
 }
 
@@ -118,7 +130,7 @@ static void run_seeds(const struct arguments *a)
     for (uint64_t i = 0; i < a->seeds && counts.failed < FAILURES_MAX; i++) {
         struct seed_result r;
 
-        if (run_seed(a->from + i, a->verbose, i < a->twice, &r))
+        if (run_seed(a, a->from + i, i < a->twice, &r))
             counts.passed++;
         else
             counts.failed++;
@@ -128,11 +140,11 @@ static void run_seeds(const struct arguments *a)
         virtual_ns += r.virtual_ns;
     }
     seconds = (double)((uint64_t)clock() - begin) / CLOCKS_PER_SEC;
-    printf("%llu seeds from %llu: %llu users, %llu messages, %llu steps, %.0f s of virtual time "
+    printf("%llu seeds%s from %llu: %llu users, %llu messages, %llu steps, %.0f s of virtual time "
            "in %.1f s of processor time\n",
-           (unsigned long long)a->seeds, (unsigned long long)a->from, (unsigned long long)users,
-           (unsigned long long)messages, (unsigned long long)steps, (double)virtual_ns / 1e9,
-           seconds);
+           (unsigned long long)a->seeds, a->nodes ? " of several nodes" : "",
+           (unsigned long long)a->from, (unsigned long long)users, (unsigned long long)messages,
+           (unsigned long long)steps, (double)virtual_ns / 1e9, seconds);
 }
 
 static void run_scenarios(void)
@@ -156,7 +168,7 @@ static void run_one(const struct arguments *a)
 {
     struct seed_result r;
 
-    if (run_seed(a->from, a->verbose, true, &r)) {
+    if (run_seed(a, a->from, true, &r)) {
         counts.passed++;
         printf("seed %llu: %u users, %u messages, %llu steps, %.3f s of virtual time, hash "
                "%016llx\n",
@@ -171,7 +183,8 @@ static void run_one(const struct arguments *a)
 
 static int usage(void)
 {
-    fputs("usage: tidewire-sim [--seeds N] [--from S] [--seed S] [--verbose] [--scenarios]\n"
+    fputs("usage: tidewire-sim [--seeds N] [--from S] [--seed S] [--verbose] [--scenarios] "
+          "[--nodes]\n"
           "                    [--check-determinism N] [--plants [N]] [--plant NAME|all]\n",
           stderr);
     return 2;
@@ -219,6 +232,8 @@ static bool parse_argument(struct arguments *a, char **argv, int *i)
     }
     if (strcmp(arg, "--verbose") == 0)
         a->verbose = true;
+    else if (strcmp(arg, "--nodes") == 0)
+        a->nodes = true;
     else if (strcmp(arg, "--scenarios") == 0 || strcmp(arg, "--heartbeats") == 0)
         a->scenarios_only = true;
     else
@@ -248,9 +263,16 @@ int main(int argc, char **argv)
     if (a.one) {
         run_one(&a);
     } else {
-        run_scenarios();
+        if (!a.nodes)
+            run_scenarios();
         if (!a.scenarios_only)
             run_seeds(&a);
+        if (!a.scenarios_only && !a.nodes) {
+            a.nodes = true;
+            a.seeds = (a.seeds + 9) / 10;
+            a.twice = min_u64(a.twice, 2);
+            run_seeds(&a);
+        }
     }
     printf("%u passed, %u failed\n", counts.passed, counts.failed);
     return counts.failed == 0 ? 0 : 1;

@@ -32,11 +32,12 @@ struct client_rx {
     size_t cap;
 };
 
-/* A control frame that waits until the send under way is over; a later one replaces it (RFC 6455
- * 5.5.3 lets a pong answer the last ping alone). */
+/* Control frames that wait until the send under way is over: a pong, and a ping or close frame. A
+ * later one replaces the former (RFC 6455 5.5.3 lets a pong answer the last ping alone). */
+#define CONTROL_BYTES (WS_CONTROL_FRAME_MAX + 4)
 struct client_control {
-    uint8_t frame[WS_CONTROL_FRAME_MAX + 4];
-    uint32_t len;
+    uint8_t frames[2][CONTROL_BYTES];
+    uint32_t lens[2];
 };
 
 static struct client *client_of(struct io_conn *io)
@@ -80,16 +81,20 @@ void client_end_text(const struct client_end *end, char *text, size_t cap)
     }
 }
 
-static void stop_opening(struct client *c)
+void client_list_add(struct client_list *l, struct client *c)
 {
-    struct worker *w = c->worker;
+    c->list_prev = l->last;
+    c->list_next = NULL;
+    *(l->last != NULL ? &l->last->list_next : &l->first) = c;
+    l->last = c;
+    l->count++;
+}
 
-    *(c->opening_prev != NULL ? &c->opening_prev->opening_next : &w->opening_first) =
-        c->opening_next;
-    *(c->opening_next != NULL ? &c->opening_next->opening_prev : &w->opening_last) =
-        c->opening_prev;
-    c->opening_next = c->opening_prev = NULL;
-    w->opening--;
+void client_list_remove(struct client_list *l, struct client *c)
+{
+    *(c->list_prev != NULL ? &c->list_prev->list_next : &l->first) = c->list_next;
+    *(c->list_next != NULL ? &c->list_next->list_prev : &l->last) = c->list_prev;
+    l->count--;
 }
 
 static void free_rx(struct client *c)
@@ -109,7 +114,7 @@ static void end(struct client *c, enum client_why why, int number, const char *t
     if (!client_is_alive(c))
         return;
     if (c->state == CLIENT_CONNECTING || c->state == CLIENT_HEAD)
-        stop_opening(c);
+        client_list_remove(&w->opening, c);
     else
         w->open--;
     c->state = CLIENT_ENDED;
@@ -331,36 +336,50 @@ static uint32_t make_control(const struct client *c, uint8_t *out, uint8_t opcod
     return head + len;
 }
 
+static void keep_control(struct client *c, uint8_t opcode, const uint8_t *payload, uint32_t len)
+{
+    int place = opcode == WS_OP_PONG ? 0 : 1;
+
+    if (c->control == NULL)
+        c->control = calloc(1, sizeof(*c->control));
+    if (c->control != NULL)
+        c->control->lens[place] = make_control(c, c->control->frames[place], opcode, payload, len);
+}
+
 static void send_control(struct client *c, uint8_t opcode, const uint8_t *payload, uint32_t len)
+{
+    uint8_t frame[CONTROL_BYTES];
+
+    if (c->sending)
+        keep_control(c, opcode, payload, len);
+    else
+        client_send_raw(c, frame, make_control(c, frame, opcode, payload, len));
+}
+
+bool client_send_raw(struct client *c, const void *bytes, size_t len)
 {
     struct outgoing o = {.count = 0};
 
-    if (c->sending) {
-        if (c->control == NULL)
-            c->control = malloc(sizeof(*c->control));
-        if (c->control != NULL)
-            c->control->len = make_control(c, c->control->frame, opcode, payload, len);
-        return;
-    }
-    if (!acquire_out(c))
-        return;
-    add_span(&o, c->out, make_control(c, c->out, opcode, payload, len));
+    CHECK(len <= HANDSHAKE_REQUEST_MAX);
+    if (c->sending || !acquire_out(c))
+        return false;
+    memcpy(c->out, bytes, len);
+    add_span(&o, c->out, len);
     transmit(c, &o);
+    return true;
 }
 
 static void send_waiting_control(struct client *c)
 {
     struct client_control *waiting = c->control;
-    struct outgoing o = {.count = 0};
+    uint8_t both[2 * CONTROL_BYTES];
 
     if (waiting == NULL)
         return;
     c->control = NULL;
-    if (acquire_out(c)) {
-        memcpy(c->out, waiting->frame, waiting->len);
-        add_span(&o, c->out, waiting->len);
-        transmit(c, &o);
-    }
+    memcpy(both, waiting->frames[0], waiting->lens[0]);
+    memcpy(both + waiting->lens[0], waiting->frames[1], waiting->lens[1]);
+    client_send_raw(c, both, waiting->lens[0] + waiting->lens[1]);
     free(waiting);
 }
 
@@ -572,7 +591,7 @@ static void take_answer(struct client *c, const uint8_t *head, size_t len)
              a.problem);
         return;
     }
-    stop_opening(c);
+    client_list_remove(&w->opening, c);
     c->compressed = a.compressed;
     c->state = CLIENT_OPEN;
     w->open++;
@@ -626,25 +645,29 @@ static void on_eof(struct io_conn *io, int err)
 /* Opening ---------------------------------------------------------------------------------------
  */
 
+uint32_t client_request(const struct client *c, char *out)
+{
+    const struct run *r = c->worker->run;
+    struct target_values values = {c->number, c->number % c->group->rooms, r->number};
+    char path[TARGET_PATH_MAX];
+
+    target_fill(c->group->path, &values, path);
+    return handshake_request(out, r->target.host, path, r->config.compress);
+}
+
 static void on_connect(struct io_conn *io, int err)
 {
     struct client *c = client_of(io);
-    const struct run *r = c->worker->run;
-    struct outgoing o = {.count = 0};
-    char path[TARGET_PATH_MAX];
+    char out[HANDSHAKE_REQUEST_MAX];
 
     if (err != 0) {
         fail(c, CLIENT_WHY_CONNECT, err, NULL);
         return;
     }
     c->state = CLIENT_HEAD;
-    target_fill(c->group->path,
-                &(struct target_values){c->number, c->number % c->group->rooms, r->number}, path);
-    if (!acquire_out(c))
-        return;
-    add_span(&o, c->out,
-             handshake_request((char *)c->out, r->target.host, path, r->config.compress));
-    transmit(c, &o);
+    client_send_raw(c, out,
+                    c->group->role->request != NULL ? c->group->role->request(c, out)
+                                                    : client_request(c, out));
 }
 
 static const struct io_events client_events = {
@@ -685,16 +708,14 @@ void client_open(struct client *c)
     c->compressed = false;
     c->greetings = r->config.greetings;
     c->opened_ns = worker_now(w);
-    c->opening_prev = w->opening_last;
-    c->opening_next = NULL;
-    *(w->opening_last != NULL ? &w->opening_last->opening_next : &w->opening_first) = c;
-    w->opening_last = c;
-    w->opening++;
+    client_list_add(&w->opening, c);
     if (bound)
         choose_source(c, w->sources, &from);
     int err = io_connect(w->io, &c->io, &r->target.addr, bound ? &from : NULL);
     if (err == 0)
         return;
-    end(c, CLIENT_WHY_CONNECT, err, NULL); /* nothing is attached: no on_closed comes */
-    c->state = CLIENT_NEW;
+    end(c, CLIENT_WHY_CONNECT, err, NULL);
+    c->state = CLIENT_NEW; /* nothing was attached, so io tells no end of it */
+    if (c->group->role->on_closed != NULL)
+        c->group->role->on_closed(c);
 }

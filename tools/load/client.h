@@ -60,6 +60,8 @@ struct client_end {
 
 /* What a kind of connection does. */
 struct role {
+    /* Makes the request in out (HANDSHAKE_REQUEST_MAX) and returns its length. NULL: a good one. */
+    uint32_t (*request)(struct client *c, char *out);
     /* The upgrade is done. */
     void (*on_open)(struct client *c);
     /* A whole data message, inflated; borrows payload. */
@@ -75,6 +77,13 @@ struct role {
     void (*on_closed)(struct client *c);
 };
 
+/* Clients in the order in which they were added. */
+struct client_list {
+    struct client *first;
+    struct client *last;
+    uint32_t count;
+};
+
 struct client {
     struct io_conn io;
     struct worker *worker;
@@ -88,17 +97,21 @@ struct client {
     struct verify_stream stream;   /* of what this client gets from itself */
     struct verify_stream *streams; /* of what it gets from publishers; NULL in other roles */
     uint64_t order;                /* hash over the messages of publishers, in order */
-    struct client *opening_next;   /* in the worker's list of those being opened, oldest first */
-    struct client *opening_prev;
-    uint64_t opened_ns; /* when opening began */
-    uint32_t id;        /* in the run: the sender of its messages */
-    uint32_t number;    /* in its group */
-    uint32_t copies;    /* so many receivers get each of its messages */
-    uint32_t pace_idx;  /* open loop: event k of the worker is of client k % count */
-    uint32_t greetings; /* still to come */
-    uint8_t state;      /* enum client_state */
+    struct client *list_next;      /* in one of the worker's lists, oldest first */
+    struct client *list_prev;
+    uint64_t opened_ns;    /* when opening began, or was due */
+    uint64_t kept_from_ns; /* an opener's: when it was open */
+    uint32_t id;           /* in the run: the sender of its messages */
+    uint32_t number;       /* in its group */
+    uint32_t copies;       /* so many receivers get each of its messages */
+    uint32_t pace_idx;     /* open loop: event k of the worker is of client k % count */
+    uint32_t greetings;    /* still to come */
+    uint32_t misdeed;      /* a misbehaving client's: number of what it does next */
+    uint8_t state;         /* enum client_state */
     bool sending;
     bool compressed; /* negotiated */
+    bool held;       /* an opener's: in its list of those that are kept */
+    bool was_open;   /* an opener's: this attempt was upgraded */
 };
 
 /* Begins to connect; state NEW. What fails at once is told by role->on_end, too. */
@@ -121,6 +134,17 @@ static inline bool client_is_alive(const struct client *c)
 {
     return c->state != CLIENT_NEW && c->state != CLIENT_ENDED;
 }
+
+/* A client is in one list at most; while it is being opened that is the worker's. */
+void client_list_add(struct client_list *l, struct client *c);
+void client_list_remove(struct client_list *l, struct client *c);
+
+/* The request of a good client, into HANDSHAKE_REQUEST_MAX bytes. Returns its length. */
+uint32_t client_request(const struct client *c, char *out);
+
+/* Sends bytes as they are; len at most HANDSHAKE_REQUEST_MAX. Not while a send is under way: then
+ * nothing happens and the answer is false. */
+bool client_send_raw(struct client *c, const void *bytes, size_t len);
 
 /* Opening took too long. */
 void client_expire(struct client *c);

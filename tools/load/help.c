@@ -5,7 +5,8 @@
 
 #include "tools/load/help.h"
 
-const struct scenario *const load_scenarios[] = {&scenario_echo, &scenario_fanout, NULL};
+const struct scenario *const load_scenarios[] = {&scenario_echo,  &scenario_fanout, &scenario_idle,
+                                                 &scenario_storm, &scenario_soak,   NULL};
 
 void load_help_overview(FILE *out)
 {
@@ -72,6 +73,18 @@ static void print_man_json(FILE *out)
           "null.\n"
           ".TP\n.I generator\n"
           "io, threads, cpu_us_per_message, busiest_cpu_share, busiest_wait_share, bottleneck.\n"
+          ".TP\n.I memory\n"
+          "Of idle: server_bytes_per_connection (null without \\-\\-server\\-pid),\n"
+          "generator_bytes_per_connection (with what it needs at all), kernel_bytes_per_connection "
+          "(all sockets of this host, so "
+          "both\nsides on loopback), sockets_per_connection, and the kernel's caches that grew "
+          "most.\n"
+          ".TP\n.I storm\n"
+          "attempts, opened, ended_by_server, and refused by cause: connect, timeout, status, "
+          "upgrade,\nprotocol, closed, lost; unfinished at the end. Messages and latency_us of a "
+          "storm are of attempts\nand openings.\n"
+          ".TP\n.I soak\n"
+          "churned, slow_opened, slow_ended, bad, bad_ended, bad_tolerated.\n"
           ".TP\n.I options\n"
           "All flags with their effective values, as texts.\n",
           out);

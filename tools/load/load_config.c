@@ -12,12 +12,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tools/load/opener.h"
 #include "tools/load/stamp.h"
 #include "tools/load/target.h"
 
 #define WHERE "Where"
 #define CROWD "Connections"
 #define MESSAGES "Messages"
+#define COMING "Coming and going"
 #define RUN "The run"
 #define GENERATOR "The generator itself"
 #define OUTPUT "Output"
@@ -30,6 +32,9 @@ static const char *const opcode_choices[] = {"binary", "text", NULL};
 static const char *const progress_choices[] = {"auto", "on", "off", NULL};
 static const char *const gets_choices[] = {"all", "others", "nothing", NULL};
 
+static const char *const close_choices[] = {"frame", "fin", "reset", "mixed", NULL};
+
+_Static_assert(OPENER_FRAME == 0 && OPENER_FIN == 1 && OPENER_RESET == 2, "close");
 _Static_assert(CORE_IO_AUTO == 0 && CORE_IO_URING == 1 && CORE_IO_EPOLL == 2, "io");
 _Static_assert(LOAD_BINARY == 0 && LOAD_TEXT == 1, "opcode");
 _Static_assert(LOAD_PROGRESS_AUTO == 0 && LOAD_PROGRESS_ON == 1, "progress");
@@ -93,13 +98,13 @@ const struct load_option load_table[] = {
 
     {{.name = "connections",
       .group = CROWD,
-      .help = "How many connections there are.",
+      .help = "How many connections there are; of a storm: at once; of a soak: those that echo.",
       .def = "64",
       .min = 1,
       .max = STAMP_SENDERS_MAX - 1,
       .offset = AT(connections),
       .type = OPTION_U32},
-     LOAD_ECHO},
+     LOAD_ALL & ~LOAD_FANOUT},
     {{.name = "subscribers",
       .group = CROWD,
       .help = "Connections that only receive, besides the publishers.",
@@ -107,7 +112,7 @@ const struct load_option load_table[] = {
       .max = STAMP_SENDERS_MAX / 2,
       .offset = AT(subscribers),
       .type = OPTION_U32},
-     LOAD_FANOUT},
+     LOAD_ROOMS},
     {{.name = "publishers",
       .group = CROWD,
       .help = "Connections that send, and receive what --publisher-gets says.",
@@ -116,17 +121,17 @@ const struct load_option load_table[] = {
       .max = 100000,
       .offset = AT(publishers),
       .type = OPTION_U32},
-     LOAD_FANOUT},
+     LOAD_ROOMS},
     {{.name = "rooms",
       .group = CROWD,
-      .help = "Rooms, or whatever {room} in the path names; subscribers and publishers are spread "
-              "over them in turn, and each room needs one of either.",
+      .help = "Rooms, or whatever {room} in the path names: connections are spread over them in "
+              "turn. Each needs a publisher where there are any.",
       .def = "1",
       .min = 1,
       .max = 100000,
       .offset = AT(rooms),
       .type = OPTION_U32},
-     LOAD_FANOUT},
+     LOAD_ALL & ~LOAD_ECHO},
     {{.name = "publisher-gets",
       .group = CROWD,
       .help = "What the server sends to a publisher: all messages of its room, only those of "
@@ -162,7 +167,7 @@ const struct load_option load_table[] = {
       .max = 1000,
       .offset = AT(greetings),
       .type = OPTION_U32},
-     LOAD_ALL},
+     LOAD_TALK},
 
     {{.name = "payload",
       .group = MESSAGES,
@@ -172,7 +177,7 @@ const struct load_option load_table[] = {
       .max = 16 * MIB,
       .offset = AT(payload_bytes),
       .type = OPTION_SIZE},
-     LOAD_ALL},
+     LOAD_TALK},
     {{.name = "opcode",
       .group = MESSAGES,
       .help = "Binary messages, or text (the bytes are the same, and ASCII).",
@@ -180,7 +185,7 @@ const struct load_option load_table[] = {
       .choices = opcode_choices,
       .offset = AT(opcode),
       .type = OPTION_ENUM},
-     LOAD_ALL},
+     LOAD_TALK},
     {{.name = "compress",
       .group = MESSAGES,
       .help = "Offers permessage-deflate and compresses what is sent; what comes is inflated and "
@@ -198,7 +203,7 @@ const struct load_option load_table[] = {
       .max = 65536,
       .offset = AT(window),
       .type = OPTION_U32},
-     LOAD_ALL},
+     LOAD_LOOP},
     {{.name = "lockstep",
       .group = MESSAGES,
       .help = "Whole windows in step: the next ones are sent when all answers of the former have "
@@ -206,7 +211,7 @@ const struct load_option load_table[] = {
       .def = "off",
       .offset = AT(lockstep),
       .type = OPTION_BOOL},
-     LOAD_ALL},
+     LOAD_LOOP},
     {{.name = "rate",
       .group = MESSAGES,
       .arg = "NUMBER",
@@ -217,7 +222,36 @@ const struct load_option load_table[] = {
       .max = 100000000,
       .offset = AT(rate),
       .type = OPTION_U32},
-     LOAD_ALL},
+     LOAD_LOOP},
+    {{.name = "rate",
+      .group = MESSAGES,
+      .arg = "NUMBER",
+      .help = "So many messages a second of all senders together, evenly spread, whatever the "
+              "answers do.",
+      .def = "2000",
+      .min = 1,
+      .max = 100000000,
+      .offset = AT(rate),
+      .type = OPTION_U32},
+     LOAD_SOAK},
+    {{.name = "echo-path",
+      .group = MESSAGES,
+      .arg = "PATH",
+      .help = "The path of connections that get their own messages back.",
+      .def = "/echo",
+      .check = check_path,
+      .offset = AT(echo_path),
+      .type = OPTION_TEXT},
+     LOAD_SOAK},
+    {{.name = "echo-payload",
+      .group = MESSAGES,
+      .help = "Bytes of each of their messages.",
+      .def = "16KiB",
+      .min = STAMP_BYTES,
+      .max = 16 * MIB,
+      .offset = AT(echo_payload_bytes),
+      .type = OPTION_SIZE},
+     LOAD_SOAK},
     {{.name = "one-order",
       .group = MESSAGES,
       .help = "Fails the run when members of a room have seen the messages of several publishers "
@@ -225,7 +259,68 @@ const struct load_option load_table[] = {
       .def = "off",
       .offset = AT(one_order),
       .type = OPTION_BOOL},
-     LOAD_FANOUT},
+     LOAD_ROOMS},
+
+    {{.name = "connect-rate",
+      .group = COMING,
+      .arg = "NUMBER",
+      .help =
+          "So many connections a second, evenly spread; their opening is timed from when it was "
+          "due. 0: as fast as --connecting allows.",
+      .def = "0",
+      .max = 10000000,
+      .offset = AT(connect_rate),
+      .type = OPTION_U32},
+     LOAD_STORM},
+    {{.name = "keep",
+      .group = COMING,
+      .help = "How long each connection is kept.",
+      .def = "0",
+      .max = 86400 * NS_PER_SEC,
+      .offset = AT(keep_ns),
+      .type = OPTION_DURATION},
+     LOAD_STORM},
+    {{.name = "close",
+      .group = COMING,
+      .help = "How it is ended: by a close frame, by an end of file without one, by a reset, or "
+              "each of them in turn.",
+      .def = "frame",
+      .choices = close_choices,
+      .offset = AT(close),
+      .type = OPTION_ENUM},
+     LOAD_STORM},
+    {{.name = "allow-refusals",
+      .group = COMING,
+      .help = "Connections that are refused, or that the server ends, are counted and do not fail "
+              "the run.",
+      .def = "off",
+      .offset = AT(allow_refusals),
+      .type = OPTION_BOOL},
+     LOAD_STORM},
+    {{.name = "churn",
+      .group = COMING,
+      .help = "Members a second that join a room and leave it again. 0: none.",
+      .def = "20",
+      .max = 10000,
+      .offset = AT(churn),
+      .type = OPTION_U32},
+     LOAD_SOAK},
+    {{.name = "slow-readers",
+      .group = COMING,
+      .help = "Members of rooms that nearly always do not read. The server may end them.",
+      .def = "2",
+      .max = 10000,
+      .offset = AT(slow_readers),
+      .type = OPTION_U32},
+     LOAD_SOAK},
+    {{.name = "bad-clients",
+      .group = COMING,
+      .help = "Connections a second that break the protocol, in eleven ways. 0: none.",
+      .def = "5",
+      .max = 10000,
+      .offset = AT(bad_clients),
+      .type = OPTION_U32},
+     LOAD_SOAK},
 
     {{.name = "duration",
       .group = RUN,
@@ -243,7 +338,7 @@ const struct load_option load_table[] = {
       .max = 3600 * NS_PER_SEC,
       .offset = AT(warmup_ns),
       .type = OPTION_DURATION},
-     LOAD_ALL},
+     LOAD_ALL & ~LOAD_IDLE},
     {{.name = "messages",
       .group = RUN,
       .help = "Ends when each sender has sent so many and all have come back, instead of after "
@@ -252,7 +347,7 @@ const struct load_option load_table[] = {
       .max = UINT32_MAX,
       .offset = AT(messages),
       .type = OPTION_U32},
-     LOAD_ALL},
+     LOAD_LOOP},
     {{.name = "grace",
       .group = RUN,
       .help = "At the end messages that have not come are waited for so long; then they are lost.",
@@ -359,7 +454,7 @@ static int check_rooms(const struct load_config *c, const struct options *o)
     return 0;
 }
 
-static int check_config(const struct load_config *c, const struct options *o)
+static int check_loop(const struct load_config *c, const struct options *o)
 {
     int code = check_pair(o, c->rate > 0, "window", "rate");
 
@@ -369,7 +464,14 @@ static int check_config(const struct load_config *c, const struct options *o)
         code = check_pair(o, c->messages > 0, "duration", "messages");
     if (code == 0)
         code = check_pair(o, c->messages > 0, "warmup", "messages");
-    if (code == 0 && c->rooms > 0)
+    return code;
+}
+
+static int check_config(const struct load_config *c, const struct options *o)
+{
+    int code = c->window > 0 ? check_loop(c, o) : 0; /* 0: the scenario has no such flag */
+
+    if (code == 0 && c->publishers > 0)
         code = check_rooms(c, o);
     return code;
 }

@@ -12,7 +12,13 @@
 enum load_scenario_bit {
     LOAD_ECHO = 1 << 0,
     LOAD_FANOUT = 1 << 1,
-    LOAD_ALL = LOAD_ECHO | LOAD_FANOUT,
+    LOAD_IDLE = 1 << 2,
+    LOAD_STORM = 1 << 3,
+    LOAD_SOAK = 1 << 4,
+    LOAD_ALL = LOAD_ECHO | LOAD_FANOUT | LOAD_IDLE | LOAD_STORM | LOAD_SOAK,
+    LOAD_ROOMS = LOAD_FANOUT | LOAD_SOAK, /* publishers and subscribers */
+    LOAD_LOOP = LOAD_ECHO | LOAD_FANOUT,  /* closed or open loop */
+    LOAD_TALK = LOAD_LOOP | LOAD_SOAK,
 };
 
 enum load_opcode { LOAD_BINARY, LOAD_TEXT };
@@ -39,6 +45,16 @@ struct load_config {
     uint32_t window; /* messages in flight of a connection or publisher */
     bool lockstep;
     uint32_t rate; /* messages per second of all together; 0: as fast as possible */
+
+    uint32_t connect_rate; /* per second; 0: as fast as possible */
+    uint64_t keep_ns;
+    int close; /* enum opener_close */
+    bool allow_refusals;
+    char *echo_path; /* soak: of its echo connections */
+    uint64_t echo_payload_bytes;
+    uint32_t churn; /* per second */
+    uint32_t slow_readers;
+    uint32_t bad_clients; /* per second */
 
     uint64_t duration_ns;
     uint64_t warmup_ns;

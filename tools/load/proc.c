@@ -60,10 +60,12 @@ static void add_thread(const char *pid, const char *tid, struct proc_cpu *cpu)
         (void)parse_stat(text, cpu);
 }
 
-static bool add_process(const char *pid, struct proc_cpu *cpu, int depth);
+typedef void (*use_fn)(const char *pid, void *arg);
+
+static bool visit(const char *pid, use_fn use, void *arg, int depth);
 
 /* What a thread has forked: a launcher in front of the server, or a master's workers. */
-static void add_children(const char *pid, const char *tid, struct proc_cpu *cpu, int depth)
+static void visit_children(const char *pid, const char *tid, use_fn use, void *arg, int depth)
 {
     char path[128], text[8 * LINE_MAX_BYTES];
     char *rest = NULL;
@@ -73,10 +75,11 @@ static void add_children(const char *pid, const char *tid, struct proc_cpu *cpu,
         return;
     for (char *child = strtok_r(text, " ", &rest); child != NULL;
          child = strtok_r(NULL, " ", &rest))
-        (void)add_process(child, cpu, depth - 1);
+        (void)visit(child, use, arg, depth - 1);
 }
 
-static bool add_process(const char *pid, struct proc_cpu *cpu, int depth)
+/* A process and its children; false: there is none of that number. */
+static bool visit(const char *pid, use_fn use, void *arg, int depth)
 {
     char path[64];
     struct dirent *entry;
@@ -85,26 +88,45 @@ static bool add_process(const char *pid, struct proc_cpu *cpu, int depth)
     DIR *dir = opendir(path);
     if (dir == NULL)
         return false;
+    use(pid, arg);
     while ((entry = readdir(dir)) != NULL) {
-        if (entry->d_name[0] == '.')
-            continue;
-        add_thread(pid, entry->d_name, cpu);
-        add_children(pid, entry->d_name, cpu, depth);
+        if (entry->d_name[0] != '.')
+            visit_children(pid, entry->d_name, use, arg, depth);
     }
     closedir(dir);
     return true;
 }
 
-bool proc_cpu_read(const struct option_list *pids, struct proc_cpu *cpu, const char **missing)
+bool proc_each(const struct option_list *pids, use_fn use, void *arg, const char **missing)
 {
-    memset(cpu, 0, sizeof(*cpu));
     for (uint32_t i = 0; i < pids->count; i++) {
-        if (!add_process(pids->items[i], cpu, CHILDREN_DEPTH)) {
+        if (!visit(pids->items[i], use, arg, CHILDREN_DEPTH)) {
             *missing = pids->items[i];
             return false;
         }
     }
     return true;
+}
+
+static void add_process(const char *pid, void *arg)
+{
+    char path[64];
+    struct dirent *entry;
+
+    snprintf(path, sizeof(path), "/proc/%.20s/task", pid);
+    DIR *dir = opendir(path);
+    while (dir != NULL && (entry = readdir(dir)) != NULL) {
+        if (entry->d_name[0] != '.')
+            add_thread(pid, entry->d_name, arg);
+    }
+    if (dir != NULL)
+        closedir(dir);
+}
+
+bool proc_cpu_read(const struct option_list *pids, struct proc_cpu *cpu, const char **missing)
+{
+    memset(cpu, 0, sizeof(*cpu));
+    return proc_each(pids, add_process, cpu, missing);
 }
 
 void proc_thread(uint64_t *cpu_ns, uint64_t *wait_ns)

@@ -20,6 +20,10 @@ struct proc_cpu {
  * them is not there or can't be read; then *missing is its text. */
 bool proc_cpu_read(const struct option_list *pids, struct proc_cpu *cpu, const char **missing);
 
+/* Calls `use` for each process of the list and their children, theirs ... Returns as above. */
+bool proc_each(const struct option_list *pids, void (*use)(const char *pid, void *arg), void *arg,
+               const char **missing);
+
 /* Of the calling thread: its processor time, and how long it waited for a core. */
 void proc_thread(uint64_t *cpu_ns, uint64_t *wait_ns);
 

@@ -22,6 +22,11 @@ static double each(double amount, uint64_t count)
     return count == 0 ? 0 : amount / (double)count;
 }
 
+static bool is_open_loop(const struct run *r)
+{
+    return r->config.rate > 0 || r->config.connect_rate > 0;
+}
+
 struct server_cpu {
     double user_us;
     double system_us;
@@ -150,14 +155,16 @@ static void print_json(const struct run *r, const struct summary *s, bool ok)
     json_close(&j);
     json_messages(&j, s);
     json_verify(&j, &s->verify);
-    json_text(&j, "latency_from", r->config.rate > 0 ? "due" : "sent");
+    json_text(&j, "latency_from", is_open_loop(r) ? "due" : "sent");
     json_histogram(&j, "latency_us", &s->sum.latency);
-    if (r->config.rate > 0)
+    if (is_open_loop(r))
         json_histogram(&j, "lag_us", &s->sum.lag);
     else
         json_null(&j, "lag_us");
     json_server(&j, r, s);
     json_generator(&j, r, s);
+    if (r->scenario->json != NULL)
+        r->scenario->json(r, &j);
     json_options(&j, r, rows, row_count);
     json_close(&j);
 }
@@ -165,9 +172,7 @@ static void print_json(const struct run *r, const struct summary *s, bool ok)
 /* The table -------------------------------------------------------------------------------------
  */
 
-static void row(const char *name, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-static void row(const char *name, const char *format, ...)
+void report_row(const char *name, const char *format, ...)
 {
     va_list args;
 
@@ -180,68 +185,80 @@ static void row(const char *name, const char *format, ...)
 
 static void row_histogram(const char *name, const struct histogram *h)
 {
-    row(name, "p50 %.1f us, p90 %.1f, p99 %.1f, p99.9 %.1f, max %.1f",
-        US(histogram_quantile(h, 500000)), US(histogram_quantile(h, 900000)),
-        US(histogram_quantile(h, 990000)), US(histogram_quantile(h, 999000)), US(h->max));
+    report_row(name, "p50 %.1f us, p90 %.1f, p99 %.1f, p99.9 %.1f, max %.1f",
+               US(histogram_quantile(h, 500000)), US(histogram_quantile(h, 900000)),
+               US(histogram_quantile(h, 990000)), US(histogram_quantile(h, 999000)), US(h->max));
 }
 
 static void print_rates(const struct run *r, const struct summary *s)
 {
     double seconds = s->seconds > 0 ? s->seconds : 1;
 
-    row("sent", "%llu in %.2f s, %.0f a second", (unsigned long long)s->sum.sent, s->seconds,
-        (double)s->sum.sent / seconds);
-    row(r->scenario->received, "%llu, %.0f a second, %.1f MB/s",
-        (unsigned long long)s->sum.received, (double)s->sum.received / seconds,
-        (double)s->sum.received_bytes / seconds / 1e6);
-    row_histogram(r->config.rate > 0 ? "latency (from due)" : "latency", &s->sum.latency);
-    if (r->config.rate > 0)
+    report_row(r->scenario->sent, "%llu in %.2f s, %.0f a second", (unsigned long long)s->sum.sent,
+               s->seconds, (double)s->sum.sent / seconds);
+    report_row(r->scenario->received, "%llu, %.0f a second, %.1f MB/s",
+               (unsigned long long)s->sum.received, (double)s->sum.received / seconds,
+               (double)s->sum.received_bytes / seconds / 1e6);
+    row_histogram(is_open_loop(r) ? "latency (from due)" : "latency", &s->sum.latency);
+    if (is_open_loop(r))
         row_histogram("sent behind due", &s->sum.lag);
 }
 
-static void print_costs(const struct run *r, const struct summary *s)
+static void print_server(const struct run *r, const struct summary *s)
 {
     struct server_cpu cpu;
 
-    if (r->has_server) {
-        server_cpu(r, &cpu);
-        row("server", "%.3f us of processor a message (user %.3f, system %.3f), %.0f %% of a core",
-            each(cpu.total_us, s->sum.received), each(cpu.user_us, s->sum.received),
-            each(cpu.system_us, s->sum.received), 100 * cpu.share);
-    }
-    row("generator", "%s, %u thread%s, %.3f us a message, busiest thread %.0f %% of a core%s",
-        r->backend, r->threads, r->threads == 1 ? "" : "s",
-        each(US(s->sum.cpu_ns), s->sum.received), 100 * s->busiest_cpu,
-        s->is_bottleneck ? "" : ", not the limit");
+    server_cpu(r, &cpu);
+    if (s->sum.received > 0)
+        report_row("server",
+                   "%.3f us of processor a message (user %.3f, system %.3f), %.1f %% of "
+                   "a core",
+                   each(cpu.total_us, s->sum.received), each(cpu.user_us, s->sum.received),
+                   each(cpu.system_us, s->sum.received), 100 * cpu.share);
+    else
+        report_row("server", "%.1f %% of a core", 100 * cpu.share);
+}
+
+static void print_generator(const struct run *r, const struct summary *s)
+{
+    report_row("generator", "%s, %u thread%s, %.3f us a message, busiest thread %.0f %% of a core",
+               r->backend, r->threads, r->threads == 1 ? "" : "s",
+               each(US(s->sum.cpu_ns), s->sum.received), 100 * s->busiest_cpu);
     if (s->is_bottleneck)
-        row("NOTE",
-            "the generator was itself the bottleneck: its busiest thread ran %.0f %% and "
-            "waited %.0f %% of the time for a core",
-            100 * s->busiest_cpu, 100 * s->busiest_wait);
+        report_row("NOTE",
+                   "the generator was itself the bottleneck: its busiest thread ran %.0f %% and "
+                   "waited %.0f %% of the time for a core",
+                   100 * s->busiest_cpu, 100 * s->busiest_wait);
 }
 
 static void print_verdict(const struct summary *s)
 {
     const struct verify_counts *v = &s->verify;
 
-    row("judged",
-        "%llu messages: %llu lost, %llu twice, %llu out of order, %llu corrupted, %llu "
-        "to the wrong receiver",
-        (unsigned long long)v->checked, (unsigned long long)v->lost,
-        (unsigned long long)v->duplicated, (unsigned long long)v->reordered,
-        (unsigned long long)v->corrupted, (unsigned long long)v->misrouted);
+    report_row("judged",
+               "%llu messages: %llu lost, %llu twice, %llu out of order, %llu corrupted, %llu "
+               "to the wrong receiver",
+               (unsigned long long)v->checked, (unsigned long long)v->lost,
+               (unsigned long long)v->duplicated, (unsigned long long)v->reordered,
+               (unsigned long long)v->corrupted, (unsigned long long)v->misrouted);
 }
 
 static void print_table(const struct run *r, const struct summary *s, bool ok)
 {
-    row("scenario", "%s, ws://%s%s%s", r->scenario->name, r->target.host, r->path,
-        r->interrupted ? " (interrupted)" : "");
-    row("connections", "%u of %u, opened in %.2f s", r->opened, r->client_count,
-        (double)r->connect_ns / NS_PER_SEC);
-    print_rates(r, s);
-    print_costs(r, s);
-    print_verdict(s);
-    row("result", "%s", ok ? "good" : "FAILED");
+    report_row("scenario", "%s, ws://%s%s%s", r->scenario->name, r->target.host, r->path,
+               r->interrupted ? " (interrupted)" : "");
+    report_row("connections", "%u of %u, opened in %.2f s", r->opened, r->client_count,
+               (double)r->connect_ns / NS_PER_SEC);
+    if (s->total.sent > 0)
+        print_rates(r, s);
+    if (r->scenario->rows != NULL)
+        r->scenario->rows(r);
+    if (r->has_server)
+        print_server(r, s);
+    print_generator(r, s);
+    if (s->verify.checked > 0 || verify_has_failed(&s->verify))
+        print_verdict(s);
+    report_row("result", "%s", ok ? "good" : "FAILED");
 }
 
 /* The verdict -----------------------------------------------------------------------------------
@@ -254,9 +271,13 @@ static int verdict(const struct run *r, const struct summary *s)
 
     if (refused > 0)
         return LOAD_EXIT_CONNECT;
+    if (r->opened_first == 0 && s->total.received == 0)
+        return LOAD_EXIT_CONNECT;
     if (s->lost > 0 || s->failure != NULL || verify_has_failed(&s->verify))
         return LOAD_EXIT_FAILED;
-    return r->interrupted || s->sum.received > 0 ? LOAD_EXIT_OK : LOAD_EXIT_FAILED;
+    if (r->interrupted || r->scenario->is_silent || s->sum.received > 0)
+        return LOAD_EXIT_OK;
+    return LOAD_EXIT_FAILED;
 }
 
 int report(struct run *r)

@@ -11,4 +11,7 @@
  * the exit code. */
 int report(struct run *r);
 
+/* A row of the table, for what a scenario tells besides. */
+void report_row(const char *name, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
 #endif

@@ -56,6 +56,7 @@ struct group *run_add_group(struct run *r, const struct role *role, const char *
                         .rooms = 1,
                         .payload_bytes = payload_bytes};
     r->client_count += count;
+    r->opened_first += count;
     if (payload_bytes > 0)
         r->sender_count += count;
     return g;
@@ -86,7 +87,7 @@ static void fill_pattern(struct pattern *p, size_t len, uint64_t seed)
 
 static int make_pattern(struct run *r)
 {
-    size_t len = r->config.payload_bytes + PATTERN_SLACK;
+    size_t len = run_payload_max(r) + PATTERN_SLACK;
     uint64_t seed;
 
     r->pattern.plain = malloc(len);
@@ -179,11 +180,13 @@ static int prepare(struct run *r)
     if (code == 0)
         code = check_server(r);
     if (code == 0)
-        code = make_pattern(r);
-    if (code == 0)
         code = r->scenario->setup(r);
     if (code == 0)
+        code = make_pattern(r);
+    if (code == 0)
         code = choose_threads(r);
+    if (code == 0 && r->scenario->before != NULL)
+        code = r->scenario->before(r);
     return code == 0 ? make_workers(r) : code;
 }
 
@@ -270,7 +273,7 @@ static bool watch(struct run *r, struct progress *p, uint64_t length_ns, until_f
 
 static bool is_connected(const struct run *r, const struct totals *t)
 {
-    return t->open == r->client_count;
+    return t->open >= r->opened_first;
 }
 
 /* Nothing is sent any more, and all that was has come. */
@@ -317,8 +320,10 @@ static void measure(struct run *r, struct progress *p)
         (void)watch(r, p, UINT64_MAX / 2, is_done);
     else
         (void)watch(r, p, r->config.duration_ns, NULL);
-    set_phase(r, PHASE_DRAIN);
     read_server(r, &r->server_end);
+    if (r->scenario->after != NULL)
+        r->scenario->after(r);
+    set_phase(r, PHASE_DRAIN);
     note_signal(r);
     r->measure_ns = now() - begin_ns;
 }

@@ -8,6 +8,7 @@
 
 #include <stdatomic.h>
 
+#include "tools/load/json_out.h"
 #include "tools/load/load_config.h"
 #include "tools/load/proc.h"
 #include "tools/load/target.h"
@@ -24,27 +25,39 @@ struct group {
     uint32_t first_id;
     uint32_t rooms;         /* member i is in room i % rooms; 1 at least */
     uint32_t payload_bytes; /* of what it sends, 0: it sends nothing */
+    bool waits;             /* its role opens it, not the connecting phase */
 };
 
 /* A kind of load. Callbacks not used are NULL. */
 struct scenario {
     const char *name;
     const char *summary;
-    const char *path;     /* when neither --url nor --path has one */
-    const char *received; /* what `received` counts, for people: "answers" */
-    uint32_t bit;         /* enum load_scenario_bit */
+    const char *path; /* when neither --url nor --path has one */
+    const char *sent; /* what `sent` and `received` count, for people: "answers" */
+    const char *received;
+    uint32_t bit; /* enum load_scenario_bit */
     /* Main: fills the groups and makes what workers share. An exit code. */
     int (*setup)(struct run *r);
     void (*teardown)(struct run *r);
     /* Worker: makes w->state. 0 or -errno. */
     int (*worker_init)(struct worker *w);
     void (*worker_deinit)(struct worker *w);
-    /* Worker: every connection is open and messages may flow; and at each turn's end until
-     * PHASE_DRAIN. */
+    /* Worker: every connection is open and messages may flow; and each turn from then until
+     * PHASE_DRAIN, which returns when it wants the next one at the latest. */
     void (*on_start)(struct worker *w);
-    void (*on_turn)(struct worker *w);
+    uint64_t (*on_turn)(struct worker *w);
+    /* Worker: at the beginning of PHASE_DRAIN. */
+    void (*on_drain)(struct worker *w);
+    /* Main: before workers are made, and when the measured part is over. */
+    int (*before)(struct run *r);
+    void (*after)(struct run *r);
     /* Main, after the join: what no worker alone can judge. */
     void (*finish)(struct run *r);
+    /* Main: what is told besides; members of the outermost JSON object, rows of the table. */
+    void (*json)(const struct run *r, struct json_out *j);
+    void (*rows)(const struct run *r);
+    bool is_silent;   /* no messages need come back */
+    uint32_t sources; /* addresses to connect from, at least: ports that were used rest a while */
 };
 
 struct run {
@@ -56,6 +69,7 @@ struct run {
     uint32_t group_count;
     uint32_t client_count;
     uint32_t sender_count; /* of them */
+    uint32_t opened_first; /* of them: in the connecting phase */
     uint32_t number;       /* {run} */
     const char *path;
     const char *backend; /* that runs */
@@ -79,6 +93,19 @@ struct run {
 
 extern const struct scenario scenario_echo;
 extern const struct scenario scenario_fanout;
+extern const struct scenario scenario_idle;
+extern const struct scenario scenario_storm;
+extern const struct scenario scenario_soak;
+
+/* The longest payload of any group. */
+static inline uint32_t run_payload_max(const struct run *r)
+{
+    uint32_t most = 0;
+
+    for (uint32_t i = 0; i < r->group_count; i++)
+        most = r->groups[i].payload_bytes > most ? r->groups[i].payload_bytes : most;
+    return most;
+}
 
 /* The phase that the run is in. Any thread. */
 static inline enum phase run_phase(const struct run *r)

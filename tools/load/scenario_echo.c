@@ -4,7 +4,7 @@
 /* Echo: each connection sends, and each message must come back to it alone. On workers' threads,
  * but for setup and finish. */
 
-#include "tools/load/run.h"
+#include "tools/load/scenarios.h"
 
 static uint32_t window_of(const struct client *c)
 {
@@ -27,7 +27,7 @@ static void on_message(struct client *c, struct bytes payload, uint8_t opcode)
     struct stamp s;
 
     (void)opcode;
-    if (!worker_check(c, payload, &s))
+    if (!worker_check(c, payload, c->group->payload_bytes, &s))
         return;
     if (unlikely(s.sender != c->id)) {
         w->verify.checked++;
@@ -45,7 +45,7 @@ static void on_batch(struct client *c)
         client_allow(c, c->stream.next + window_of(c));
 }
 
-static const struct role echo_role = {
+const struct role echo_role = {
     .on_open = on_open,
     .on_message = on_message,
     .on_batch = on_batch,
@@ -63,20 +63,27 @@ static void next_windows(struct worker *w)
         client_allow(&w->clients[i], w->clients[i].allowed + w->run->config.window);
 }
 
-/* In step: the next windows leave when all answers of the former have come. */
-static void on_turn(struct worker *w)
+static void on_start(struct worker *w)
 {
-    if (w->run->config.lockstep && w->received >= w->expected)
+    if (w->pace.per_second == 0)
         next_windows(w);
 }
 
-static void finish(struct run *r)
+/* In step: the next windows leave when all answers of the former have come. */
+static uint64_t on_turn(struct worker *w)
+{
+    if (w->run->config.lockstep && w->received >= w->expected)
+        next_windows(w);
+    return IO_FOREVER;
+}
+
+void echo_finish(struct run *r)
 {
     for (uint32_t t = 0; t < r->threads; t++) {
         struct worker *w = &r->workers[t];
         for (uint32_t i = 0; i < w->count; i++) {
             struct client *c = &w->clients[i];
-            if (verify_end(&c->stream, &w->verify, c->seq) > 0)
+            if (c->group->role == &echo_role && verify_end(&c->stream, &w->verify, c->seq) > 0)
                 worker_fail(w, "connection %u did not get its last messages back", c->id);
         }
     }
@@ -86,10 +93,11 @@ const struct scenario scenario_echo = {
     .name = "echo",
     .summary = "each connection gets its own messages back",
     .path = "/echo",
+    .sent = "sent",
     .received = "answers",
     .bit = LOAD_ECHO,
     .setup = setup,
-    .on_start = next_windows,
+    .on_start = on_start,
     .on_turn = on_turn,
-    .finish = finish,
+    .finish = echo_finish,
 };

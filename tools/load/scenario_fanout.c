@@ -13,7 +13,7 @@
 #include <stdlib.h>
 
 #include "tools/load/exits.h"
-#include "tools/load/run.h"
+#include "tools/load/scenarios.h"
 
 /* Receivers times publishers of a room: memory of 16 bytes each. */
 #define STREAMS_MAX (1ULL << 27)
@@ -36,14 +36,11 @@ struct fanout {
     struct verify_stream *streams; /* of all members here */
 };
 
+static bool is_publisher(const struct client *c);
+
 static struct fanout_shared *shared_of(const struct worker *w)
 {
     return w->run->shared;
-}
-
-static bool is_publisher(const struct client *c)
-{
-    return c->group->payload_bytes > 0;
 }
 
 /* Whether c is to get what publisher `sender` sends into the same room. */
@@ -91,7 +88,7 @@ static void on_message(struct client *c, struct bytes payload, uint8_t opcode)
     struct stamp s;
 
     (void)opcode;
-    if (!worker_check(c, payload, &s))
+    if (!worker_check(c, payload, c->worker->run->groups[0].payload_bytes, &s))
         return;
     if (unlikely(s.sender >= k->publishers || !is_in_room_of(c, s.sender) || !gets(c, s.sender))) {
         misrouted(c, s.sender);
@@ -105,6 +102,16 @@ static void on_message(struct client *c, struct bytes payload, uint8_t opcode)
 static const struct role subscriber_role = {.on_open = on_open, .on_message = on_message};
 static const struct role publisher_role = {.on_open = on_open, .on_message = on_message};
 
+static bool is_publisher(const struct client *c)
+{
+    return c->group->role == &publisher_role;
+}
+
+static bool is_member(const struct client *c)
+{
+    return is_publisher(c) || c->group->role == &subscriber_role;
+}
+
 /* Setup -----------------------------------------------------------------------------------------
  */
 
@@ -117,7 +124,7 @@ static int no_room(const struct fanout_shared *k, uint64_t receivers)
     return LOAD_EXIT_USAGE;
 }
 
-static int setup(struct run *r)
+int fanout_setup(struct run *r)
 {
     const struct load_config *cfg = &r->config;
     const char *publish_path = cfg->publish_path != NULL ? cfg->publish_path : r->path;
@@ -169,7 +176,7 @@ static void count_here(struct worker *w, const struct client *c)
     }
 }
 
-static int worker_begin(struct worker *w)
+int fanout_worker_init(struct worker *w)
 {
     const struct fanout_shared *k = shared_of(w);
     struct fanout *f = calloc(1, sizeof(*f));
@@ -185,6 +192,8 @@ static int worker_begin(struct worker *w)
         return -ENOMEM;
     for (uint32_t i = 0; i < w->count; i++) {
         struct client *c = &w->clients[i];
+        if (!is_member(c))
+            continue;
         c->streams = &f->streams[(size_t)i * k->streams];
         c->copies = is_publisher(c) ? receivers_of(w->run, c->id) : 0;
         count_here(w, c);
@@ -192,7 +201,7 @@ static int worker_begin(struct worker *w)
     return 0;
 }
 
-static void worker_end(struct worker *w)
+void fanout_worker_deinit(struct worker *w)
 {
     struct fanout *f = w->state;
 
@@ -206,7 +215,7 @@ static void worker_end(struct worker *w)
     w->state = NULL;
 }
 
-static void teardown(struct run *r)
+void fanout_teardown(struct run *r)
 {
     struct fanout_shared *k = r->shared;
 
@@ -265,18 +274,19 @@ static uint64_t tell_copies(struct worker *w)
     return wake & ~(1ULL << w->idx);
 }
 
-static void on_turn(struct worker *w)
+uint64_t fanout_turn(struct worker *w)
 {
     uint64_t wake = tell_copies(w);
 
     if (w->pace.per_second > 0)
-        return;
+        return IO_FOREVER;
     for (uint32_t t = 0; wake != 0; t++, wake >>= 1) {
         if ((wake & 1) != 0)
             io_wake(w->run->workers[t].io, w->io);
     }
     for (uint32_t i = 0; i < w->sender_count; i++)
         next_window(w->senders[i]);
+    return IO_FOREVER;
 }
 
 /* Judging at the end ----------------------------------------------------------------------------
@@ -315,7 +325,7 @@ static void compare_order(struct worker *w, const struct client *c, uint64_t *or
     orders[room] = c->order;
 }
 
-static void finish(struct run *r)
+void fanout_finish(struct run *r)
 {
     const struct fanout_shared *k = r->shared;
     uint64_t *orders = calloc(k->rooms, sizeof(*orders));
@@ -324,6 +334,8 @@ static void finish(struct run *r)
     for (uint32_t t = 0; t < r->threads; t++) {
         struct worker *w = &r->workers[t];
         for (uint32_t i = 0; i < w->count; i++) {
+            if (!is_member(&w->clients[i]))
+                continue;
             finish_member(r, w, &w->clients[i]);
             if (r->config.one_order && orders != NULL && known != NULL)
                 compare_order(w, &w->clients[i], orders, known);
@@ -337,12 +349,13 @@ const struct scenario scenario_fanout = {
     .name = "fanout",
     .summary = "publishers send into rooms, every member gets each message",
     .path = "/rooms/load-{run}-{room}",
+    .sent = "published",
     .received = "deliveries",
     .bit = LOAD_FANOUT,
-    .setup = setup,
-    .teardown = teardown,
-    .worker_init = worker_begin,
-    .worker_deinit = worker_end,
-    .on_turn = on_turn,
-    .finish = finish,
+    .setup = fanout_setup,
+    .teardown = fanout_teardown,
+    .worker_init = fanout_worker_init,
+    .worker_deinit = fanout_worker_deinit,
+    .on_turn = fanout_turn,
+    .finish = fanout_finish,
 };

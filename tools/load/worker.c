@@ -80,9 +80,9 @@ static bool corrupted(struct client *c, size_t len, const char *how)
     return false;
 }
 
-bool worker_check(struct client *c, struct bytes payload, struct stamp *s)
+bool worker_check(struct client *c, struct bytes payload, size_t expected, struct stamp *s)
 {
-    if (unlikely(payload.len != c->worker->run->config.payload_bytes))
+    if (unlikely(payload.len != expected))
         return corrupted(c, payload.len, "wrong length");
     if (unlikely(!stamp_get(payload.ptr, s)))
         return corrupted(c, payload.len, "no stamp");
@@ -119,16 +119,19 @@ static void connect_some(struct worker *w)
 {
     const struct load_config *cfg = &w->run->config;
 
-    while (w->begun < w->count && w->opening < cfg->connecting && w->failed == 0)
-        client_open(&w->clients[w->begun++]);
+    for (; w->begun < w->count && w->opening.count < cfg->connecting && w->failed == 0;
+         w->begun++) {
+        if (!w->clients[w->begun].group->waits)
+            client_open(&w->clients[w->begun]);
+    }
 }
 
 static void expire_openings(struct worker *w)
 {
     uint64_t timeout_ns = w->run->config.timeout_ns;
 
-    while (w->opening_first != NULL && w->opening_first->opened_ns + timeout_ns < w->io->now_ns)
-        client_expire(w->opening_first);
+    while (w->opening.first != NULL && w->opening.first->opened_ns + timeout_ns < w->io->now_ns)
+        client_expire(w->opening.first);
 }
 
 /* Phases ----------------------------------------------------------------------------------------
@@ -157,16 +160,16 @@ static void start_messages(struct worker *w)
     const struct load_config *cfg = &w->run->config;
 
     w->budget = cfg->messages > 0 ? cfg->messages : BUDGET_MAX;
-    if (cfg->rate > 0) {
+    if (cfg->rate > 0 && w->sender_count > 0) {
         w->pace = (struct schedule){
             .start_ns = w->run->start_ns,
-            .per_second = w->sender_count > 0 ? cfg->rate : 0,
+            .per_second = cfg->rate,
             .first = w->idx,
             .step = min_u32(w->run->threads, w->run->sender_count),
         };
-    } else if (w->run->scenario->on_start != NULL) {
-        w->run->scenario->on_start(w);
     }
+    if (w->run->scenario->on_start != NULL)
+        w->run->scenario->on_start(w);
 }
 
 static void close_all(struct worker *w)
@@ -188,6 +191,8 @@ static void enter(struct worker *w, enum phase phase)
         start_messages(w);
     if (phase >= PHASE_DRAIN)
         w->budget = 0;
+    if (phase == PHASE_DRAIN && w->run->scenario->on_drain != NULL)
+        w->run->scenario->on_drain(w);
     if (phase == PHASE_CLOSE)
         close_all(w);
 }
@@ -235,7 +240,7 @@ static uint64_t turn(struct worker *w)
         if (w->pace.per_second > 0)
             deadline_ns = min_u64(deadline_ns, pace(w));
         if (w->run->scenario->on_turn != NULL)
-            w->run->scenario->on_turn(w);
+            deadline_ns = min_u64(deadline_ns, w->run->scenario->on_turn(w));
     }
     show(w);
     return deadline_ns;
@@ -296,7 +301,7 @@ static void init_clients(struct worker *w)
 static void size_batch(struct worker *w)
 {
     const struct load_config *cfg = &w->run->config;
-    size_t payload = cfg->payload_bytes;
+    size_t payload = run_payload_max(w->run);
     size_t each = HEAD_BYTES + (cfg->compress ? deflate_bound(payload) : payload);
 
     w->batch = (uint32_t)min_size(BATCH_MAX, 1 + BATCH_BYTES / each);
@@ -354,7 +359,9 @@ int worker_init(struct worker *w, struct run *run, uint32_t idx)
         w->deflate == NULL)
         return no_memory();
     w->tally = w->warm;
-    w->sources = run->config.sources > 0 ? run->config.sources : 1 + count / CONNECTIONS_PER_SOURCE;
+    w->sources = run->config.sources;
+    if (w->sources == 0)
+        w->sources = max_u64(1 + count / CONNECTIONS_PER_SOURCE, run->scenario->sources);
     size_batch(w);
     init_clients(w);
     if (run->scenario->worker_init != NULL && run->scenario->worker_init(w) != 0)

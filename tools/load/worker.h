@@ -62,10 +62,8 @@ struct worker {
     enum phase phase;
 
     uint32_t begun; /* clients that have been opened in PHASE_CONNECT */
-    uint32_t opening;
     uint32_t open;
-    struct client *opening_first;
-    struct client *opening_last;
+    struct client_list opening; /* those being opened, oldest first */
 
     uint64_t now_ns; /* a clock that is at most a few sends or receives old */
     uint32_t now_age;
@@ -83,7 +81,8 @@ struct worker {
     struct client **senders; /* in the order of events */
     uint32_t sender_count;
 
-    void *state; /* the scenario's */
+    void *state; /* the scenario's; fan-out's within a soak */
+    void *extra; /* the soak's own */
 
     uint8_t *out_free; /* free send buffers, linked through their first bytes */
     size_t out_bytes;  /* of each */
@@ -120,9 +119,9 @@ void worker_fail(struct worker *w, const char *format, ...) __attribute__((forma
 /* A connection ended that should not have: counted, told, and the run is over. */
 void worker_lost(struct client *c, const struct client_end *end);
 
-/* Whether a payload is that of the message that its stamp names; a failure is counted and told.
- * The stamp is returned in *s. */
-bool worker_check(struct client *c, struct bytes payload, struct stamp *s);
+/* Whether a payload has the expected length and is that of the message that its stamp names; a
+ * failure is counted and told. The stamp is returned in *s. */
+bool worker_check(struct client *c, struct bytes payload, size_t expected, struct stamp *s);
 
 /* Takes message s->seq of a stream into account: order, latency. */
 void worker_take(struct client *c, struct verify_stream *stream, const struct stamp *s);

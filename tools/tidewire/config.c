@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "pubsub/engine_redis.h"
 #include "tools/tidewire/address.h"
 #include "tools/tidewire/commands.h"
 
@@ -21,9 +22,10 @@ static int check_same_address(const struct config *c, const struct options *o, F
 static int check_exposed(const struct config *c, const struct options *o, FILE *err);
 static int check_sizes(const struct config *c, const struct options *o, FILE *err);
 static int check_byte_rate(const struct config *c, const struct options *o, FILE *err);
+static int check_redis(const struct config *c, const struct options *o, FILE *err);
 
 static const config_check_fn checks[] = {
-    check_admin_off, check_same_address, check_exposed, check_sizes, check_byte_rate,
+    check_admin_off, check_same_address, check_exposed, check_sizes, check_byte_rate, check_redis,
 };
 
 static int config_check(const struct config *c, const struct options *o, FILE *err)
@@ -188,4 +190,48 @@ static int check_byte_rate(const struct config *c, const struct options *o, FILE
                      "always exceed it; give RATE/%s or lower max-message",
                      value, value);
     return OPTIONS_EXIT_USAGE;
+}
+
+/* What Redis URLs may ask for elsewhere, and not here. */
+static const char *unserved_scheme(const char *url)
+{
+    static const char *const schemes[] = {"redis+sentinel://", "redis+cluster://", "rediss://"};
+    for (size_t i = 0; i < ARRAY_LEN(schemes); i++) {
+        if (strncmp(url, schemes[i], strlen(schemes[i])) == 0)
+            return schemes[i];
+    }
+    return NULL;
+}
+
+/* Not by the table's own check, whose message repeats the value: it may hold a password. */
+static int check_redis(const struct config *c, const struct options *o, FILE *err)
+{
+    const struct option_list *urls = &c->pubsub.redis.urls;
+    char why[REDIS_URL_WHY_MAX];
+    struct redis_url url;
+    struct redis_hash hash = {0};
+    if (urls->count > REDIS_SERVERS_MAX) {
+        options_complain(o, "redis", err, "%u servers are the most; name fewer", REDIS_SERVERS_MAX);
+        return OPTIONS_EXIT_USAGE;
+    }
+    for (uint32_t i = 0; i < urls->count; i++) {
+        char text[REDIS_ENDPOINT_TEXT_MAX];
+        const char *scheme = unserved_scheme(urls->items[i]);
+        if (scheme != NULL) {
+            options_complain(o, "redis", err,
+                             "%s is not served; give the address of one server as redis://",
+                             scheme);
+            return OPTIONS_EXIT_USAGE;
+        }
+        if (redis_url_parse(urls->items[i], &url, why) != 0) {
+            options_complain(o, "redis", err, "%s", why);
+            return OPTIONS_EXIT_USAGE;
+        }
+        redis_endpoint_format(&url.endpoint, text);
+        if (redis_hash_add(&hash, text) == 0)
+            continue;
+        options_complain(o, "redis", err, "%s stands twice; remove one", text);
+        return OPTIONS_EXIT_USAGE;
+    }
+    return 0;
 }

@@ -25,6 +25,7 @@
 #define WEBSOCKET "WebSocket"
 #define SOCKETS "Sockets"
 #define ROOMS "Rooms"
+#define REDIS "Redis: several nodes"
 #define OPERATIONS "Operations"
 
 /* So that a count of bytes or events times the nanoseconds of a second fits into 64 bits. */
@@ -35,12 +36,16 @@
 static const char *const page_choices[] = {"auto", "on", "off", NULL};
 static const char *const io_choices[] = {"auto", "uring", "epoll", NULL};
 static const char *const compress_choices[] = {"off", "on", NULL};
+static const char *const order_choices[] = {"global", "local", NULL};
+static const char *const away_choices[] = {"local", "refuse", NULL};
 static const char *const level_choices[] = {"debug", "info", "warn", "error", NULL};
 static const char *const format_choices[] = {"logfmt", "json", NULL};
 
 /* A choice's value is its index. */
 _Static_assert(CONFIG_PAGE_AUTO == 0 && CONFIG_PAGE_ON == 1 && CONFIG_PAGE_OFF == 2, "page");
 _Static_assert(CORE_IO_AUTO == 0 && CORE_IO_URING == 1 && CORE_IO_EPOLL == 2, "io");
+_Static_assert(REDIS_ORDER_GLOBAL == 0 && REDIS_ORDER_LOCAL == 1, "redis-order");
+_Static_assert(REDIS_AWAY_LOCAL == 0 && REDIS_AWAY_REFUSE == 1, "engine-down");
 _Static_assert(LOG_DEBUG == 0 && LOG_INFO == 1 && LOG_WARN == 2 && LOG_ERROR == 3, "log-level");
 _Static_assert(LOG_LOGFMT == 0 && LOG_JSON == 1, "log-format");
 
@@ -94,6 +99,12 @@ static const char *check_origin(const void *value)
     else
         host += 3;
     return host[0] == 0 || strpbrk(host, "/ \t*?#@,") != NULL ? good : NULL;
+}
+
+static const char *check_redis_prefix(const void *value)
+{
+    const char *text = value;
+    return strlen(text) <= 64 ? NULL : "is too long; 64 bytes are the most";
 }
 
 const struct option config_table[] = {
@@ -476,6 +487,67 @@ const struct option config_table[] = {
      .def = "off",
      .offset = AT(pubsub.echo),
      .type = OPTION_BOOL},
+
+    {.name = "redis",
+     .group = REDIS,
+     .arg = "URL",
+     .help = "Makes rooms one with those of all other nodes that are given the same: "
+             "redis://[[USER]:PASSWORD@]HOST[:PORT][/DB] or unix:PATH. Several independent servers "
+             "share the rooms by consistent hashing.",
+     .offset = AT(pubsub.redis.urls),
+     .type = OPTION_LIST},
+    {.name = "redis-prefix",
+     .group = REDIS,
+     .arg = "TEXT",
+     .help = "Begins the name of every channel in Redis; nodes with different ones do not meet.",
+     .def = "tidewire:",
+     .check = check_redis_prefix,
+     .offset = AT(pubsub.redis.prefix),
+     .type = OPTION_TEXT},
+    {.name = "redis-order",
+     .group = REDIS,
+     .help =
+         "With global a message is delivered when it has come back from Redis, and all members on "
+         "all nodes see one order. With local this node's members get it at once.",
+     .def = "global",
+     .choices = order_choices,
+     .offset = AT(pubsub.redis.order),
+     .type = OPTION_ENUM},
+    {.name = "engine-down",
+     .group = REDIS,
+     .help = "What happens to rooms while Redis can not be reached: local, they go on within the "
+             "node; refuse, messages are dropped and who comes is turned away with 1013. Those who "
+             "are connected stay.",
+     .def = "local",
+     .choices = away_choices,
+     .offset = AT(pubsub.redis.away),
+     .type = OPTION_ENUM},
+    {.name = "redis-queue",
+     .group = REDIS,
+     .help = "How many bytes of messages each shard may have under way to Redis without an answer. "
+             "From a quarter of it on publishers are slowed down; what does not fit is dropped "
+             "and counted.",
+     .def = "16MiB",
+     .min = 64 * KIB,
+     .max = GIB,
+     .offset = AT(pubsub.redis.queue_bytes),
+     .type = OPTION_SIZE},
+    {.name = "redis-linger",
+     .group = REDIS,
+     .help = "How long a room without members stays subscribed at Redis, for those who come back.",
+     .def = "5s",
+     .max = 3600 * NS_PER_SEC,
+     .offset = AT(pubsub.redis.linger_ns),
+     .type = OPTION_DURATION},
+    {.name = "redis-timeout",
+     .group = REDIS,
+     .help = "How long a connection to Redis may take to be made, and how long who enters a room "
+             "waits for Redis to confirm it; then it goes as --engine-down says.",
+     .def = "1s",
+     .min = 10 * NS_PER_MS,
+     .max = 60 * NS_PER_SEC,
+     .offset = AT(pubsub.redis.timeout_ns),
+     .type = OPTION_DURATION},
 
     {.name = "drain-time",
      .group = OPERATIONS,

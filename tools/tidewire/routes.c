@@ -57,6 +57,11 @@ static void answer_metrics(const struct routes *r, struct net_route *route)
     route->body_free = text;
 }
 
+static bool redis_is_away(const struct routes *r)
+{
+    return r->shared->redis != NULL && !redis_shared_is_up(r->shared->redis);
+}
+
 static void admin_request(const struct routes *r, const struct http_request *req,
                           struct net_route *route)
 {
@@ -67,6 +72,8 @@ static void admin_request(const struct routes *r, const struct http_request *req
         return;
     if (path_is(req, "/metrics"))
         answer_metrics(r, route);
+    else if (path_is(req, "/health/ready") && running && redis_is_away(r))
+        answer_text(route, 503, "redis is away\n");
     else if (path_is(req, "/health") || path_is(req, "/health/ready"))
         answer_text(route, running ? 200 : 503, running ? "ok\n" : "draining\n");
     else if (path_is(req, "/health/live"))

@@ -6,13 +6,15 @@
 /* Which request leads where: the admin listener's resources, rooms, the page. On the shards'
  * threads. */
 
+#include "pubsub/engine_redis.h"
 #include "pubsub/pubsub.h"
 
 /* What every shard's routes share; constant while shards run. */
 struct routes_shared {
     const struct stats_registry *stats;
     const struct node *node;
-    bool page; /* serve tools/web at / */
+    const struct redis_shared *redis; /* NULL: without --redis */
+    bool page;                        /* serve tools/web at / */
 };
 
 /* One shard's. The ctx of routes_app is its pubsub: messages go there without a stop here. */

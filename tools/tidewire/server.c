@@ -15,6 +15,32 @@ static void wake(void *ctx, uint32_t from, uint32_t to)
     io_wake(s->shards[to].shard.io, s->shards[from].shard.io);
 }
 
+/* The engine, when there is one to be. */
+static int init_redis(struct server *s, struct server_shard *ss)
+{
+    int err;
+
+    if (s->redis.url_count == 0)
+        return 0;
+    ss->redis = malloc(sizeof(*ss->redis));
+    if (ss->redis == NULL)
+        return -ENOMEM;
+    err = engine_redis_init(ss->redis, &ss->shard, &ss->routes.pubsub.home, &s->redis);
+    if (err != 0) {
+        free(ss->redis);
+        ss->redis = NULL;
+    }
+    return err;
+}
+
+static void deinit_redis(struct server_shard *ss)
+{
+    if (ss->redis == NULL)
+        return;
+    engine_redis_deinit(ss->redis);
+    free(ss->redis);
+}
+
 static int init_shard(struct server *s, uint32_t idx, struct io *io)
 {
     struct server_shard *ss = &s->shards[idx];
@@ -31,7 +57,12 @@ static int init_shard(struct server *s, uint32_t idx, struct io *io)
     err = pubsub_init(&ss->routes.pubsub, &ss->shard, &ss->net, &s->config->pubsub);
     if (err != 0)
         goto no_pubsub;
+    err = init_redis(s, ss);
+    if (err != 0)
+        goto no_redis;
     return 0;
+no_redis:
+    pubsub_deinit(&ss->routes.pubsub);
 no_pubsub:
     net_deinit(&ss->net);
 no_net:
@@ -58,6 +89,11 @@ int server_init(struct server *s, const struct config *config, struct io **ios, 
         (config->page == CONFIG_PAGE_AUTO && config_exposed_address(config) == NULL);
     s->shards = calloc(count, sizeof(*s->shards));
     err = s->shards == NULL ? -ENOMEM : mesh_new(&mesh, &s->node.mesh);
+    if (err == 0 && config->pubsub.redis.urls.count > 0)
+        err = redis_shared_init(&s->redis, &config->pubsub.redis, io_random(ios[0]), count,
+                                (uint32_t)config->net.max_message_bytes);
+    if (config->pubsub.redis.urls.count > 0)
+        s->routes_shared.redis = &s->redis;
     if (err == 0) {
         while (s->ready < count && err == 0) {
             err = init_shard(s, s->ready, ios[s->ready]);
@@ -105,11 +141,14 @@ void server_deinit(struct server *s)
     for (uint32_t i = 0; i < s->ready; i++)
         pubsub_deinit(&s->shards[i].routes.pubsub);
     for (uint32_t i = 0; i < s->ready; i++)
+        deinit_redis(&s->shards[i]);
+    for (uint32_t i = 0; i < s->ready; i++)
         net_deinit(&s->shards[i].net);
     for (uint32_t i = 0; i < s->ready; i++)
         shard_deinit(&s->shards[i].shard);
     if (s->node.mesh != NULL)
         mesh_free(s->node.mesh, NULL, NULL);
+    redis_shared_deinit(&s->redis);
     free(s->shards);
     s->shards = NULL;
 }

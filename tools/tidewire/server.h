@@ -8,6 +8,7 @@
 
 #include <pthread.h>
 
+#include "pubsub/engine_redis.h"
 #include "tools/tidewire/config.h"
 #include "tools/tidewire/routes.h"
 
@@ -15,7 +16,8 @@ struct server_shard {
     struct shard shard;
     struct net net;
     struct routes routes;
-    pthread_t thread; /* serve's */
+    pthread_t thread;           /* serve's */
+    struct engine_redis *redis; /* NULL: without --redis */
     struct server *server;
     int err; /* why shard_run() ended; read after the join */
 };
@@ -25,6 +27,7 @@ struct server {
     struct node node;
     struct net_shared net_shared;
     struct routes_shared routes_shared;
+    struct redis_shared redis;
     struct stats_registry stats;
     struct server_shard *shards;
     struct shard *shard_list[MESH_SHARDS_MAX];

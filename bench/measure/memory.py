@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: MIT
+# Copyright (c) 2026 The Tidewire authors
+"""bench/memory: what an idle connection costs in user space and in the kernel, plain and
+compressed, and what the heartbeats of a crowd cost.
+
+User space is what the server's private memory grows by from a few connections to many. The
+kernel's is the growth of those of its caches that connections are made of, for both ends, as both
+are on this machine; it says something only where nothing else opens connections. The load generator holds the connections; one of them talks once a second."""
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import figures
+from harness import ROOT, Server
+from measure import machine
+
+FEW = 100
+CONNECT_S = 120
+HOLD_S = 600
+QUIET_S = 2.5
+CACHES = {"TCP", "sock_inode_cache", "filp", "eventpoll_epi", "eventpoll_pwq", "io_kiocb",
+          "skbuff_head_cache", "skbuff_small_head"}
+PAGE = os.sysconf("SC_PAGESIZE")
+PER_RING = 17000  # below RLIMIT_NOFILE, which bounds each shard's table with io_uring
+
+
+class Row(NamedTuple):
+    backend: str
+    connections: int
+    compressed: bool
+    user_bytes: float
+    kernel_bytes: float
+    heartbeat_cpu: float  # of one core; None: not measured
+
+
+def kernel_bytes():
+    """In use, of the caches in CACHES (root only), and of TCP's buffers."""
+    caches = re.findall(r"^(\w+) +(\d+) +\d+ +(\d+) ", Path("/proc/slabinfo").read_text(), re.M)
+    pages = re.search(r"^TCP:.* mem (\d+)", Path("/proc/net/sockstat").read_text(), re.M).group(1)
+    return sum(int(n) * int(size) for name, n, size in caches if name in CACHES) + int(pages) * PAGE
+
+
+@contextlib.contextmanager
+def held(program, server, count, compressed):
+    """That many connections besides those that are there, open and all but silent."""
+    wanted = server.metric("tidewire_connections") + count
+    argv = [program, "echo", "--url", f"ws://127.0.0.1:{server.port}", "--connections", str(count),
+            "--rate", "1", "--duration", f"{HOLD_S}s", "--warmup", "0", "--progress", "off",
+            *(["--compress", "on"] if compressed else [])]
+    p = subprocess.Popen([str(a) for a in argv], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                         text=True)
+    try:
+        deadline = time.monotonic() + CONNECT_S
+        while server.metric("tidewire_connections") < wanted:
+            if p.poll() is not None or time.monotonic() > deadline:
+                p.kill()
+                raise SystemExit(f"{count} connections were not to be had: {p.communicate()[0]}")
+            time.sleep(0.2)
+        time.sleep(QUIET_S)
+        yield
+    finally:
+        p.kill()
+        p.communicate()
+
+
+def heartbeat_cpu(server, seconds):
+    begin, before = time.monotonic(), figures.cpu_ns(server)
+    time.sleep(seconds)
+    return (figures.cpu_ns(server) - before) / 1e9 / (time.monotonic() - begin)
+
+
+def measure(program, backend, count, compressed, heartbeat_s):
+    shards = -(-count // PER_RING)
+    flags = ["--echo", "--shards", str(shards), "--ping-interval", f"{heartbeat_s}s"]
+    server = Server(backend, *flags, *(["--compress", "on"] if compressed else []))
+    try:
+        with held(program, server, FEW, compressed):
+            user, kernel = figures.private_dirty(server), kernel_bytes()
+            with held(program, server, count - FEW, compressed):
+                user = figures.private_dirty(server) - user
+                kernel = kernel_bytes() - kernel
+                cpu = heartbeat_cpu(server, heartbeat_s) if count > PER_RING else None
+    finally:
+        server.kill()
+    return Row(backend, count, compressed, user / (count - FEW), kernel / (count - FEW), cpu)
+
+
+def plan():
+    for compressed in (False, True):
+        for backend in ("uring", "epoll"):
+            yield backend, 15000, compressed
+        yield "uring", 100000, compressed  # epoll needs a descriptor for each
+
+
+def main():
+    p = argparse.ArgumentParser(prog="bench/memory", description=__doc__)
+    p.add_argument("--heartbeat", type=int, default=25, metavar="SECONDS",
+                   help="--ping-interval of the server, and how long its CPU is watched")
+    p.add_argument("--out", type=Path, default=ROOT / "bench" / "results")
+    args = p.parse_args()
+    program = Path(os.environ["TW_BUILD"]) / "tidewire-load"
+    where, rows = machine.describe(), []
+    print("| io | connections | | user bytes each | kernel bytes, both ends | CPU with heartbeats |\n"
+          "| --- | --- | --- | --- | --- | --- |")
+    for backend, count, compressed in plan():
+        row = measure(program, backend, count, compressed, args.heartbeat)
+        rows.append(row._asdict())
+        cpu = "" if row.heartbeat_cpu is None else f"{100 * row.heartbeat_cpu:.1f} % of a core"
+        print(f"| {backend} | {count} | {'compressed' if compressed else 'plain'} | "
+              f"{row.user_bytes:.0f} | {row.kernel_bytes:.0f} | {cpu} |", flush=True)
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "memory.json").write_text(
+        json.dumps({"machine": where, "heartbeat_s": args.heartbeat, "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

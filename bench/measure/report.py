@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: MIT
+# Copyright (c) 2026 The Tidewire authors
+"""Tables and plots of a comparison. `results` maps a Cell to contestants, each with a list of
+Samples, one for every round, None where it failed."""
+
+import shutil
+import subprocess
+
+from measure.statistics import best_name, paired, spread
+
+OURS = ("tidewire-uring", "tidewire-epoll")
+LIMITS = ("limit-epoll", "limit-epoll-gather", "limit-uring", "limit-uring-gather")
+PEERS = ("bun", "ws", "nchan")
+
+
+def values(samples, field):
+    return [None if s is None else getattr(s, field) for s in samples]
+
+
+def rates(samples):
+    return values(samples, "rate")
+
+
+def capacities(samples):
+    return [None if s is None else s.capacity() for s in samples]
+
+
+def was_limit(samples):
+    """Whether the generator was the limit in half of the rounds or more."""
+    present = [s for s in samples if s is not None]
+    return bool(present) and 2 * sum(s.busy for s in present) >= len(present)
+
+
+def best(by_name, names, measure):
+    """(name, samples) of the best of these, (None, []) when none of them was measured."""
+    name = best_name({n: measure(by_name[n]) for n in names if n in by_name})
+    return name, by_name.get(name, [])
+
+
+def against(theirs):
+    return LIMITS if theirs == "limit" else (theirs,)
+
+
+def cpu_comparison(by_name, theirs):
+    """Messages a second of CPU: ours to theirs, the better backend and the best limit of the cell."""
+    ours, others = (best(by_name, names, capacities)[1] for names in (OURS, against(theirs)))
+    return paired(capacities(ours), capacities(others))
+
+
+def comparison(by_name, theirs):
+    """(spread of paired ratios, whether they compare CPU): messages a second, ours to theirs; by CPU
+    where the generator was the limit of either, as then the rates tell of it alone."""
+    ours, others = (best(by_name, names, rates)[1] for names in (OURS, against(theirs)))
+    if was_limit(ours) or was_limit(others):
+        return cpu_comparison(by_name, theirs), True
+    return paired(rates(ours), rates(others)), False
+
+
+def ratio_text(s, by_cpu=False):
+    if s is None:
+        return "–"
+    return f"{s.median:.2f} ({s.low:.2f}–{s.high:.2f}){'*' if by_cpu else ''}"
+
+
+def rate_text(samples):
+    s = spread(rates(samples))
+    if s is None:
+        return "–"
+    mark = "*" if was_limit(samples) else ""
+    return f"{s.median / 1000:.0f}k ±{100 * s.relative() / 2:.0f} %{mark}"
+
+
+def cpu_text(samples):
+    total, user, system = (spread(values(samples, f)) for f in ("cpu_us", "user_us", "system_us"))
+    if total is None:
+        return "–"
+    return f"{total.median:.2f} ({user.median:.2f} + {system.median:.2f})"
+
+
+def table(head, rows):
+    lines = ["| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def contestants_of(results):
+    present = {name for by_name in results.values() for name in by_name}
+    return [n for n in (*OURS, *LIMITS, "limit-again", *PEERS) if n in present]
+
+
+def ratios_rows(results):
+    for cell, by_name in results.items():
+        to = [comparison(by_name, theirs) for theirs in ("limit", *PEERS)]
+        uring = paired(capacities(by_name.get(OURS[0], [])), capacities(by_name.get(OURS[1], [])))
+        again = paired(capacities(by_name.get("limit-again", [])),
+                       capacities(by_name.get("limit-epoll-gather", [])))
+        yield [cell.name(), *(ratio_text(*found) for found in to),
+               ratio_text(cpu_comparison(by_name, "limit")),
+               ratio_text(cpu_comparison(by_name, "bun")), ratio_text(uring), ratio_text(again)]
+
+
+GROUPS = (("echo, 1 in flight", "echo", 1), ("echo, 16 in flight", "echo", 16),
+          ("fan-out, window 1", "fanout", 1), ("fan-out, window 16", "fanout", 16))
+
+
+def over_cells(cells, compare):
+    """The median of a group's ratios and its worst cell."""
+    medians = [s.median for s in map(compare, cells) if s is not None]
+    if not medians:
+        return "–"
+    return f"{spread(medians).median:.2f}, worst {min(medians):.2f}"
+
+
+def summary_rows(results):
+    for text, scenario, window in GROUPS:
+        cells = [b for c, b in results.items() if (c.scenario, c.window) == (scenario, window)]
+        if cells:
+            yield [text, *(over_cells(cells, lambda b, t=t: comparison(b, t)[0])
+                           for t in ("limit", *PEERS)),
+                   *(over_cells(cells, lambda b, t=t: cpu_comparison(b, t))
+                     for t in ("limit", "bun")),
+                   over_cells(cells, lambda b: paired(capacities(b.get(OURS[0], [])),
+                                                      capacities(b.get(OURS[1], []))))]
+
+
+SUMMARY_HEAD = ["median over the loads", "to limit", *(f"to {p}" for p in PEERS), "CPU to limit",
+                "CPU to bun", "CPU io_uring to epoll"]
+
+
+def markdown(results, about):
+    names = contestants_of(results)
+    parts = ["# Comparison", about_text(about),
+             "Ratios are Tidewire's better backend to the other one, both of the same round: median and "
+             "quartiles, above 1 is better. `*`: the load generator was the limit, so CPU a message "
+             "is compared. The limit is the best of four programs that only move the bytes "
+             "(`bench/limits`); one of them ran twice, and its ratio to itself is what noise does.",
+             table(SUMMARY_HEAD, summary_rows(results)),
+             table(["load", "to limit", *(f"to {p}" for p in PEERS), "CPU to limit", "CPU to bun",
+                    "CPU io_uring to epoll", "CPU limit to itself"], ratios_rows(results)),
+             "## Messages a second", "Received; half of the distance between the quartiles.",
+             table(["load", *names], ([c.name(), *(rate_text(b.get(n, [])) for n in names)]
+                                      for c, b in results.items())),
+             "## Server CPU a message, µs", "All (user + system), medians.",
+             table(["load", *names], ([c.name(), *(cpu_text(b.get(n, [])) for n in names)]
+                                      for c, b in results.items()))]
+    if about["failures"]:
+        parts += ["## What failed", "\n".join(f"- {f}" for f in about["failures"])]
+    return "\n\n".join(parts) + "\n"
+
+
+def about_text(about):
+    m = about["machine"]
+    return (f"Linux {m['kernel']}, {m['cores']} cores of {m['cpu']}, RLIMIT_NOFILE {m['nofile']}; "
+            f"load average {m['load_before']:.1f} at the start. "
+            f"{about['rounds']} rounds of {about['seconds']} s, server on core "
+            f"{about['server_core']}, load on core {about['load_core']}. "
+            f"{about['versions']['tidewire']}, Bun {about['versions']['bun']}, Node "
+            f"{about['versions']['node']}, {about['versions']['nginx']}. {about['date']}.")
+
+
+def to_json(results, about):
+    cells = [{**cell._asdict(), "rounds": {name: [None if s is None else s._asdict()
+                                                  for s in samples]
+                                           for name, samples in by_name.items()},
+              "ratios": {p: ratio_json(comparison(by_name, p)) for p in ("limit", *PEERS)}}
+             for cell, by_name in results.items()]
+    return {**about, "cells": cells}
+
+
+def ratio_json(found):
+    s, by_cpu = found
+    return None if s is None else {**s._asdict(), "by_cpu": by_cpu}
+
+
+PLOT = """set terminal pngcairo size 1400,600 font 'sans,10'
+set output '{png}'
+set style data histogram
+set style histogram clustered gap 1
+set style fill solid border -1
+set boxwidth 0.9
+set grid y
+set ylabel '{label}'
+set yrange [0:*]
+set xtics rotate by -30 font 'sans,8'
+set key outside right
+set datafile missing '?'
+set title '{title}'
+plot {series}
+"""
+
+
+def plot(results, scenario, where, measure, label, title):
+    """A PNG of one bar for each contestant in each cell. False where there is no gnuplot."""
+    cells = {c: b for c, b in results.items() if c.scenario == scenario}
+    names = contestants_of(cells)
+    if not cells or shutil.which("gnuplot") is None:
+        return False
+    data = where.with_suffix(".dat")
+    lines = []
+    for cell, by_name in cells.items():
+        short = f"{cell.payload}B/{cell.count}/{cell.window}"
+        found = [spread(measure(by_name.get(n, []))) for n in names]
+        lines.append(" ".join([short, *("?" if s is None else f"{s.median:.4f}" for s in found)]))
+    data.write_text("\n".join(lines) + "\n")
+    series = ", ".join(f"'{data}' using {i + 2}{':xtic(1)' if i == 0 else ''} title '{n}'"
+                       for i, n in enumerate(names))
+    script = PLOT.format(png=where, label=label, title=title, series=series)
+    done = subprocess.run(["gnuplot"], input=script, text=True, capture_output=True)
+    data.unlink()
+    return done.returncode == 0
+
+
+def plots(results, where):
+    for scenario in ("echo", "fanout"):
+        plot(results, scenario, where / f"{scenario}-rate.png", rates, "messages a second",
+             f"{scenario}: payload/count/in flight")
+        plot(results, scenario, where / f"{scenario}-cpu.png",
+             lambda samples: values(samples, "cpu_us"), "server CPU a message, us",
+             f"{scenario}: payload/count/in flight, less is better")

@@ -1,0 +1,385 @@
+/* SPDX-License-Identifier: MIT
+ * Copyright (c) 2026 The Tidewire authors */
+
+/* Publishes on their way and back. On the shard's thread.
+ *
+ * While a message is under way its `seq` holds the room's handle (upper half) and the number that
+ * it has among this node's messages there; its `next` links it to the one behind it. */
+
+#include "pubsub/redis_publish.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/log.h"
+#include "net/net.h"
+#include "pubsub/home.h"
+#include "pubsub/redis_envelope.h"
+
+static void push(struct message **first, struct message **last, struct message *m)
+{
+    m->next = NULL;
+    if (*first == NULL)
+        *first = m;
+    else
+        (*last)->next = m;
+    *last = m;
+}
+
+static struct message *pop(struct message **first)
+{
+    struct message *m = *first;
+
+    CHECK(m != NULL);
+    *first = m->next;
+    return m;
+}
+
+uint64_t redis_publish_bytes(const struct engine_redis *e)
+{
+    uint64_t sum = e->waiting_bytes;
+
+    for (uint32_t i = 0; i < e->server_count; i++)
+        sum += e->servers[i].publish.unanswered_bytes;
+    return sum;
+}
+
+/* Delivery
+ * --------------------------------------------------------------------------------------- */
+
+static void note_missed(struct engine_redis *e, const struct redis_sub *sub, uint64_t node,
+                        uint32_t missed)
+{
+    struct log_num n;
+    char name[24];
+
+    if (likely(missed == 0) || sub->home_handle == 0)
+        return; /* nobody was here to miss it */
+    redis_stat(e, REDIS_STAT_GAPS);
+    stats_add(&e->stats[REDIS_STAT_LOST], missed);
+    snprintf(name, sizeof(name), "%016llx", (unsigned long long)node);
+    log_warn("messages of a node did not come", "from", name, "missing", log_u64(&n, missed), NULL);
+}
+
+/* Whether the message has its turn: neither it nor a later one of its node was here. */
+static bool has_turn(struct engine_redis *e, struct redis_sub *sub, uint64_t node, uint32_t epoch,
+                     uint32_t seq)
+{
+    uint32_t missed;
+
+    if (!redis_seen_note(&sub->seen, &e->shard->messages, node, epoch, seq, &missed)) {
+        redis_stat(e, REDIS_STAT_REPEATED);
+        return false;
+    }
+    note_missed(e, sub, node, missed);
+    return true;
+}
+
+/* A message of our own; sub is NULL when the room has gone. Takes m. */
+static void deliver_own(struct engine_redis *e, struct redis_sub *sub, uint32_t seq,
+                        struct message *m)
+{
+    struct home_channel *ch = NULL;
+
+    if (sub != NULL && has_turn(e, sub, e->shared->node, sub->epoch, seq))
+        ch = pool_find(&e->home->pool, sub->home_handle);
+    if (ch != NULL)
+        home_deliver(e->home, ch, m);
+    else
+        shard_message_release(e->shard, m);
+}
+
+static struct redis_sub *sub_of(struct engine_redis *e, const struct message *m)
+{
+    return pool_find(&e->pool, (uint32_t)(m->seq >> 32));
+}
+
+/* It surely does not come to other nodes. Takes m. */
+static void go_alone(struct engine_redis *e, struct redis_sub *sub, struct message *m)
+{
+    home_taken(e->home, m->origin, home_cost(m));
+    if (e->config->away == REDIS_AWAY_REFUSE) {
+        redis_stat(e, REDIS_STAT_REFUSED);
+        shard_message_release(e->shard, m);
+        return;
+    }
+    redis_stat(e, REDIS_STAT_LOCAL_ONLY);
+    deliver_own(e, sub, (uint32_t)m->seq, m);
+}
+
+static void drop(struct engine_redis *e, struct message *m)
+{
+    redis_stat(e, REDIS_STAT_DROPPED);
+    log_warn("a message was dropped: --redis-queue is full, or there is no memory", NULL);
+    home_taken(e->home, m->origin, home_cost(m));
+    shard_message_release(e->shard, m);
+}
+
+/* Sending
+ * ---------------------------------------------------------------------------------------- */
+
+/* PUBLISH channel header+payload. Returns as redis_link_command(). */
+static int send_command(struct engine_redis *e, struct redis_sub *sub, struct message *m,
+                        uint32_t seq, uint64_t tag)
+{
+    struct redis_envelope env = {.node = e->shared->node,
+                                 .epoch = sub->epoch,
+                                 .seq = seq,
+                                 .sender = m->sender,
+                                 .sender_shard = m->sender_shard,
+                                 .opcode = m->opcode};
+    uint8_t head[REDIS_ENVELOPE_MAX];
+    const struct redis_arg args[] = {
+        {.head = message_payload(sub->channel), .head_len = sub->channel->payload_len},
+        {.head = head, .head_len = redis_envelope_write(&env, head), .body = m},
+    };
+    int err;
+
+    if (redis_publish_bytes(e) > e->config->queue_bytes)
+        return -ENOBUFS;
+    shard_message_ref(e->shard, m, 1); /* the link's, until on_release() */
+    err =
+        redis_link_command(&e->servers[sub->server].publish, "PUBLISH", args, ARRAY_LEN(args), tag);
+    if (err != 0)
+        shard_message_release(e->shard, m);
+    else
+        redis_stat(e, REDIS_STAT_PUBLISHED);
+    e->shard->next_turn_ns = 0; /* it may be past the links' flush of this turn */
+    return err;
+}
+
+static void send_message(struct engine_redis *e, struct redis_sub *sub, struct message *m)
+{
+    struct redis_server *s = &e->servers[sub->server];
+    int err = send_command(e, sub, m, (uint32_t)m->seq, REDIS_TAG(REDIS_TAG_PUBLISH, 0));
+
+    if (likely(err == 0))
+        push(&s->first, &s->last, m);
+    else if (err == -ENOTCONN)
+        go_alone(e, sub, m);
+    else
+        drop(e, m);
+}
+
+static void wait_for_room(struct engine_redis *e, struct redis_sub *sub, struct message *m)
+{
+    if (redis_publish_bytes(e) > e->config->queue_bytes) {
+        drop(e, m);
+        return;
+    }
+    e->waiting_bytes += home_cost(m);
+    push(&sub->first, &sub->last, m);
+    redis_sub_hurry(e, sub);
+}
+
+#define LOCAL_SHARD_SHIFT 40
+
+/* --redis-order local: members here get it at once, those of other nodes when Redis has it. */
+static void publish_local(struct engine_redis *e, struct redis_sub *sub, struct message *m,
+                          uint32_t seq)
+{
+    struct redis_server *s = &e->servers[sub->server];
+    uint32_t from = m->origin;
+    uint64_t cost = home_cost(m);
+    int err = -ENOTCONN;
+
+    if (redis_server_is_up(s))
+        err = send_command(e, sub, m, seq,
+                           REDIS_TAG(REDIS_TAG_LOCAL, (uint64_t)from << LOCAL_SHARD_SHIFT | cost));
+    if (err == -ENOTCONN) {
+        m->seq = seq;
+        go_alone(e, sub, m);
+        return;
+    }
+    if (err != 0) {
+        redis_stat(e, REDIS_STAT_DROPPED);
+        home_taken(e->home, from, cost);
+    }
+    deliver_own(e, sub, seq, m);
+}
+
+/* The next number of ours in the room; after 2^32 - 1 of them they begin anew. */
+static uint32_t next_seq(struct engine_redis *e, struct redis_sub *sub)
+{
+    if (unlikely(++sub->seq == 0)) {
+        sub->epoch = ++e->epoch;
+        sub->seq = 1;
+    }
+    return sub->seq;
+}
+
+void redis_publish(struct engine_redis *e, struct redis_sub *sub, struct message *m)
+{
+    struct redis_server *s = &e->servers[sub->server];
+    uint32_t seq = next_seq(e, sub);
+
+    if (e->config->order == REDIS_ORDER_LOCAL) {
+        publish_local(e, sub, m, seq);
+        return;
+    }
+    m->seq = (uint64_t)pool_handle(&e->pool, sub) << 32 | seq;
+    if (unlikely(!redis_server_is_up(s)))
+        go_alone(e, sub, m);
+    else if (unlikely(sub->state != REDIS_SUB_CONFIRMED || sub->first != NULL))
+        wait_for_room(e, sub, m);
+    else
+        send_message(e, sub, m);
+}
+
+void redis_publish_waiting(struct engine_redis *e, struct redis_sub *sub)
+{
+    while (sub->first != NULL) {
+        struct message *m = pop(&sub->first);
+
+        e->waiting_bytes -= home_cost(m);
+        send_message(e, sub, m);
+    }
+}
+
+void redis_publish_give_up(struct engine_redis *e, struct redis_sub *sub)
+{
+    while (sub->first != NULL) {
+        struct message *m = pop(&sub->first);
+
+        e->waiting_bytes -= home_cost(m);
+        go_alone(e, sub, m);
+    }
+}
+
+/* Answers
+ * ---------------------------------------------------------------------------------------- */
+
+static void note_error(struct redis_server *s, const struct redis_reply *r)
+{
+    enum redis_error error = redis_error_of(r->text, r->len);
+
+    log_warn("redis refuses a publish", "server", s->text, "error", r->text, "remedy",
+             redis_error_remedy(error), NULL);
+}
+
+static void local_over(struct engine_redis *e, uint64_t tag, enum redis_stat how)
+{
+    uint64_t rest = REDIS_TAG_REST(tag);
+
+    redis_stat(e, how);
+    home_taken(e->home, (uint32_t)(rest >> LOCAL_SHARD_SHIFT),
+               rest & ((1ULL << LOCAL_SHARD_SHIFT) - 1));
+}
+
+void redis_publish_answered(struct redis_server *s, uint64_t tag, const struct redis_reply *r)
+{
+    struct engine_redis *e = s->engine;
+    bool refused = r->type == REDIS_TYPE_ERROR;
+    struct message *m;
+
+    if (unlikely(refused))
+        note_error(s, r);
+    if (REDIS_TAG_KIND(tag) == REDIS_TAG_LOCAL) {
+        local_over(e, tag, refused ? REDIS_STAT_LOCAL_ONLY : REDIS_STAT_TAKEN);
+        return;
+    }
+    m = pop(&s->first);
+    if (unlikely(refused)) {
+        go_alone(e, sub_of(e, m), m);
+        return;
+    }
+    redis_stat(e, REDIS_STAT_TAKEN);
+    home_taken(e->home, m->origin, home_cost(m));
+    shard_message_release(e->shard, m);
+}
+
+void redis_publish_lost(struct redis_server *s, uint64_t tag, bool was_sent)
+{
+    struct engine_redis *e = s->engine;
+    struct message *m;
+
+    if (REDIS_TAG_KIND(tag) == REDIS_TAG_LOCAL) {
+        local_over(e, tag, was_sent ? REDIS_STAT_UNKNOWN : REDIS_STAT_LOCAL_ONLY);
+        return;
+    }
+    m = pop(&s->first);
+    if (!was_sent) {
+        go_alone(e, sub_of(e, m), m);
+        return;
+    }
+    redis_stat(e, REDIS_STAT_UNKNOWN);
+    home_taken(e->home, m->origin, home_cost(m));
+    shard_message_release(e->shard, m);
+}
+
+/* What comes back
+ * -------------------------------------------------------------------------------- */
+
+static void note_foreign(struct engine_redis *e, enum redis_stat why, const char *text)
+{
+    redis_stat(e, why);
+    log_warn("a message in a room's channel is none of a node's and was skipped", "reason", text,
+             NULL);
+}
+
+/* Whether the message is one of a node's. */
+static bool read_message(struct engine_redis *e, struct bytes in, struct redis_envelope *env,
+                         struct bytes *payload)
+{
+    switch (redis_envelope_read(in, env, payload)) {
+    case REDIS_ENVELOPE_OK:
+        if (payload->len <= e->shared->message_max)
+            return true;
+        note_foreign(e, REDIS_STAT_FOREIGN_TOO_BIG, "longer than --max-message");
+        return false;
+    case REDIS_ENVELOPE_VERSION:
+        note_foreign(e, REDIS_STAT_FOREIGN_VERSION, "unknown version");
+        return false;
+    case REDIS_ENVELOPE_BROKEN:
+        note_foreign(e, REDIS_STAT_FOREIGN_BROKEN, "broken header");
+        return false;
+    default:
+        note_foreign(e, REDIS_STAT_FOREIGN, "no header");
+        return false;
+    }
+}
+
+static struct message *make_message(struct engine_redis *e, const struct redis_envelope *env,
+                                    struct bytes payload)
+{
+    struct message *m = message_new(&e->shard->messages, (uint32_t)payload.len);
+
+    if (m == NULL) {
+        redis_stat(e, REDIS_STAT_LOST_MEMORY);
+        return NULL;
+    }
+    memcpy(message_payload(m), payload.ptr, payload.len);
+    m->opcode = env->opcode;
+    net_message_frame(m, false);
+    if (env->node == e->shared->node) {
+        m->sender = env->sender;
+        m->sender_shard = env->sender_shard;
+    }
+    return m;
+}
+
+void redis_publish_received(struct engine_redis *e, struct redis_sub *sub, struct bytes in)
+{
+    struct home_channel *ch = pool_find(&e->home->pool, sub->home_handle);
+    struct redis_envelope env;
+    struct bytes payload;
+    struct message *m;
+
+    redis_stat(e, REDIS_STAT_RECEIVED);
+    if (!read_message(e, in, &env, &payload))
+        return;
+    if (env.node == e->shared->node && e->config->order == REDIS_ORDER_LOCAL) {
+        redis_stat(e, REDIS_STAT_OWN_COPIES);
+        return;
+    }
+    if (!has_turn(e, sub, env.node, env.epoch, env.seq))
+        return;
+    if (ch == NULL) {
+        redis_stat(e, REDIS_STAT_STALE);
+        return;
+    }
+    m = make_message(e, &env, payload);
+    if (m != NULL)
+        home_deliver(e->home, ch, m);
+}

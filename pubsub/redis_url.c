@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: MIT
+ * Copyright (c) 2026 The Tidewire authors */
+
+/* URLs of Redis servers. Any thread. */
+
+#include "pubsub/redis_url.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define PORT_DEFAULT 6379
+/* Longest path of a socket that the kernel takes, without the zero (unix(7)). */
+#define UNIX_PATH_LEN_MAX 107
+
+/* A part of the text. */
+struct part {
+    const char *ptr;
+    size_t len;
+};
+
+static int complain(char *why, const char *text)
+{
+    snprintf(why, REDIS_URL_WHY_MAX, "%s", text);
+    return -EINVAL;
+}
+
+static bool skip(const char **text, const char *prefix)
+{
+    size_t len = strlen(prefix);
+
+    if (strncmp(*text, prefix, len) != 0)
+        return false;
+    *text += len;
+    return true;
+}
+
+static int hex(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* Percent-decodes into out, at most cap bytes with the zero. False: too long, a bad code, or a
+ * zero. */
+static bool decode(struct part in, char *out, size_t cap)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < in.len; i++) {
+        char c = in.ptr[i];
+        if (c == '%') {
+            int high = i + 1 < in.len ? hex(in.ptr[i + 1]) : -1;
+            int low = i + 2 < in.len ? hex(in.ptr[i + 2]) : -1;
+            if (high < 0 || low < 0)
+                return false;
+            c = (char)(high << 4 | low);
+            i += 2;
+        }
+        if (c == '\0' || n + 1 >= cap)
+            return false;
+        out[n++] = c;
+    }
+    out[n] = '\0';
+    return true;
+}
+
+/* A decimal number up to max, at least one digit. */
+static bool number(struct part p, uint32_t max, uint32_t *value)
+{
+    uint64_t n = 0;
+
+    if (p.len == 0 || p.len > 10)
+        return false;
+    for (size_t i = 0; i < p.len; i++) {
+        if (p.ptr[i] < '0' || p.ptr[i] > '9')
+            return false;
+        n = n * 10 + (uint64_t)(p.ptr[i] - '0');
+    }
+    *value = (uint32_t)n;
+    return n <= max;
+}
+
+/* "[USER]:PASSWORD@" in front of *rest, if it is there: up to the last '@' before a '/'. */
+static int parse_credentials(struct part *rest, struct redis_url *url, char *why)
+{
+    const char *slash = memchr(rest->ptr, '/', rest->len);
+    size_t len = slash == NULL ? rest->len : (size_t)(slash - rest->ptr);
+    const char *at = memrchr(rest->ptr, '@', len);
+    const char *colon;
+
+    if (at == NULL)
+        return 0;
+    len = (size_t)(at - rest->ptr);
+    colon = memchr(rest->ptr, ':', len);
+    if (colon == NULL)
+        return complain(why, "before the @ stands USER:PASSWORD, or :PASSWORD");
+    struct part user = {rest->ptr, (size_t)(colon - rest->ptr)};
+    struct part password = {colon + 1, (size_t)(at - colon - 1)};
+    if (password.len == 0)
+        return complain(why, "the password before the @ is empty");
+    if (!decode(user, url->user, sizeof(url->user)) ||
+        !decode(password, url->password, sizeof(url->password)))
+        return complain(why, "user or password is too long, or has a bad percent code: write a % "
+                             "as %25");
+    rest->ptr = at + 1;
+    rest->len -= len + 1;
+    return 0;
+}
+
+static int parse_db(struct part p, struct redis_url *url, char *why)
+{
+    if (!number(p, INT32_MAX, &url->db))
+        return complain(why, "the database behind the / must be a number");
+    return 0;
+}
+
+static bool is_host(struct part p, bool bracketed)
+{
+    static const char name[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._";
+    static const char address[] = "0123456789abcdefABCDEF:.";
+
+    if (p.len == 0 || p.len >= REDIS_HOST_MAX)
+        return false;
+    for (size_t i = 0; i < p.len; i++) {
+        if (p.ptr[i] == '\0' || strchr(bracketed ? address : name, p.ptr[i]) == NULL)
+            return false;
+    }
+    return true;
+}
+
+/* HOST[:PORT] or [ADDRESS][:PORT]. */
+static int parse_endpoint(struct part p, struct redis_endpoint *e, char *why)
+{
+    bool bracketed = p.len > 0 && p.ptr[0] == '[';
+    const char *end = memchr(p.ptr, bracketed ? ']' : ':', p.len);
+    struct part host = {p.ptr + bracketed, p.len - bracketed}, port = {p.ptr + p.len, 0};
+    uint32_t n = PORT_DEFAULT;
+
+    if (bracketed && end == NULL)
+        return complain(why, "the ] behind an IPv6 address is missing");
+    if (end != NULL) {
+        host.len = (size_t)(end - host.ptr);
+        port = (struct part){end + bracketed, p.len - (size_t)(end + bracketed - p.ptr)};
+    }
+    if (!is_host(host, bracketed))
+        return complain(why, "the host must be a name, an IPv4 address, or an IPv6 address in "
+                             "brackets");
+    if (port.len > 0 &&
+        (port.ptr[0] != ':' || !number((struct part){port.ptr + 1, port.len - 1}, UINT16_MAX, &n) ||
+         n == 0))
+        return complain(why, "the port must be a number from 1 to 65535");
+    *e = (struct redis_endpoint){.port = (uint16_t)n};
+    memcpy(e->host, host.ptr, host.len);
+    return 0;
+}
+
+static int parse_tcp(const char *text, struct redis_url *url, char *why)
+{
+    struct part rest = {text, strlen(text)}, host;
+    const char *slash;
+    int err = parse_credentials(&rest, url, why);
+
+    if (err != 0)
+        return err;
+    slash = memchr(rest.ptr, '/', rest.len);
+    host = (struct part){rest.ptr, slash == NULL ? rest.len : (size_t)(slash - rest.ptr)};
+    err = parse_endpoint(host, &url->endpoint, why);
+    if (err != 0 || slash == NULL || slash + 1 == rest.ptr + rest.len)
+        return err;
+    return parse_db((struct part){slash + 1, rest.len - host.len - 1}, url, why);
+}
+
+static int set_path(struct part p, struct redis_url *url, char *why)
+{
+    url->endpoint.is_unix = true;
+    if (p.len == 0)
+        return complain(why, "the path of the socket is missing");
+    if (!decode(p, url->endpoint.host, UNIX_PATH_LEN_MAX + 1))
+        return complain(why, "the path of a socket has at most 107 bytes and no bad percent code");
+    return 0;
+}
+
+static int parse_unix(const char *text, struct redis_url *url, char *why)
+{
+    struct part rest = {text, strlen(text)};
+    const char *query;
+    int err = parse_credentials(&rest, url, why);
+
+    if (err != 0)
+        return err;
+    query = memchr(rest.ptr, '?', rest.len);
+    if (query == NULL)
+        return set_path(rest, url, why);
+    err = set_path((struct part){rest.ptr, (size_t)(query - rest.ptr)}, url, why);
+    if (err != 0)
+        return err;
+    query++;
+    if (!skip(&query, "db="))
+        return complain(why, "behind the ? of a socket's URL stands db=NUMBER");
+    return parse_db((struct part){query, strlen(query)}, url, why);
+}
+
+int redis_url_parse(const char *text, struct redis_url *url, char *why)
+{
+    memset(url, 0, sizeof(*url));
+    if (skip(&text, "redis://"))
+        return parse_tcp(text, url, why);
+    if (skip(&text, "redis+unix://"))
+        return parse_unix(text, url, why);
+    if (skip(&text, "unix:"))
+        return set_path((struct part){text, strlen(text)}, url, why);
+    if (skip(&text, "rediss://"))
+        return complain(why, "rediss:// (TLS to Redis) is not built in: use redis:// within a "
+                             "trusted network, or through a tunnel");
+    return complain(why, "a Redis URL begins with redis://, redis+unix:// or unix:");
+}
+
+void redis_endpoint_format(const struct redis_endpoint *e, char *text)
+{
+    if (e->is_unix)
+        snprintf(text, REDIS_ENDPOINT_TEXT_MAX, "unix:%s", e->host);
+    else if (strchr(e->host, ':') != NULL)
+        snprintf(text, REDIS_ENDPOINT_TEXT_MAX, "[%s]:%u", e->host, e->port);
+    else
+        snprintf(text, REDIS_ENDPOINT_TEXT_MAX, "%s:%u", e->host, e->port);
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT
+ * Copyright (c) 2026 The Tidewire authors */
+#ifndef PUBSUB_REDIS_URL_H
+#define PUBSUB_REDIS_URL_H
+
+/* Where a Redis is, as the operator writes it. Any thread.
+ *
+ *     redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]           one server; port 6379, database 0
+ *     unix:PATH, redis+unix://[[USER]:PASSWORD@]/PATH[?db=DB]
+ *
+ * USER, PASSWORD and PATH may be percent-encoded (RFC 3986 2.1); HOST is a name, an IPv4 address
+ * or an IPv6 address in brackets. */
+
+#include <stdbool.h>
+
+#include "core/base.h"
+
+#define REDIS_HOST_MAX 254   /* longest name (RFC 1035 2.3.4) or path, with its zero */
+#define REDIS_SECRET_MAX 512 /* longest user name or password, with its zero */
+
+/* One server. */
+struct redis_endpoint {
+    char host[REDIS_HOST_MAX]; /* name, address without brackets, or path of a socket */
+    uint16_t port;             /* 0 for a path */
+    bool is_unix;
+};
+
+struct redis_url {
+    struct redis_endpoint endpoint;
+    char user[REDIS_SECRET_MAX];     /* "": the server's default user */
+    char password[REDIS_SECRET_MAX]; /* "": none */
+    uint32_t db;
+};
+
+/* Room for a complaint of redis_url_parse(), and for redis_endpoint_format(). */
+#define REDIS_URL_WHY_MAX 160
+#define REDIS_ENDPOINT_TEXT_MAX (REDIS_HOST_MAX + 16)
+
+/* Fills *url from text. Returns 0, or -EINVAL and in why (REDIS_URL_WHY_MAX bytes) what is wrong
+ * and what is right; it never repeats a password. */
+MUST_USE int redis_url_parse(const char *text, struct redis_url *url, char *why);
+
+/* "host:port", "[::1]:port" or "unix:path", without credentials: for logs, metrics and names. */
+void redis_endpoint_format(const struct redis_endpoint *e, char *text);
+
+#endif

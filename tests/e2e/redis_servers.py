@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: MIT
+# Copyright (c) 2026 The Tidewire authors
+"""Real Redis servers for the end-to-end tests: each a process of its own, on a free port of loopback
+and a socket file, in a directory that goes with it. They keep nothing on disk.
+
+    with RedisServer() as redis:                       # redis.url, redis.unix_url
+        redis.call("PING")                             # b"PONG"; errors are raised as RedisError
+        redis.pause(); redis.resume()                  # SIGSTOP, SIGCONT
+        redis.kill(); redis.start()                    # -9, and again on the same port
+    RedisServer(password="secret")                     # requirepass
+    RedisServer(users=["alice on >pw &tw:* +publish +subscribe +unsubscribe +ping +auth +client"])
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+START_S = 20.0
+
+
+class RedisError(Exception):
+    """An error reply; str() is its text, code its first word."""
+
+    @property
+    def code(self):
+        return str(self).split(" ", 1)[0]
+
+
+class Resp:
+    """A connection that speaks RESP2, blocking."""
+
+    def __init__(self, address, timeout=10.0):
+        family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+        self.sock = socket.socket(family, socket.SOCK_STREAM)
+        self.sock.settimeout(timeout)
+        self.sock.connect(address)
+        self.file = self.sock.makefile("rb")
+
+    def close(self):
+        self.file.close()
+        self.sock.close()
+
+    def send(self, *args):
+        parts = [a if isinstance(a, bytes) else str(a).encode() for a in args]
+        out = b"*%d\r\n" % len(parts)
+        for part in parts:
+            out += b"$%d\r\n%s\r\n" % (len(part), part)
+        self.sock.sendall(out)
+
+    def read(self):
+        """The next reply: bytes, int, None, a list, or a RedisError as a value."""
+        line = self.file.readline()
+        if not line.endswith(b"\r\n"):
+            raise ConnectionError("the server closed the connection")
+        kind, rest = line[:1], line[1:-2]
+        if kind == b"+":
+            return rest
+        if kind == b"-":
+            return RedisError(rest.decode())
+        if kind == b":":
+            return int(rest)
+        if kind == b"$":
+            return None if rest == b"-1" else self.file.read(int(rest) + 2)[:-2]
+        assert kind == b"*", line
+        return None if rest == b"-1" else [self.read() for _ in range(int(rest))]
+
+    def call(self, *args):
+        self.send(*args)
+        reply = self.read()
+        if isinstance(reply, RedisError):
+            raise reply
+        return reply
+
+
+def free_ports(count, host="127.0.0.1"):
+    """Ports that nobody listens on now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for s in sockets:
+            s.bind((host, 0))
+        return [s.getsockname()[1] for s in sockets]
+    finally:
+        for s in sockets:
+            s.close()
+
+
+def info_fields(text):
+    """INFO's text as a dict."""
+    pairs = (line.split(":", 1) for line in text.decode().splitlines() if ":" in line)
+    return {key: value for key, value in pairs}
+
+
+class RedisServer:
+    """One redis-server. Attributes: host, port, path (of its socket), url, unix_url, process."""
+
+    def __init__(self, *flags, password="", users=(), host="127.0.0.1", port=None, sentinel=False,
+                 prefix=()):
+        self.directory = Path(tempfile.mkdtemp(prefix="tw-redis-"))
+        self.host = host
+        self.port = port or free_ports(1, host)[0]
+        self.path = str(self.directory / "redis.sock")
+        self.password = password
+        self.prefix = prefix  # words before the command: ("ip", "netns", "exec", NAME)
+        self.sentinel = sentinel
+        self.process = None
+        self._write_config(flags, users)
+        self.start()
+
+    def _write_config(self, flags, users):
+        lines = [f"bind {self.host}", f"port {self.port}", f"unixsocket {self.path}",
+                 f"dir {self.directory}", "daemonize no", "protected-mode no",
+                 f"logfile {self.directory}/log"]
+        if not self.sentinel:
+            lines += ['save ""', "appendonly no"]
+        if self.password:
+            lines.append(f"requirepass {self.password}")
+        lines += [f"user {user}" for user in users]
+        lines += flags
+        (self.directory / "conf").write_text("\n".join(lines) + "\n")
+
+    @property
+    def url(self):
+        return f"redis://{self._credentials()}{self.host}:{self.port}"
+
+    @property
+    def unix_url(self):
+        return f"redis+unix://{self._credentials()}{self.path}"
+
+    def _credentials(self):
+        return f":{quote(self.password, safe='')}@" if self.password else ""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def start(self):
+        """Starts it (again), and waits until it answers."""
+        argv = [*self.prefix, "redis-server", str(self.directory / "conf")]
+        if self.sentinel:
+            argv.append("--sentinel")
+        self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                        stderr=subprocess.DEVNULL)
+        self.wait(lambda: self.call("PING") == b"PONG", "it answers")
+
+    def wait(self, done, what, seconds=START_S):
+        """Until done() is true; errors on the way count as not yet."""
+        deadline = time.monotonic() + seconds
+        problem = None
+        while time.monotonic() < deadline:
+            try:
+                if done():
+                    return
+                problem = None
+            except (OSError, RedisError) as e:
+                problem = e
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.02)
+        raise TimeoutError(f"not in time: {what}; {problem}\n{self.log()}")
+
+    def log(self):
+        try:
+            return "\n".join((self.directory / "log").read_text().splitlines()[-30:])
+        except FileNotFoundError:
+            return "(no log)"
+
+    def connect(self, timeout=10.0):
+        """A new connection, authenticated. By the socket file, which namespaces do not hide."""
+        resp = Resp(self.path, timeout)
+        if self.password:
+            resp.call("AUTH", self.password)
+        return resp
+
+    def call(self, *args):
+        """One command on a connection of its own."""
+        resp = self.connect()
+        try:
+            return resp.call(*args)
+        finally:
+            resp.close()
+
+    def info(self, section="everything"):
+        return info_fields(self.call("INFO", section))
+
+    def cpu_seconds(self):
+        """User and system time that the process has used."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def pause(self):
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self):
+        self.process.send_signal(signal.SIGCONT)
+
+    def kill(self):
+        """kill -9; start() brings it back on the same port."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+    def stop(self):
+        self.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)

@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: MIT
+# Copyright (c) 2026 The Tidewire authors
+"""What Redis and the network do to nodes under load, with the oracle of nodes.py over everything
+that was published."""
+
+import socket
+import threading
+import time
+
+import pytest
+
+from nodes import Nodes, chatter, redis_metrics
+from peers import until
+from redis_servers import RedisServer
+from wire import Raw, request
+
+
+@pytest.fixture
+def redis():
+    with RedisServer() as r:
+        yield r
+
+
+class Proxy:
+    """Forwards TCP to a port of loopback; can be slow, swallow everything, or cut all."""
+
+    def __init__(self, port):
+        self.target = port
+        self.delay_s = 0.0
+        self.swallow = False
+        self.pairs = []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.listener.close()
+        self.cut()
+
+    def _accept(self):
+        while True:
+            try:
+                a, _ = self.listener.accept()
+                b = socket.create_connection(("127.0.0.1", self.target))
+            except OSError:
+                return
+            for s in (a, b):
+                s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.pairs.append((a, b))
+            threading.Thread(target=self._pump, args=(a, b), daemon=True).start()
+            threading.Thread(target=self._pump, args=(b, a), daemon=True).start()
+
+    def _pump(self, a, b):
+        try:
+            while data := a.recv(65536):
+                if self.delay_s:
+                    time.sleep(self.delay_s)
+                if not self.swallow:
+                    b.sendall(data)
+        except OSError:
+            pass
+        for s in (a, b):
+            try:
+                s.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def cut(self):
+        for pair in self.pairs:
+            for s in pair:
+                s.close()
+        self.pairs.clear()
+
+
+def two_each(n, room):
+    members = [n.join(i, room) for i in range(len(n.servers)) for _ in range(2)]
+    n.begin(room)
+    return members
+
+
+def finish(n, room):
+    """All is well again: who lacks what knows it."""
+    n.wait_ready()
+    n.mark(room)
+    n.check(room)
+    n.check_accounts(room)
+
+
+def metric_sum(n, name):
+    return sum(s.metric(name) for s in n.servers)
+
+
+def test_a_restart_under_load(backend, redis):
+    with Nodes(backend, 2, "--redis", redis.url) as n:
+        members = two_each(n, "restart")
+        with chatter(members):
+            time.sleep(0.2)
+            redis.kill()
+            assert until(lambda: all(s.get("/health/ready")[0] == 503 for s in n.servers))
+            late = n.join(0, "restart")
+            time.sleep(0.2)
+            redis.start()
+            n.wait_ready()
+            time.sleep(0.2)
+        finish(n, "restart")
+        assert metric_sum(n, "tidewire_redis_local_only_total") > 20
+        assert late.is_here()
+        own = [m for m in members if m.server is n.servers[0]]
+        assert any(g in own[0].got and g not in members[2].got for g in own[0].got), \
+            "nothing was delivered within the node alone"
+
+
+def test_a_paused_redis_is_noticed_within_two_seconds(backend, redis):
+    with Nodes(backend, 2, "--redis", redis.url) as n:
+        members = two_each(n, "pause")
+        with chatter(members):
+            redis.pause()
+            begin = time.monotonic()
+            assert until(lambda: n.servers[0].get("/health/ready")[0] == 503, 5)
+            noticed = time.monotonic() - begin
+            assert until(lambda: n.servers[0].metric("tidewire_redis_local_only_total") > 0, 5)
+            redis.resume()
+            n.wait_ready()
+        assert noticed < 2.3, f"noticed after {noticed:.2f} s"
+        finish(n, "pause")
+        assert metric_sum(n, "tidewire_redis_silent_total") >= 2
+        assert metric_sum(n, "tidewire_redis_unknown_total") > 0
+
+
+@pytest.mark.parametrize("kind", ("normal", "pubsub"))
+def test_connections_killed_under_load(backend, redis, kind):
+    with Nodes(backend, 3, "--redis", redis.url) as n:
+        members = two_each(n, "kill")
+        admin = redis.connect()
+        with chatter(members, 0.001):
+            for _ in range(10):
+                time.sleep(0.1)
+                admin.call("CLIENT", "KILL", "TYPE", kind)
+        finish(n, "kill")
+        assert metric_sum(n, "tidewire_redis_connects_total") > 24
+        admin.close()
+
+
+def test_flushall_in_a_loop_loses_nothing(backend, redis):
+    with Nodes(backend, 2, "--redis", redis.url) as n:
+        members = two_each(n, "flush")
+        with chatter(members, 0.0005):
+            end = time.monotonic() + 0.7
+            while time.monotonic() < end:
+                redis.call("FLUSHALL")
+        finish(n, "flush")
+        assert metric_sum(n, "tidewire_redis_lost_total") == 0
+
+
+def test_a_redis_out_of_memory_goes_on_publishing(backend, redis):
+    """It refuses what stores, and PUBLISH does not."""
+    with Nodes(backend, 2, "--redis", redis.url) as n:
+        members = two_each(n, "oom")
+        redis.call("CONFIG", "SET", "maxmemory", "1")
+        redis.call("CONFIG", "SET", "maxmemory-policy", "noeviction")
+        with chatter(members):
+            time.sleep(0.2)
+        finish(n, "oom")
+        assert metric_sum(n, "tidewire_redis_lost_total") == 0
+
+
+def test_rights_taken_away_and_given_back(backend, redis):
+    with Nodes(backend, 2, "--redis", redis.url) as n:
+        members = two_each(n, "rights")
+        with chatter(members):
+            redis.call("ACL", "SETUSER", "default", "-publish")
+            assert until(lambda: all(s.get("/health/ready")[0] == 503 for s in n.servers), 5)
+            redis.call("ACL", "SETUSER", "default", "+publish")
+            n.wait_ready()
+        finish(n, "rights")
+        assert metric_sum(n, "tidewire_redis_local_only_total") > 0
+        assert metric_sum(n, "tidewire_redis_errors_total") > 0
+
+
+def test_a_link_that_swallows_everything(backend, redis):
+    with Proxy(redis.port) as proxy:
+        url = f"redis://127.0.0.1:{proxy.port}"
+        with Nodes(backend, 1, "--redis", url) as n:
+            members = two_each(n, "swallow")
+            with chatter(members):
+                proxy.swallow = True
+                begin = time.monotonic()
+                assert until(lambda: n.servers[0].get("/health/ready")[0] == 503, 5)
+                assert time.monotonic() - begin < 2.3
+                proxy.swallow = False
+                proxy.cut()
+                n.wait_ready()
+            finish(n, "swallow")
+
+
+def test_a_slow_link_is_no_silent_one(backend, redis):
+    with Proxy(redis.port) as proxy:
+        with Nodes(backend, 2, "--redis", f"redis://127.0.0.1:{proxy.port}") as n:
+            members = two_each(n, "slow")
+            proxy.delay_s = 0.15
+            with chatter(members, 0.02):
+                time.sleep(2.5)
+            proxy.delay_s = 0
+            finish(n, "slow")
+            assert metric_sum(n, "tidewire_redis_silent_total") == 0
+            assert metric_sum(n, "tidewire_redis_lost_total") == 0
+
+
+def test_refuse_lets_nobody_in_and_keeps_who_is_there(backend, redis):
+    with Nodes(backend, 1, "--redis", redis.url, "--engine-down", "refuse") as n:
+        members = two_each(n, "refuse")
+        server = n.servers[0]
+        redis.kill()
+        assert until(lambda: server.metric("tidewire_redis_pairs_up") == 0)
+        assert until(lambda: server.metric("tidewire_redis_downs_total", reason="connect") >= 2)
+        members[0].say()
+        assert until(lambda: server.metric("tidewire_redis_refused_total") == 1)
+        with Raw(server.port) as c:
+            c.send(request("/rooms/other", c.host))
+            assert c.response().status == 101
+            c.expect_close(1013)
+        assert server.metric("tidewire_redis_joins_refused_total") == 1
+        redis.start()
+        finish(n, "refuse")
+        assert not any(b":1:" in g for g in members[1].got if g.startswith(b"m0:"))
+
+
+def test_a_node_that_starts_before_its_redis(backend, redis):
+    redis.kill()
+    with Nodes(backend, 2, "--redis", redis.url) as n:
+        a = n.join(0, "early")
+        a.wait_for(a.say())
+        assert n.servers[0].get("/health/ready")[0] == 503
+        redis.start()
+        n.wait_ready()
+        b = n.join(1, "early")
+        b.wait_for(a.say())
+
+
+def test_what_redis_does_not_take_is_bounded(backend, redis):
+    """A Redis that stands still: publishers are slowed down, the queue stays within its bound."""
+    with Nodes(backend, 1, "--redis", redis.url, "--redis-queue", "256KiB",
+               "--max-queue", "64MiB") as n:
+        members = two_each(n, "bound")
+        server = n.servers[0]
+        redis.pause()
+
+        def push():
+            for _ in range(600):
+                members[0].say(10000)
+
+        t = threading.Thread(target=push, daemon=True)
+        t.start()
+        worst = 0
+        while server.get("/health/ready")[0] == 200:
+            worst = max(worst, server.metric("tidewire_redis_queue_bytes"))
+        redis.resume()
+        t.join(20)
+        assert not t.is_alive()
+        assert 64 << 10 < worst <= (256 << 10) + 11000, redis_metrics(server)
+        assert server.metric("tidewire_redis_dropped_total") == 0
+        finish(n, "bound")

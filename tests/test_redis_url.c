@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT
+ * Copyright (c) 2026 The Tidewire authors */
+
+/* URLs of Redis servers: what they mean, and what is wrong with them. */
+
+#include "pubsub/redis_url.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <criterion/criterion.h>
+
+static struct redis_url parse(const char *text)
+{
+    struct redis_url url;
+    char why[REDIS_URL_WHY_MAX] = "";
+
+    cr_assert_eq(redis_url_parse(text, &url, why), 0, "%s: %s", text, why);
+    return url;
+}
+
+Test(redis_url, parts_of_a_url)
+{
+    static const struct {
+        const char *text, *host;
+        uint16_t port;
+        uint32_t db;
+        const char *user, *password, *formatted;
+    } rows[] = {
+        {"redis://localhost", "localhost", 6379, 0, "", "", "localhost:6379"},
+        {"redis://localhost/", "localhost", 6379, 0, "", "", "localhost:6379"},
+        {"redis://127.0.0.1:7000/15", "127.0.0.1", 7000, 15, "", "", "127.0.0.1:7000"},
+        {"redis://[::1]", "::1", 6379, 0, "", "", "[::1]:6379"},
+        {"redis://[fe80::1]:1/2", "fe80::1", 1, 2, "", "", "[fe80::1]:1"},
+        {"redis://:secret@h", "h", 6379, 0, "", "secret", "h:6379"},
+        {"redis://alice:se:cret@h:65535", "h", 65535, 0, "alice", "se:cret", "h:65535"},
+        {"redis://a%40b:p%3aq%2Fr%25@h/1", "h", 6379, 1, "a@b", "p:q/r%", "h:6379"},
+        {"redis://alice:p@ss@h", "h", 6379, 0, "alice", "p@ss", "h:6379"},
+        {"redis://redis_1.example-a.org:1", "redis_1.example-a.org", 1, 0, "", "",
+         "redis_1.example-a.org:1"},
+        {"unix:/run/redis.sock", "/run/redis.sock", 0, 0, "", "", "unix:/run/redis.sock"},
+        {"redis+unix:///run/redis.sock?db=4", "/run/redis.sock", 0, 4, "", "",
+         "unix:/run/redis.sock"},
+        {"redis+unix://bob:pw@/a%20b", "/a b", 0, 0, "bob", "pw", "unix:/a b"},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct redis_url url = parse(rows[i].text);
+        char formatted[REDIS_ENDPOINT_TEXT_MAX];
+        cr_assert_str_eq(url.endpoint.host, rows[i].host, "%s", rows[i].text);
+        cr_assert_eq(url.endpoint.port, rows[i].port, "%s", rows[i].text);
+        cr_assert_eq(url.endpoint.is_unix, rows[i].port == 0);
+        cr_assert_eq(url.db, rows[i].db, "%s", rows[i].text);
+        cr_assert_str_eq(url.user, rows[i].user, "%s", rows[i].text);
+        cr_assert_str_eq(url.password, rows[i].password, "%s", rows[i].text);
+        redis_endpoint_format(&url.endpoint, formatted);
+        cr_assert_str_eq(formatted, rows[i].formatted);
+    }
+}
+
+Test(redis_url, what_is_wrong_is_said_without_the_password)
+{
+    static const struct {
+        const char *text, *complaint;
+    } rows[] = {
+        {"localhost:6379", "begins with"},
+        {"http://localhost", "begins with"},
+        {"", "begins with"},
+        {"rediss://h", "not built in"},
+        {"redis://", "host must be"},
+        {"redis://:6379", "host must be"},
+        {"redis://a b", "host must be"},
+        {"redis://a,b", "host must be"},
+        {"redis://[::1", "] behind"},
+        {"redis://[zz]", "host must be"},
+        {"redis://[::1]x", "port must be"},
+        {"redis://h:", "port must be"},
+        {"redis://h:0", "port must be"},
+        {"redis://h:65536", "port must be"},
+        {"redis://h:1:2", "port must be"},
+        {"redis://h:99999999999999999999", "port must be"},
+        {"redis://h/x", "database"},
+        {"redis://h/1/2", "database"},
+        {"redis://h/4294967296", "database"},
+        {"redis://hunter2@h", "USER:PASSWORD"},
+        {"redis://alice:@h", "empty"},
+        {"redis://:hunter2%@h", "percent"},
+        {"redis://:hunter2%zz@h", "percent"},
+        {"redis://:hunter2%00@h", "percent"},
+        {"unix:", "path"},
+        {"redis+unix://", "path"},
+        {"redis+unix:///a?x=1", "db=NUMBER"},
+        {"redis+unix:///a?db=", "database"},
+        {"unix:/123456789012345678901234567890123456789012345678901234567890123456789012345678901"
+         "234567890123456789012345678",
+         "107"},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct redis_url url;
+        char why[REDIS_URL_WHY_MAX] = "";
+        cr_assert_eq(redis_url_parse(rows[i].text, &url, why), -EINVAL, "%s", rows[i].text);
+        cr_assert_not_null(strstr(why, rows[i].complaint), "%s: %s", rows[i].text, why);
+        cr_assert_null(strstr(why, "hunter2"));
+    }
+}
+
+Test(redis_url, names_and_secrets_have_bounds)
+{
+    char text[2000], why[REDIS_URL_WHY_MAX];
+    struct redis_url url;
+
+    snprintf(text, sizeof(text), "redis://%0*d", REDIS_HOST_MAX - 1, 1);
+    cr_assert_eq(redis_url_parse(text, &url, why), 0);
+    cr_assert_eq(strlen(url.endpoint.host), REDIS_HOST_MAX - 1);
+    snprintf(text, sizeof(text), "redis://%0*d", REDIS_HOST_MAX, 1);
+    cr_assert_eq(redis_url_parse(text, &url, why), -EINVAL);
+    snprintf(text, sizeof(text), "redis://:%0*d@h", REDIS_SECRET_MAX - 1, 1);
+    cr_assert_eq(redis_url_parse(text, &url, why), 0);
+    cr_assert_eq(strlen(url.password), REDIS_SECRET_MAX - 1);
+    snprintf(text, sizeof(text), "redis://:%0*d@h", REDIS_SECRET_MAX, 1);
+    cr_assert_eq(redis_url_parse(text, &url, why), -EINVAL);
+}
