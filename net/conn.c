@@ -12,6 +12,7 @@
 #include "core/log.h"
 #include "core/plant.h"
 #include "net/conn_rx.h"
+#include "net/conn_tls.h"
 #include "net/inflate.h"
 #include "net/ws_encoder.h"
 
@@ -31,19 +32,15 @@ static const struct conn_end_row {
 
 /* Refused connections must have their answer within a second. */
 #define REFUSAL_DEADLINE_NS NS_PER_SEC
-/* Sends of one connection in one flush; what is left goes on in the next turn. */
-#define FLUSH_ROUNDS_MAX 4
-
 static void on_recv(struct io_conn *io, struct bytes in);
 static void on_eof(struct io_conn *io, int err);
 static void on_sent(struct io_conn *io, int err);
-static void on_closed(struct io_conn *io);
 
 static const struct io_events conn_events = {
     .on_recv = on_recv,
     .on_eof = on_eof,
     .on_sent = on_sent,
-    .on_closed = on_closed,
+    .on_closed = conn_on_closed,
 };
 
 uint16_t conn_end_code(enum conn_end why)
@@ -68,10 +65,14 @@ static bool needs_proxy_header(const struct net *n, const struct io_addr *peer)
     return false;
 }
 
-struct conn *conn_new(struct net *n, const struct net_listener *l, const struct io_addr *peer)
+static uint8_t state_after_proxy(const struct conn *c)
+{
+    return c->flags & CONN_F_TLS ? CONN_TLS : CONN_HEAD;
+}
+
+struct conn *conn_new(struct net *n, enum net_listener_kind kind, const struct io_addr *peer)
 {
     struct conn *c = pool_acquire(&n->conns);
-    bool admin = l != NULL && l->kind == NET_LISTENER_ADMIN;
 
     if (c == NULL)
         return NULL;
@@ -81,8 +82,11 @@ struct conn *conn_new(struct net *n, const struct net_listener *l, const struct 
     c->peer = *peer;
     c->jitter = (uint8_t)io_random(n->io);
     c->heard = CONN_TICKS(n->io->now_ns);
-    c->flags = admin ? CONN_F_ADMIN : 0;
-    c->state = !admin && needs_proxy_header(n, peer) ? CONN_PROXY : CONN_HEAD;
+    c->flags = kind == NET_LISTENER_ADMIN ? CONN_F_ADMIN
+               : kind == NET_LISTENER_TLS ? CONN_F_TLS
+                                          : 0;
+    c->state = kind != NET_LISTENER_ADMIN && needs_proxy_header(n, peer) ? CONN_PROXY
+                                                                         : state_after_proxy(c);
     stats_inc(&n->stats[NET_STAT_CONNECTIONS]);
     return c;
 }
@@ -171,7 +175,7 @@ void conn_begin(struct conn *c)
     if (c->flags & CONN_F_ADMIN)
         return;
     check_node_limits(c);
-    if (c->state == CONN_HEAD)
+    if (c->state != CONN_PROXY)
         check_address_limits(c);
 }
 
@@ -218,7 +222,7 @@ static void proxy_input(struct conn *c, struct bytes *in)
     conn_rx_drop(c, &rx->head);
     rx->head_len = 0;
     conn_rx_trim(c);
-    c->state = CONN_HEAD;
+    c->state = state_after_proxy(c);
     check_address_limits(c);
 }
 
@@ -235,6 +239,9 @@ void conn_feed(struct conn *c, struct bytes *in)
             break;
         case CONN_HEAD:
             conn_http_input(c, in);
+            break;
+        case CONN_TLS:
+            conn_shake_input(c, in);
             break;
         case CONN_PROXY:
             proxy_input(c, in);
@@ -273,17 +280,20 @@ static void forgive_pings(struct conn *c)
     conn_rearm(c);
 }
 
-static void on_recv(struct io_conn *io, struct bytes in)
+static inline void received(struct conn *c, size_t len)
 {
-    struct conn *c = conn_of(io);
     struct net *n = c->net;
 
     c->heard = CONN_TICKS(n->io->now_ns);
-    stats_add(&n->stats[NET_STAT_RECV_BYTES], in.len);
+    stats_add(&n->stats[NET_STAT_RECV_BYTES], len);
     if (unlikely(c->flags & (CONN_F_PING_OUT | CONN_F_PING_MISSED)))
         forgive_pings(c);
-    if (unlikely(n->byte_rate) && !byte_rate_passes(c, in.len))
+    if (unlikely(n->byte_rate) && !byte_rate_passes(c, len))
         conn_end(c, CONN_END_BYTE_RATE);
+}
+
+static inline void input(struct conn *c, struct bytes in)
+{
     if (unlikely(c->rx != NULL && (c->rx->rest != NULL || c->rx->parked != NULL))) {
         keep_rest(c, &in); /* behind what waits already */
         return;
@@ -296,18 +306,34 @@ static void on_recv(struct io_conn *io, struct bytes in)
         keep_rest(c, &in);
 }
 
+static void on_recv(struct io_conn *io, struct bytes in)
+{
+    struct conn *c = conn_of(io);
+
+    received(c, in.len);
+    input(c, in);
+}
+
+void conn_received(struct conn *c, size_t len)
+{
+    received(c, len);
+}
+
+void conn_input(struct conn *c, struct bytes in)
+{
+    input(c, in);
+}
+
 /* The peer has ended its side, and all that it sent is served. */
-static void input_over(struct conn *c)
+static void end_of_input(struct conn *c)
 {
     bool answering = c->state == CONN_HEAD && !sendq_is_empty(&c->sendq);
 
     conn_end(c, answering ? CONN_END_HTTP_DONE : CONN_END_PEER_EOF);
 }
 
-static void on_eof(struct io_conn *io, int err)
+void conn_input_over(struct conn *c, int err)
 {
-    struct conn *c = conn_of(io);
-
     c->flags |= CONN_F_EOF;
     switch (c->state) {
     case CONN_FLUSHING:
@@ -321,10 +347,16 @@ static void on_eof(struct io_conn *io, int err)
     default:
         if (err != 0)
             conn_end(c, CONN_END_PEER_RESET);
-        else if (c->holds == 0 && !(c->flags & CONN_F_RESUME))
-            input_over(c);
-        /* else what came before the end is served first: conn_resume() */
+        else if (c->holds == 0 && !(c->flags & CONN_F_RESUME) &&
+                 !(c->state == CONN_TLS && conn_shake_has_input(c)))
+            end_of_input(c);
+        /* else what came before the end is served first: conn_resume(), conn_shake_turn() */
     }
+}
+
+static void on_eof(struct io_conn *io, int err)
+{
+    conn_input_over(conn_of(io), err);
 }
 
 /* Holds ------------------------------------------------------------------------------------------
@@ -381,7 +413,7 @@ void conn_resume(struct conn *c)
     if (c->holds != 0)
         return;
     if ((c->flags & CONN_F_EOF) && c->state < CONN_ENDING)
-        input_over(c);
+        end_of_input(c);
     else if (!PLANTED(PLANT_FORGET_REARM))
         io_recv(c->net->io, &c->io, true);
 }
@@ -428,8 +460,7 @@ static bool must_linger(const struct conn *c)
     return last && !(c->flags & CONN_F_EOF);
 }
 
-/* Everything that was queued has left. */
-static void flushed(struct conn *c)
+void conn_flushed(struct conn *c)
 {
     if (c->state == CONN_FLUSHING) {
         if (!must_linger(c)) {
@@ -444,7 +475,7 @@ static void flushed(struct conn *c)
     }
 }
 
-static void send_failed(struct conn *c)
+void conn_send_failed(struct conn *c)
 {
     c->net->queue_bytes -= sendq_drop(&c->sendq, c->net->shard, &c->net->chunks, true);
     c->flags |= CONN_F_BROKEN;
@@ -481,7 +512,7 @@ static inline bool flush_single(struct conn *c)
         return true;
     }
     if (unlikely(r < 0)) {
-        send_failed(c);
+        conn_send_failed(c);
         return true;
     }
     stats_add(&n->stats[NET_STAT_SENT_BYTES], ref->len);
@@ -501,7 +532,7 @@ void conn_flush(struct conn *c)
         if (flush_single(c))
             return;
         if (unlikely(c->state == CONN_FLUSHING || c->holds != 0))
-            flushed(c);
+            conn_flushed(c);
     } else {
         flush_many(c);
     }
@@ -530,14 +561,14 @@ static void flush_many(struct conn *c)
             return;
         }
         if (unlikely(r < 0)) {
-            send_failed(c);
+            conn_send_failed(c);
             return;
         }
         stats_add(&n->stats[NET_STAT_SENT_BYTES], bytes);
         n->queue_bytes -= sendq_sent(&c->sendq, n->shard, &n->chunks);
     }
     if (unlikely(c->state == CONN_FLUSHING || c->holds != 0))
-        flushed(c);
+        conn_flushed(c);
 }
 
 static void on_sent(struct io_conn *io, int err)
@@ -547,7 +578,7 @@ static void on_sent(struct io_conn *io, int err)
     uint32_t bytes;
 
     if (unlikely(err != 0)) {
-        send_failed(c);
+        conn_send_failed(c);
         return;
     }
     bytes = sendq_sent(&c->sendq, n->shard, &n->chunks);
@@ -556,7 +587,7 @@ static void on_sent(struct io_conn *io, int err)
     if (!sendq_is_empty(&c->sendq))
         conn_mark_dirty(c);
     else if (unlikely(c->state == CONN_FLUSHING || c->holds != 0))
-        flushed(c);
+        conn_flushed(c);
 }
 
 /* End --------------------------------------------------------------------------------------------
@@ -636,13 +667,17 @@ static void end_input(struct conn *c, bool awaits_close)
 {
     struct conn_rx *rx = c->rx;
 
+    if (!(c->flags & CONN_F_TLS_OPEN))
+        conn_shake_cancel(c);
     if (rx != NULL) {
         conn_rx_drop(c, &rx->head);
         conn_rx_drop(c, &rx->assembly);
         conn_rx_drop(c, &rx->parked);
         inflate_cancel(c);
-        if (!awaits_close)
+        if (!awaits_close) {
             conn_rx_drop(c, &rx->rest);
+            conn_rx_drop(c, &rx->record);
+        }
         conn_rx_trim(c);
     }
     c->flags &= (uint16_t) ~(CONN_F_BEGUN | CONN_F_PING_OUT);
@@ -658,6 +693,39 @@ static bool answer_waits(const struct conn *c)
     return !sendq_is_empty(&c->sendq) && (front->run->bytes[front->off] & 0x80) == 0;
 }
 
+/* What waits in the queue goes, but for what is under way and what has left in part. */
+static void drop_waiting(struct conn *c)
+{
+    struct net *n = c->net;
+    bool idle = c->sendq.gathered == 0;
+
+    if (c->flags & CONN_F_TLS_OPEN)
+        conn_tls_keep_cut(c);
+    n->queue_bytes -= sendq_drop(&c->sendq, n->shard, &n->chunks, false);
+    if (idle)
+        c->sendq.gathered = 0;
+}
+
+/* A TLS connection that is cut has a last record all the same: RFC 8446 6.1. */
+static bool says_goodbye(struct conn *c)
+{
+    struct net *n = c->net;
+
+    if (!(c->flags & CONN_F_TLS_OPEN) || !conn_tls_has_last_word(c))
+        return false;
+    n->queue_bytes -= sendq_drop(&c->sendq, n->shard, &n->chunks, false);
+    c->flags |= CONN_F_EOF; /* and what the peer still sends is not waited for */
+    return true;
+}
+
+static void flush_now(struct conn *c)
+{
+    if (c->flags & CONN_F_TLS_OPEN)
+        conn_tls_flush(c);
+    else
+        conn_flush(c);
+}
+
 void conn_finish(struct conn *c)
 {
     struct net *n = c->net;
@@ -670,17 +738,17 @@ void conn_finish(struct conn *c)
         how = CUT; /* there is no answer that could get lost */
     end_session(c);
     if (how == SLOW && !answer_waits(c)) /* without its answer a close frame means nothing */
-        n->queue_bytes -= sendq_drop(&c->sendq, n->shard, &n->chunks, false);
+        drop_waiting(c);
     if (how != CUT && (c->flags & CONN_F_WS))
         queue_close_frame(c);
     c->state = awaits_close ? CONN_CLOSING : CONN_FLUSHING;
     end_input(c, awaits_close);
-    if (how == CUT) {
+    if (how == CUT && !says_goodbye(c)) {
         conn_close_now(c, false);
         return;
     }
     conn_set_deadline(c, n->config->close_timeout_ns);
-    conn_flush(c);
+    flush_now(c);
     if (how == DEAD && c->state != CONN_GONE)
         conn_close_now(c, true);
 }
@@ -723,6 +791,10 @@ void conn_discard(struct conn *c)
     struct net *n = c->net;
 
     unlink_lists(c);
+    if (c->flags & CONN_F_TLS_OPEN)
+        conn_tls_free(c);
+    else
+        conn_shake_cancel(c);
     wheel_disarm(&n->wheel, &c->timer);
     n->queue_bytes -= sendq_drop(&c->sendq, n->shard, &n->chunks, true);
     if (c->holds != 0)
@@ -738,7 +810,7 @@ void conn_discard(struct conn *c)
     pool_release(&n->conns, c);
 }
 
-static void on_closed(struct io_conn *io)
+void conn_on_closed(struct io_conn *io)
 {
     struct conn *c = conn_of(io);
 

@@ -6,7 +6,8 @@
 /* A connection: from accept through the HTTP head to the WebSocket and its end. One shard.
  *
  *   state      what input means           leaves by
- *   PROXY      PROXY protocol header      a complete one -> HEAD
+ *   PROXY      PROXY protocol header      a complete one -> TLS or HEAD
+ *   TLS        a TLS handshake            its end -> HEAD, and records from here on
  *   HEAD       HTTP request heads         101 -> OPEN; a refusal or `close` -> ENDING
  *   OPEN       WebSocket frames           conn_end() -> ENDING
  *   ENDING     ignored                    the turn's flush: app.on_close, close frame -> below
@@ -18,15 +19,19 @@
  * What arrives while a connection is held (conn_hold) waits in its rx state; an idle connection has
  * none.
  *
- * The way of bytes in: io -> on_recv() -> [TLS records would be opened here] -> conn_feed()
- * -> conn_http.c / conn_ws.c. The way out: conn_queue() -> sendq -> conn_flush() -> [records sealed
- * here] -> io_send(). */
+ * The way of bytes in: io -> on_recv(), of TLS connections conn_tls_input() -> conn_input() ->
+ * conn_feed() -> conn_http.c / conn_ws.c. The way out: conn_queue() -> sendq -> conn_flush(), of
+ * TLS connections conn_tls_flush() -> io_send(). */
 
 #include "net/net.h"
 #include "net/sendq.h"
 
+struct conn_shake;
+struct conn_tls;
+
 enum conn_state {
     CONN_PROXY,
+    CONN_TLS,
     CONN_HEAD,
     CONN_OPEN,
     CONN_ENDING,
@@ -66,6 +71,10 @@ enum conn_state {
     X(CONNECT_RATE, "connect_rate", 1013, LAST, "too many new connections, try again later")       \
     X(ADDRESS_FULL, "address_full", 1013, LAST, "too many connections from this address")          \
     X(ADDRESS_RATE, "address_rate", 1013, LAST, "too many new connections from this address")      \
+    X(TLS_HANDSHAKE, "tls_handshake", 0, LAST, "TLS handshake failed")                             \
+    X(TLS_RECORD, "tls_record", 0, LAST, "TLS record refused")                                     \
+    X(TLS_WORN, "tls_key_worn", 1012, WAIT, "TLS key used up, please reconnect")                   \
+    X(TLS_ON_PLAIN, "tls_on_plain_port", 0, CUT, "TLS on the port without")                        \
     X(PROXY_HEADER, "proxy_header", 0, CUT, "PROXY protocol header missing or malformed")          \
     X(UNAVAILABLE, "unavailable", 1013, LAST, "not available now, try again later")                \
     X(DRAIN, "drain", 1012, WAIT, "server is restarting, please reconnect")                        \
@@ -85,6 +94,7 @@ enum conn_hold {
                           101 says that the session is in force */
     CONN_HOLD_CREDIT = 4,   /* no credit at the home of the next publish */
     CONN_HOLD_OUTPUT = 8,   /* HTTP pipeline: the answers must leave first */
+    CONN_HOLD_TLS = 32,     /* more than its handshake can use by now */
     CONN_HOLD_INFLATE = 16, /* a compressed message is in line before the inflater */
 };
 
@@ -103,7 +113,12 @@ enum {
     CONN_F_PING_MISSED = 2048, /* pong_misses is not 0 */
     CONN_F_BROKEN = 4096,      /* a send has failed: nothing can be sent any more */
     CONN_F_BEGUN = 8192,       /* a frame or message is begun and its time is running */
+    CONN_F_TLS = 16384,        /* came by a TLS listener */
+    CONN_F_TLS_OPEN = 32768,   /* has keys: conn.tls, else conn.shake */
 };
+
+/* Sends of one connection in one flush; what is left goes on in the next turn. */
+#define FLUSH_ROUNDS_MAX 4
 
 /* Time that fits: units of 2^20 ns (1.05 ms) since the io's epoch; wraps after 52 days, compared as
  * a signed difference. */
@@ -116,12 +131,14 @@ struct conn_rx {
     struct message *assembly;    /* payload of the begun message; assembly_len of it */
     struct message *rest;        /* input that came while held; rest[rest_off..rest_len) */
     struct message *parked;      /* a whole message that the app did not take yet */
+    struct message *record;      /* a TLS record that is cut; record_len bytes of it */
     struct message *deflated;    /* a whole compressed message that is not inflated yet */
     struct conn *next_inflating; /* while there is one: the line of net/inflate.h */
     uint32_t head_len;
     uint32_t assembly_len;
     uint32_t rest_off;
     uint32_t rest_len;
+    uint32_t record_len;
     struct http_scan scan;
     struct utf8_state utf8;
     uint8_t control_len;
@@ -141,7 +158,11 @@ struct conn {
     struct conn *next_dirty;
     struct conn *next_ending;
     struct conn *next_resume;
-    void *session;            /* the app's */
+    void *session; /* the app's */
+    union {
+        struct conn_shake *shake; /* net/conn_shake.h; NULL: no whole ClientHello yet */
+        struct conn_tls *tls;     /* net/conn_tls.h; with CONN_F_TLS_OPEN */
+    };
     uint16_t flags;           /* CONN_F_... */
     uint8_t state;            /* enum conn_state */
     uint8_t holds;            /* enum conn_hold bits */
@@ -223,20 +244,31 @@ void conn_unhold(struct conn *c, enum conn_hold why);
 /* For net.c, the listeners and the phases of the connection
  * ---------------------------------------- */
 
-/* Accept: makes the connection of a listener's socket and checks the limits. NULL without memory.
+/* Accept: makes the connection of a socket of such a listener and checks the limits. NULL without
+ * memory.
  */
-struct conn *conn_new(struct net *n, const struct net_listener *l, const struct io_addr *peer);
+struct conn *conn_new(struct net *n, enum net_listener_kind kind, const struct io_addr *peer);
 /* Frees a connection that no io has attached. */
 void conn_discard(struct conn *c);
 /* An adopted connection's first step, and an accepted one's. */
 void conn_begin(struct conn *c);
 void conn_admitted(struct conn *c, enum admission_verdict v);
 
+/* Bytes have come: signs of life, rates. */
+void conn_received(struct conn *c, size_t len);
+/* Plaintext that has come. What can't be used now is kept. */
+void conn_input(struct conn *c, struct bytes in);
+/* Nothing more comes, by an end of file (0), close_notify (0), or an error. */
+void conn_input_over(struct conn *c, int err);
 /* Input that is ready to be understood; steps *in behind what was used. */
 void conn_feed(struct conn *c, struct bytes *in);
 void conn_resume(struct conn *c);
 void conn_finish(struct conn *c);
-void conn_flush(struct conn *c);
+void conn_flush(struct conn *c);       /* as it is */
+void conn_tls_flush(struct conn *c);   /* sealed; with CONN_F_TLS_OPEN */
+void conn_flushed(struct conn *c);     /* everything that was queued has left */
+void conn_send_failed(struct conn *c); /* nothing can be sent any more */
+void conn_on_closed(struct io_conn *io);
 void conn_close_now(struct conn *c, bool reset);
 
 /* conn_time.c */
@@ -249,6 +281,7 @@ void conn_ping(struct conn *c);
 /* conn_http.c */
 void conn_http_input(struct conn *c, struct bytes *in);
 void conn_http_timeout(struct conn *c);
+void conn_http_plain_on_tls(struct conn *c);
 /* What ends a connection before its upgrade and would have a close code after it, a bound of memory
  * or a rate, is told by a 503 or 429; a drain only to those who have begun a request. Nothing is
  * queued yet. */

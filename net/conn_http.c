@@ -12,6 +12,8 @@
 
 /* Answers of one connection that may wait unsent before its further requests do. */
 #define PIPELINE_BYTES_MAX (64u << 10)
+/* What a TLS client says first (RFC 8446 5.1: a record of type handshake); no method begins so. */
+#define TLS_HANDSHAKE_BYTE 22
 
 static void count_status(struct net *n, int status)
 {
@@ -95,10 +97,26 @@ static void refuse_limited(struct conn *c, const struct http_request *req)
     refuse_request(c, req, 503, conn_end_text((enum conn_end)c->refuse), "Retry-After: 5\r\n");
 }
 
+void conn_http_plain_on_tls(struct conn *c)
+{
+    refuse_request(c, NULL, 400, "this port speaks TLS: use https:// or wss://", NULL);
+}
+
+/* A TLS client without keys can read no answer. */
+static bool is_mute(const struct conn *c)
+{
+    return (c->flags & (CONN_F_TLS | CONN_F_TLS_OPEN)) == CONN_F_TLS;
+}
+
 void conn_http_timeout(struct conn *c)
 {
     bool is_begun = c->state == CONN_HEAD && c->rx != NULL && c->rx->head_len > 0;
 
+    if (is_mute(c)) {
+        conn_end(c, c->refuse != CONN_END_NONE ? (enum conn_end)c->refuse
+                                               : CONN_END_HANDSHAKE_TIMEOUT);
+        return;
+    }
     if (c->refuse != CONN_END_NONE) {
         refuse_limited(c, NULL);
         return;
@@ -112,7 +130,7 @@ void conn_http_last_words(struct conn *c)
 {
     enum conn_end why = (enum conn_end)c->end;
 
-    if (conn_end_code(why) != 0 && why != CONN_END_DRAIN)
+    if (!is_mute(c) && conn_end_code(why) != 0 && why != CONN_END_DRAIN)
         refuse_request(c, NULL, why == CONN_END_BYTE_RATE ? 429 : 503, conn_end_text(why),
                        "Retry-After: 5\r\n");
 }
@@ -288,6 +306,11 @@ void conn_http_input(struct conn *c, struct bytes *in)
     struct conn_rx *rx;
 
     if (c->rx == NULL || c->rx->head_len == 0) {
+        if (unlikely(in->ptr[0] == TLS_HANDSHAKE_BYTE && !(c->flags & CONN_F_TLS))) {
+            conn_end(c, CONN_END_TLS_ON_PLAIN);
+            in->len = 0;
+            return;
+        }
         if (whole_head(c, in, &scan))
             return;
         rx = conn_rx_get(c);

@@ -121,7 +121,8 @@ void conn_rx_trim(struct conn *c)
     struct conn_rx *rx = c->rx;
 
     if (rx == NULL || rx->head != NULL || rx->assembly != NULL || rx->rest != NULL ||
-        rx->parked != NULL || rx->deflated != NULL || rx->in_message || rx->control_len > 0)
+        rx->parked != NULL || rx->deflated != NULL || rx->record != NULL || rx->in_message ||
+        rx->control_len > 0)
         return;
     pool_release(&c->net->rxs, rx);
     c->rx = NULL;
@@ -138,6 +139,7 @@ void conn_rx_free(struct conn *c)
     conn_rx_drop(c, &rx->assembly);
     conn_rx_drop(c, &rx->rest);
     conn_rx_drop(c, &rx->parked);
+    conn_rx_drop(c, &rx->record);
     pool_release(&c->net->rxs, rx);
     c->rx = NULL;
 }

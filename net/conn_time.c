@@ -76,6 +76,7 @@ static void deadline_passed(struct conn *c)
 {
     switch (c->state) {
     case CONN_PROXY:
+    case CONN_TLS:
     case CONN_HEAD:
         conn_http_timeout(c);
         return;

@@ -14,6 +14,7 @@
 #include "core/log.h"
 #include "net/conn.h"
 #include "net/conn_rx.h"
+#include "net/conn_tls.h"
 #include "net/heartbeat.h"
 #include "net/inflate.h"
 #include "net/ws_encoder.h"
@@ -23,7 +24,7 @@
 
 enum net_item {
     NET_ITEM_SOCKET =
-        SHARD_KIND(SHARD_MODULE_NET, 1), /* a: ticket; b, c: address; ptr: port, family */
+        SHARD_KIND(SHARD_MODULE_NET, 1), /* a: ticket; b, c: address; ptr: port, family, kind */
     /* 16 and up: net/admission.c */
 };
 
@@ -36,14 +37,30 @@ const struct stats_desc net_stat_descs[NET_STAT_COUNT] = {
 #define X(id, name, labels, help, kind) [NET_STAT_##id] = {"tidewire_" name, labels, help, kind, 0},
     NET_STATS(X)
 #undef X
+#define X(id, label)                                                                               \
+    [NET_STAT_TLS_FAILURES + TLS_FAILURE_##                                                        \
+        id] = {"tidewire_tls_handshake_failures_total", "reason=\"" label "\"",                    \
+               "Handshakes that failed, by reason.", STATS_COUNTER, 0},
+        TLS_FAILURES(X)
+#undef X
+#define X(id, alert, label, text)                                                                  \
+    [NET_STAT_TLS_REASONS + TLS_REASON_##                                                          \
+        id] = {"tidewire_tls_record_failures_total", "reason=\"" label "\"",                       \
+               "Connections ended by a record, by reason.", STATS_COUNTER, 0},
+            TLS_RECORD_REASONS(X)
+#undef X
 #define X(id, label, code, how, text)                                                              \
     [NET_STAT_ENDS + CONN_END_##id] = {"tidewire_connections_closed_total",                        \
                                        "reason=\"" label "\"", "Connections ended, by reason.",    \
                                        STATS_COUNTER, 0},
-        CONN_ENDS(X)
+                CONN_ENDS(X)
 #undef X
 };
 
+_Static_assert(TLS_FAILURE_COUNT == NET_STAT_TLS_REASONS - NET_STAT_TLS_FAILURES,
+               "a counter for every failure");
+_Static_assert(TLS_REASON_COUNT == NET_STAT_ENDS - NET_STAT_TLS_REASONS,
+               "a counter for every reason");
 _Static_assert(CONN_END_COUNT == NET_STAT_COUNT - NET_STAT_ENDS, "a counter for every reason");
 
 /* Listeners --------------------------------------------------------------------------------------
@@ -58,7 +75,7 @@ static void update_accept_mode(struct net *n)
     n->tickets = tickets;
     for (uint32_t i = 0; i < n->listener_count; i++) {
         /* The admin address is served by the rest of the table: a full node must be observable. */
-        if (n->listeners[i].io.io != NULL && n->listeners[i].kind == NET_LISTENER_PUBLIC)
+        if (n->listeners[i].io.io != NULL && n->listeners[i].kind != NET_LISTENER_ADMIN)
             io_accept_mode(n->io, &n->listeners[i].io,
                            tickets ? IO_ACCEPT_TICKETS : IO_ACCEPT_CONNS);
     }
@@ -68,7 +85,7 @@ static struct io_conn *on_accept(struct io_listener *io, const struct io_addr *p
 {
     struct net_listener *l = container_of(io, struct net_listener, io);
     struct net *n = l->net;
-    struct conn *c = conn_new(n, l, peer);
+    struct conn *c = conn_new(n, (enum net_listener_kind)l->kind, peer);
 
     if (c == NULL)
         return NULL; /* it comes back as a ticket */
@@ -96,10 +113,14 @@ static uint32_t shard_with_room(struct net *n)
     return best;
 }
 
-static void turn_away(struct net *n, struct io_ticket t)
+/* A TLS client could not read an answer: it sees the end. */
+static void turn_away(struct net *n, enum net_listener_kind kind, struct io_ticket t)
 {
     net_stat(n, NET_STAT_TURNED_AWAY);
-    io_discard(n->io, t, answer_503, sizeof(answer_503) - 1);
+    if (kind == NET_LISTENER_TLS)
+        io_discard(n->io, t, NULL, 0);
+    else
+        io_discard(n->io, t, answer_503, sizeof(answer_503) - 1);
 }
 
 /* Whether a ticket comes because this shard is full. Else on_accept() had no memory, and neither
@@ -113,18 +134,19 @@ static void on_ticket(struct io_listener *io, struct io_ticket t, const struct i
 {
     struct net_listener *l = container_of(io, struct net_listener, io);
     struct net *n = l->net;
-    bool may_go = l->kind == NET_LISTENER_PUBLIC && is_full(n);
+    bool may_go = l->kind != NET_LISTENER_ADMIN && is_full(n);
     uint32_t to = may_go ? shard_with_room(n) : n->shard->idx;
     struct ring_item item = {.kind = NET_ITEM_SOCKET, .a = (uint32_t)t.fd};
 
     net_stat(n, NET_STAT_ACCEPTED);
     if (to == n->shard->idx) {
-        turn_away(n, t);
+        turn_away(n, (enum net_listener_kind)l->kind, t);
         return;
     }
     memcpy(&item.b, peer->ip, 8);
     memcpy(&item.c, peer->ip + 8, 8);
-    item.ptr = (void *)((uintptr_t)peer->port | (uintptr_t)peer->family << 16);
+    item.ptr =
+        (void *)((uintptr_t)peer->port | (uintptr_t)peer->family << 16 | (uintptr_t)l->kind << 24);
     shard_post(n->shard, to, &item, 0);
     net_stat(n, NET_STAT_HANDED_OVER);
 }
@@ -132,17 +154,18 @@ static void on_ticket(struct io_listener *io, struct io_ticket t, const struct i
 static void adopt_socket(struct net *n, const struct ring_item *item)
 {
     struct io_ticket t = {(int32_t)item->a};
+    enum net_listener_kind kind = (enum net_listener_kind)((uintptr_t)item->ptr >> 24);
     struct io_addr peer = {.port = (uint16_t)(uintptr_t)item->ptr,
                            .family = (uint8_t)((uintptr_t)item->ptr >> 16)};
     struct conn *c;
 
     memcpy(peer.ip, &item->b, 8);
     memcpy(peer.ip + 8, &item->c, 8);
-    c = n->shard->phase == NODE_STOPPING ? NULL : conn_new(n, NULL, &peer);
+    c = n->shard->phase == NODE_STOPPING ? NULL : conn_new(n, kind, &peer);
     if (c == NULL || io_adopt(n->io, &c->io, t) != 0) {
         if (c != NULL)
             conn_discard(c);
-        turn_away(n, t);
+        turn_away(n, kind, t);
         return;
     }
     net_stat(n, NET_STAT_ADOPTED);
@@ -170,7 +193,7 @@ int net_listen(struct net *n, int fd, enum net_listener_kind kind)
 static void stop_listening(struct net *n, bool admin_too)
 {
     for (uint32_t i = 0; i < n->listener_count; i++) {
-        if ((admin_too || n->listeners[i].kind == NET_LISTENER_PUBLIC) &&
+        if ((admin_too || n->listeners[i].kind != NET_LISTENER_ADMIN) &&
             n->listeners[i].io.io != NULL) {
             io_unlisten(n->io, &n->listeners[i].io);
             n->listeners[i].io.io = NULL;
@@ -304,6 +327,8 @@ static uint64_t on_turn(void *ctx, uint64_t now_ns)
         inflate_turn(n);
     if (n->resume != NULL)
         resume_all(n);
+    if (n->tls != NULL)
+        next_ns = min_u64(next_ns, conn_shake_turn(n, now_ns));
     if (unlikely(n->draining))
         next_ns = min_u64(next_ns, drain_some(n, now_ns));
     next_ns = min_u64(next_ns, admission_sweep(n, now_ns));
@@ -320,6 +345,8 @@ static void on_quiet(void *ctx)
     pool_trim(&n->rxs);
     pool_trim(&n->chunks);
     pool_trim(&n->admission.entries);
+    if (n->tls != NULL)
+        conn_tls_quiet(n);
 }
 
 /* The other shards look at these when they are over their share. */
@@ -351,6 +378,8 @@ static void on_publish(void *ctx)
     stats_set(&n->stats[NET_STAT_DEFLATE_BYTES],
               n->deflate == NULL ? 0 : deflate_memory_bytes(n->deflate));
     stats_set(&n->stats[NET_STAT_REFUSING], n->refusals);
+    if (n->tls != NULL)
+        conn_tls_publish(n);
 }
 
 static void finish_ending(struct net *n)
@@ -373,7 +402,10 @@ static void flush_dirty(struct net *n)
 
         __builtin_prefetch(next);
         c->flags &= (uint16_t)~CONN_F_DIRTY;
-        conn_flush(c);
+        if (unlikely(c->flags & CONN_F_TLS_OPEN))
+            conn_tls_flush(c);
+        else
+            conn_flush(c);
         c = next;
     }
 }
@@ -562,6 +594,8 @@ int net_init(struct net *n, struct shard *s, const struct net_config *config,
     err = parse_proxy_nets(n);
     if (err == 0)
         err = make_ping(n);
+    if (err == 0 && shared->tls != NULL)
+        err = conn_tls_init(n);
     if (err != 0) {
         net_deinit(n);
         return err;
@@ -572,6 +606,12 @@ int net_init(struct net *n, struct shard *s, const struct net_config *config,
     return 0;
 }
 
+void net_leave(struct net *n)
+{
+    if (n->tls != NULL)
+        conn_shake_leave(&n->tls->shake);
+}
+
 void net_deinit(struct net *n)
 {
     struct conn *c;
@@ -579,6 +619,7 @@ void net_deinit(struct net *n)
 
     while ((c = pool_next(&n->conns, &i)) != NULL)
         conn_discard(c);
+    conn_tls_deinit(n);
     if (n->ping != NULL)
         shard_run_unref(n->shard, n->ping);
     if (n->deflate != NULL)

@@ -22,6 +22,8 @@
 
 struct conn;
 struct net;
+struct net_tls;
+struct tls_shared;
 
 /* A data message as it came in. Borrowed: valid until the callback returns. */
 struct net_message {
@@ -62,7 +64,7 @@ struct net_app {
     void (*on_close)(void *ctx, struct conn *c);
 };
 
-enum net_listener_kind { NET_LISTENER_PUBLIC, NET_LISTENER_ADMIN };
+enum net_listener_kind { NET_LISTENER_PUBLIC, NET_LISTENER_ADMIN, NET_LISTENER_TLS };
 
 struct net_listener {
     struct io_listener io;
@@ -83,6 +85,7 @@ struct net_shared {
     _Atomic uint32_t connections; /* of the node, admitted ones */
     _Atomic uint64_t connect_tat; /* --connect-rate: GCRA's theoretical arrival time, ns */
     uint32_t max_connections;     /* resolved: never 0 */
+    struct tls_shared *tls;       /* certificates; NULL: no TLS listeners */
 };
 
 struct net {
@@ -111,9 +114,10 @@ struct net {
         struct message *to; /* NULL: nothing is being copied */
         struct bytes from;  /* the rest, in the inflater's buffer */
         struct utf8_state utf8;
-    } inflate_copy;     /* the first one's message, inflated, on its way out */
-    uint64_t turn_work; /* --turn-budget as bytes of work, see net/inflate.h */
-    uint64_t work_left; /* of it in this turn */
+    } inflate_copy;      /* the first one's message, inflated, on its way out */
+    uint64_t turn_work;  /* --turn-budget as bytes of work, see net/inflate.h */
+    uint64_t work_left;  /* of it in this turn */
+    struct net_tls *tls; /* net/conn_tls.h; NULL: no TLS listeners */
     struct admission admission;
     struct net_listener listeners[NET_LISTENERS_MAX];
     uint32_t listener_count;
@@ -142,6 +146,9 @@ struct net {
 /* Prepares n as a module of s. The config, app and shared outlive it. 0 or -errno. Main. */
 MUST_USE int net_init(struct net *n, struct shard *s, const struct net_config *config,
                       struct net_shared *shared, const struct net_app *app, void *app_ctx);
+
+/* The shard's thread turns no more: what libraries keep for a thread goes. On that thread. */
+void net_leave(struct net *n);
 
 /* Frees everything; connections that are left are forgotten (their io is gone). */
 void net_deinit(struct net *n);

@@ -42,6 +42,13 @@ struct net_config {
     struct option_rate message_rate;        /* --message-rate, per connection */
     struct option_rate byte_rate;           /* --byte-rate, per connection, bytes */
 
+    /* TLS */
+    struct option_list tls_cert;      /* --tls-cert, repeatable: certificate chains */
+    struct option_list tls_key;       /* --tls-key: their keys, in the same order */
+    struct option_list tls_client_ca; /* --tls-client-ca, repeatable; empty: clients need none */
+    uint32_t tls_handshakes_max;      /* --tls-handshakes-max 64 per shard */
+    uint64_t tls_ticket_lifetime_ns;  /* --tls-ticket-lifetime 12h; 0: no tickets */
+
     /* Sockets */
     uint32_t backlog;          /* --backlog 4096 */
     uint64_t tcp_sndbuf_bytes; /* --tcp-sndbuf 0: the kernel's default */

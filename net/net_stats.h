@@ -63,17 +63,40 @@
     X(RX_POOL_BYTES, "pool_bytes", "pool=\"receive_state\"", "", STATS_GAUGE)                      \
     X(CHUNK_POOL_BYTES, "pool_bytes", "pool=\"queue_chunks\"", "", STATS_GAUGE)                    \
     X(ADDRESS_POOL_BYTES, "pool_bytes", "pool=\"addresses\"", "", STATS_GAUGE)                     \
+    X(TLS_POOL_BYTES, "pool_bytes", "pool=\"tls_states\"", "", STATS_GAUGE)                        \
+    X(SHAKE_POOL_BYTES, "pool_bytes", "pool=\"tls_handshakes\"", "", STATS_GAUGE)                  \
     X(CONN_POOL_FAILED, "pool_failures_total", "pool=\"connections\"",                             \
       "Slots refused: bound reached or no memory.", STATS_COUNTER)                                 \
     X(RX_POOL_FAILED, "pool_failures_total", "pool=\"receive_state\"", "", STATS_COUNTER)          \
     X(CHUNK_POOL_FAILED, "pool_failures_total", "pool=\"queue_chunks\"", "", STATS_COUNTER)        \
     X(ADDRESS_POOL_FAILED, "pool_failures_total", "pool=\"addresses\"", "", STATS_COUNTER)         \
+    X(TLS_POOL_FAILED, "pool_failures_total", "pool=\"tls_states\"", "", STATS_COUNTER)            \
+    X(SHAKE_POOL_FAILED, "pool_failures_total", "pool=\"tls_handshakes\"", "", STATS_COUNTER)      \
     X(DEFLATE_BYTES, "deflate_bytes", NULL, "Memory of compressors and inflaters.", STATS_GAUGE)   \
     X(REFUSING, "connections_refusing", NULL,                                                      \
       "Connections attached only to be told why they are refused.", STATS_GAUGE)                   \
     X(HOLDS, "receive_pauses_total", NULL, "Times that receiving was paused.", STATS_COUNTER)      \
     X(HELD, "receive_paused", NULL, "Connections whose receiving is paused.", STATS_GAUGE)         \
     X(ADDRESSES, "addresses", NULL, "Addresses known to the per-address limits.", STATS_GAUGE)     \
+    X(TLS_FULL_13, "tls_handshakes_total", "version=\"1.3\",resumed=\"no\"",                       \
+      "Handshakes completed.", STATS_COUNTER)                                                      \
+    X(TLS_RESUMED_13, "tls_handshakes_total", "version=\"1.3\",resumed=\"yes\"", "",               \
+      STATS_COUNTER)                                                                               \
+    X(TLS_FULL_12, "tls_handshakes_total", "version=\"1.2\",resumed=\"no\"", "", STATS_COUNTER)    \
+    X(TLS_RESUMED_12, "tls_handshakes_total", "version=\"1.2\",resumed=\"yes\"", "",               \
+      STATS_COUNTER)                                                                               \
+    X(TLS_CONNECTIONS, "tls_connections", NULL, "TLS connections open now.", STATS_GAUGE)          \
+    X(TLS_RUNNING, "tls_handshakes_running", NULL, "Handshakes that have a slot.", STATS_GAUGE)    \
+    X(TLS_WAITING, "tls_handshakes_waiting", NULL, "Clients in line for a slot.", STATS_GAUGE)     \
+    X(TLS_RECORDS_IN, "tls_records_received_total", NULL, "Records with data opened.",             \
+      STATS_COUNTER)                                                                               \
+    X(TLS_RECORDS_OUT, "tls_records_sent_total", NULL, "Records with data sealed.", STATS_COUNTER) \
+    X(TLS_PLAIN_IN, "tls_plaintext_received_bytes_total", NULL, "Bytes opened.", STATS_COUNTER)    \
+    X(TLS_PLAIN_OUT, "tls_plaintext_sent_bytes_total", NULL, "Bytes sealed.", STATS_COUNTER)       \
+    X(TLS_SEALED_BYTES, "tls_sealed_bytes", NULL, "Buffers of sealed records under way.",          \
+      STATS_GAUGE)                                                                                 \
+    X(TLS_TRUNCATED, "tls_truncations_total", NULL,                                                \
+      "Connections that ended without close_notify or close frame.", STATS_COUNTER)                \
     X(CLOSE_1000, "close_frames_sent_total", "code=\"1000\"", "Close frames sent by code.",        \
       STATS_COUNTER)                                                                               \
     X(CLOSE_1001, "close_frames_sent_total", "code=\"1001\"", "", STATS_COUNTER)                   \
@@ -90,9 +113,13 @@ enum net_stat {
 #define X(id, name, labels, help, kind) NET_STAT_##id,
     NET_STATS(X)
 #undef X
+    /* One row per enum tls_failure: tls_handshake_failures_total{reason="..."}. */
+    NET_STAT_TLS_FAILURES,
+    /* One row per enum tls_reason: tls_record_failures_total{reason="..."}. */
+    NET_STAT_TLS_REASONS = NET_STAT_TLS_FAILURES + 15,
     /* One row per enum conn_end (net/conn.h) follows: connections_closed_total{reason="..."}. */
-    NET_STAT_ENDS,
-    NET_STAT_COUNT = NET_STAT_ENDS + 30,
+    NET_STAT_ENDS = NET_STAT_TLS_REASONS + 21,
+    NET_STAT_COUNT = NET_STAT_ENDS + 34,
 };
 
 extern const struct stats_desc net_stat_descs[NET_STAT_COUNT];

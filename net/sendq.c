@@ -74,6 +74,37 @@ int sendq_gather(struct sendq *q, struct iovec *iov, size_t *bytes)
     return (int)(at - iov);
 }
 
+int sendq_gather_upto(struct sendq *q, struct iovec *iov, uint32_t refs_max, size_t bytes_max,
+                      size_t *bytes, uint32_t *cut)
+{
+    uint32_t max = min_u32(refs_max, IO_IOV_MAX), at = 0;
+    const struct sendq_chunk *c = q->head;
+    const struct sendq_ref *ref = &q->first;
+    uint32_t i = c == NULL ? 0 : c->begin;
+    size_t sum = 0;
+
+    *cut = 0;
+    for (;;) {
+        add_span(&iov[at++], ref);
+        sum += ref->len;
+        if (sum >= bytes_max || at == max || c == NULL)
+            break;
+        ref = &c->refs[i++];
+        if (i == c->end) {
+            c = c->next;
+            i = c == NULL ? 0 : c->begin;
+        }
+    }
+    if (sum > bytes_max) {
+        iov[at - 1].iov_len -= sum - bytes_max;
+        *cut = (uint32_t)iov[at - 1].iov_len;
+        sum = bytes_max;
+    }
+    q->gathered = (uint16_t)at;
+    *bytes = sum;
+    return (int)at;
+}
+
 /* Drops up to n of the oldest references in chunks; chunks that are through go back. */
 static uint32_t drop_oldest(struct sendq *q, struct shard *s, struct pool *chunks, uint32_t n)
 {
@@ -113,6 +144,22 @@ uint32_t sendq_sent(struct sendq *q, struct shard *s, struct pool *chunks)
         bytes += drop_oldest(q, s, chunks, n - 1);
     pull_first(q, chunks);
     q->bytes -= bytes;
+    return bytes;
+}
+
+uint32_t sendq_sent_upto(struct sendq *q, struct shard *s, struct pool *chunks, uint32_t cut)
+{
+    uint32_t bytes = cut;
+
+    if (cut != 0)
+        q->gathered--;
+    if (q->gathered > 0)
+        bytes += sendq_sent(q, s, chunks);
+    if (cut != 0) {
+        q->first.off += cut;
+        q->first.len -= cut;
+        q->bytes -= cut;
+    }
     return bytes;
 }
 

@@ -95,6 +95,15 @@ static inline void sendq_sent_single(struct sendq *q, struct shard *s)
     shard_run_unref(s, r);
 }
 
+/* For a transport that copies what it sends: the same for at most refs_max references and bytes_max
+ * bytes (> 0). The last reference may be taken in part: *cut is how much of it, or 0. */
+int sendq_gather_upto(struct sendq *q, struct iovec *iov, uint32_t refs_max, size_t bytes_max,
+                      size_t *bytes, uint32_t *cut);
+
+/* What that has gathered has been sent. What is left of a reference taken in part is the queue's
+ * front now. */
+uint32_t sendq_sent_upto(struct sendq *q, struct shard *s, struct pool *chunks, uint32_t cut);
+
 /* Drops what is not under way; with `all` that too (the backend has forgotten the send). Returns
  * the bytes dropped. */
 uint32_t sendq_drop(struct sendq *q, struct shard *s, struct pool *chunks, bool all);

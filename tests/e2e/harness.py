@@ -56,13 +56,14 @@ def parse_metrics(text):
 
 
 class Server:
-    """One tidewire process. Attributes: port, admin_port, process, lines (its log so far)."""
+    """One tidewire process. Attributes: port, tls_port, admin_port, process, lines (its log so far)."""
 
     def __init__(self, backend, *flags, port=0, env=None, prefix=()):
         self.backend = backend
         self.flags = flags
         self.port = None
         self.admin_port = None
+        self.tls_port = None
         self.lines = []
         self._more = queue.Queue()
         self._terminated = False
@@ -101,6 +102,8 @@ class Server:
         msg, address = fields.get("msg"), fields.get("address", "")
         if msg == "listening" and self.port is None and address.rpartition(":")[2].isdigit():
             self.port = port_of(address)
+        if msg == "TLS listening" and self.tls_port is None:
+            self.tls_port = port_of(address)
         if msg == "admin listening" and self.admin_port is None:
             self.admin_port = port_of(address)
         return msg == "ready"

@@ -12,6 +12,8 @@ import struct
 import time
 import zlib
 
+from tls_socket import TlsSocket
+
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -91,12 +93,19 @@ def request(path, host, headers=None, drop=(), method="GET", version="HTTP/1.1",
     return text.encode("latin-1")
 
 
+# Of these ports, connections begin with TLS: port -> (ssl.SSLContext, server name or None).
+TLS_PORTS = {}
+
+
 class Raw:
-    """A TCP connection to the server."""
+    """A connection to the server, over TCP or, at a port of TLS_PORTS, TLS."""
 
     def __init__(self, port, timeout=TIMEOUT_S):
         self.sock = socket.create_connection(("127.0.0.1", port), timeout)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if port in TLS_PORTS:
+            context, name = TLS_PORTS[port]
+            self.sock = TlsSocket(self.sock, context, name)
         self.host = f"127.0.0.1:{port}"
         self.buffer = b""
         self.reset = False

@@ -9,6 +9,7 @@
  *   lockstep fanout PORT MEMBERS WINDOW ROUNDS [BYTES]       one member publishes, all receive
  *   lockstep idle PORT MEMBERS SECONDS                       joins a room and says nothing
  *
+ * With TW_TLS=1 in the environment it talks TLS 1.3 (OpenSSL), and takes any certificate.
  * Prints how many messages came back. One thread, blocking sockets, loopback. Exits with 1 when an
  * answer is missing or wrong. */
 
@@ -27,10 +28,15 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <openssl/ssl.h>
+
 #define CONNECTIONS_MAX 19000
 #define WINDOW_MAX 64
 #define PAYLOAD_MAX 60000
 #define HEAD_MAX 8 /* client head of up to 65535 bytes: 2 + 2 + 4 */
+
+/* By descriptor; NULL: plain. */
+static SSL *sessions[CONNECTIONS_MAX + 100];
 
 struct client {
     int port;
@@ -82,8 +88,37 @@ static int dial(const struct client *c, int index)
     return fd;
 }
 
+static void begin_tls(int fd)
+{
+    static SSL_CTX *context;
+
+    if (getenv("TW_TLS") == NULL)
+        return;
+    if (context == NULL)
+        context = SSL_CTX_new(TLS_client_method());
+    if (fd >= (int)(sizeof(sessions) / sizeof(sessions[0])))
+        die("too many descriptors");
+    sessions[fd] = SSL_new(context);
+    SSL_set_fd(sessions[fd], fd);
+    if (SSL_set_min_proto_version(sessions[fd], TLS1_3_VERSION) != 1 ||
+        SSL_connect(sessions[fd]) != 1)
+        die("TLS handshake failed");
+}
+
+/* What follows on the descriptor is never looked at: the session's memory is not needed. */
+static void forget_tls(int fd)
+{
+    SSL_free(sessions[fd]);
+    sessions[fd] = NULL;
+}
+
 static void send_all(int fd, const void *bytes, size_t len)
 {
+    if (sessions[fd] != NULL) {
+        if (SSL_write(sessions[fd], bytes, (int)len) != (int)len)
+            die("SSL_write failed");
+        return;
+    }
     if (send(fd, bytes, len, MSG_NOSIGNAL) != (ssize_t)len)
         die("send: %s", strerror(errno));
 }
@@ -91,7 +126,8 @@ static void send_all(int fd, const void *bytes, size_t len)
 static void recv_all(int fd, uint8_t *bytes, size_t len)
 {
     for (size_t have = 0; have < len;) {
-        ssize_t n = recv(fd, bytes + have, len - have, 0);
+        ssize_t n = sessions[fd] != NULL ? SSL_read(sessions[fd], bytes + have, (int)(len - have))
+                                         : recv(fd, bytes + have, len - have, 0);
 
         if (n <= 0)
             die("recv: %s after %zu of %zu bytes", n == 0 ? "end of file" : strerror(errno), have,
@@ -123,6 +159,7 @@ static void connect_all(struct client *c, const char *path)
 {
     for (int i = 0; i < c->count; i++) {
         c->fds[i] = dial(c, i);
+        begin_tls(c->fds[i]);
         open_websocket(c->fds[i], path);
     }
 }
@@ -194,6 +231,8 @@ static long idle(struct client *c, int seconds)
     struct timespec t = {.tv_sec = seconds};
 
     connect_all(c, "/rooms/lockstep");
+    for (int i = 0; i < c->count; i++)
+        forget_tls(c->fds[i]);
     printf("connected\n");
     fflush(stdout);
     nanosleep(&t, NULL);

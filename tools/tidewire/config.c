@@ -7,8 +7,10 @@
 #include "tools/tidewire/config.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "net/tls_context.h"
 #include "pubsub/engine_redis.h"
 #include "tools/tidewire/address.h"
 #include "tools/tidewire/commands.h"
@@ -23,9 +25,12 @@ static int check_exposed(const struct config *c, const struct options *o, FILE *
 static int check_sizes(const struct config *c, const struct options *o, FILE *err);
 static int check_byte_rate(const struct config *c, const struct options *o, FILE *err);
 static int check_redis(const struct config *c, const struct options *o, FILE *err);
+static int check_tls_files(const struct config *c, const struct options *o, FILE *err);
+static int check_tls_ports(const struct config *c, const struct options *o, FILE *err);
 
 static const config_check_fn checks[] = {
-    check_admin_off, check_same_address, check_exposed, check_sizes, check_byte_rate, check_redis,
+    check_admin_off, check_same_address, check_exposed,   check_sizes,
+    check_byte_rate, check_redis,        check_tls_files, check_tls_ports,
 };
 
 static int config_check(const struct config *c, const struct options *o, FILE *err)
@@ -234,4 +239,85 @@ static int check_redis(const struct config *c, const struct options *o, FILE *er
         return OPTIONS_EXIT_USAGE;
     }
     return 0;
+}
+
+uint16_t config_tls_port(const struct config *c, uint32_t i)
+{
+    return (uint16_t)atoi(c->tls_port.items[i]); /* the table has checked it */
+}
+
+/* What belongs to TLS comes together. */
+static int check_tls_files(const struct config *c, const struct options *o, FILE *err)
+{
+    const struct net_config *net = &c->net;
+    const char *idle = net->tls_cert.count > 0        ? "tls-cert"
+                       : net->tls_key.count > 0       ? "tls-key"
+                       : net->tls_client_ca.count > 0 ? "tls-client-ca"
+                       : c->redirect_http             ? "redirect-http"
+                                                      : NULL;
+
+    if (c->tls_port.count == 0) {
+        if (idle == NULL)
+            return 0;
+        options_complain(o, idle, err, "has no effect without tls-port; give it, such as 443");
+        return OPTIONS_EXIT_USAGE;
+    }
+    if (net->tls_cert.count == 0) {
+        options_complain(o, "tls-port", err, "needs a certificate; give tls-cert and tls-key");
+        return OPTIONS_EXIT_USAGE;
+    }
+    if (net->tls_cert.count != net->tls_key.count) {
+        options_complain(o, net->tls_cert.count > net->tls_key.count ? "tls-cert" : "tls-key", err,
+                         "%u certificates and %u keys; give a key for each certificate, in the "
+                         "same order",
+                         net->tls_cert.count, net->tls_key.count);
+        return OPTIONS_EXIT_USAGE;
+    }
+    if (net->tls_cert.count > TLS_IDENTITIES_MAX) {
+        options_complain(o, "tls-cert", err, "%u are too many; give at most %u",
+                         net->tls_cert.count, TLS_IDENTITIES_MAX);
+        return OPTIONS_EXIT_USAGE;
+    }
+    return 0;
+}
+
+/* Whether one of the first n places is where `a` would listen, or an earlier TLS port. */
+static bool is_taken(const struct config *c, const struct address *a, uint32_t tls_count)
+{
+    struct address other;
+
+    for (uint32_t i = 0; i < place_count(c); i++) {
+        place_at(c, i, &other);
+        if (address_is_same(a, &other))
+            return true;
+    }
+    for (uint32_t i = 0; i < tls_count; i++) {
+        if (a->addr.port != 0 && config_tls_port(c, i) == a->addr.port)
+            return true;
+    }
+    return false;
+}
+
+static int check_tls_ports(const struct config *c, const struct options *o, FILE *err)
+{
+    uint32_t tcp = 0;
+
+    for (uint32_t i = 0; i < c->tls_port.count; i++) {
+        for (uint32_t k = 0; k < c->address.count; k++) {
+            struct address a;
+
+            CHECK(address_parse(c->address.items[k], config_tls_port(c, i), &a) == 0);
+            tcp += a.path == NULL;
+            if (a.path == NULL && is_taken(c, &a, i)) {
+                options_complain(o, "tls-port", err,
+                                 "%s would be listened on twice; choose another port",
+                                 c->tls_port.items[i]);
+                return OPTIONS_EXIT_USAGE;
+            }
+        }
+    }
+    if (c->tls_port.count == 0 || tcp > 0)
+        return 0;
+    options_complain(o, "tls-port", err, "there is no TCP address; give one by address");
+    return OPTIONS_EXIT_USAGE;
 }

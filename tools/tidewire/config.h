@@ -18,8 +18,10 @@ struct config {
     struct net_config net;
     struct pubsub_config pubsub;
 
-    struct option_list address;       /* --address 127.0.0.1, repeatable; IPv6; unix:PATH */
-    uint32_t port;                    /* --port 8000; 0: a free one */
+    struct option_list address;  /* --address 127.0.0.1, repeatable; IPv6; unix:PATH */
+    uint32_t port;               /* --port 8000; 0: a free one */
+    struct option_list tls_port; /* --tls-port, repeatable; of all TCP addresses */
+    bool redirect_http;          /* --redirect-http: the plain port leads to the first of them */
     struct option_list admin_address; /* --admin-address 127.0.0.1:8001; "off": none */
     bool insecure;  /* --insecure: listen beyond loopback without authentication */
     int page;       /* --page: enum config_page; auto: on only on loopback */
@@ -47,6 +49,9 @@ MUST_USE int config_read(struct config *c, int argc, char **argv, char **envp, F
 /* The first address that others than this host reach, of the admin ones too; NULL when there is
  * none. It borrows from c. For --page auto and the warning at start. */
 const char *config_exposed_address(const struct config *c);
+
+/* The i-th of --tls-port; 0: a free one. */
+uint16_t config_tls_port(const struct config *c, uint32_t i);
 
 /* Whether --admin-address is off. */
 bool config_admin_is_off(const struct config *c);

@@ -8,6 +8,7 @@
  * row has its line in tools/deploy/tidewire.conf; a test compares the two. */
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "tools/tidewire/address.h"
@@ -25,6 +26,7 @@
 #define WEBSOCKET "WebSocket"
 #define SOCKETS "Sockets"
 #define ROOMS "Rooms"
+#define TLS "TLS"
 #define REDIS "Redis: several nodes"
 #define OPERATIONS "Operations"
 
@@ -71,6 +73,16 @@ static const char *check_admin_address(const void *value)
         return NULL;
     return "is no address with a port; give one such as 127.0.0.1:8001 or [::1]:8001, unix:PATH of "
            "at most 107 bytes, or off";
+}
+
+static const char *check_port(const void *value)
+{
+    const char *text = value;
+    size_t len = strlen(text);
+
+    if (len > 0 && len <= 5 && strspn(text, "0123456789") == len && atoi(text) <= 65535)
+        return NULL;
+    return "is no port; give a number from 0 (a free one) to 65535, such as 443";
 }
 
 static const char *check_proxy_net(const void *value)
@@ -479,6 +491,65 @@ const struct option config_table[] = {
      .offset = AT(net.proxy_from),
      .type = OPTION_LIST,
      .reload = OPTION_RELOAD},
+
+    {.name = "tls-port",
+     .group = TLS,
+     .arg = "PORT",
+     .help = "Speaks TLS (https and wss) on this port of all TCP addresses; 0 takes a free one. "
+             "Needs --tls-cert and --tls-key.",
+     .check = check_port,
+     .offset = AT(tls_port),
+     .type = OPTION_LIST},
+    {.name = "tls-cert",
+     .group = TLS,
+     .arg = "FILE",
+     .help = "A certificate and its chain in PEM, the leaf first; several for several names or for "
+             "both ECDSA and RSA. The first serves clients that name no known host. SIGHUP reads "
+             "all files again.",
+     .offset = AT(net.tls_cert),
+     .type = OPTION_LIST},
+    {.name = "tls-key",
+     .group = TLS,
+     .arg = "FILE",
+     .help = "The private key of the certificate at the same place in the list, in PEM, not "
+             "encrypted.",
+     .offset = AT(net.tls_key),
+     .type = OPTION_LIST},
+    {.name = "tls-client-ca",
+     .group = TLS,
+     .arg = "FILE",
+     .help = "Clients must show a certificate that one of these authorities (PEM) has signed. Then "
+             "no session is resumed.",
+     .offset = AT(net.tls_client_ca),
+     .type = OPTION_LIST},
+    {.name = "tls-handshakes-max",
+     .group = TLS,
+     .help = "How many handshakes each shard has under way at once, of 60 KB each; more wait in "
+             "order. One address gets a quarter of them. Raise it for very many clients far away "
+             "that come at once.",
+     .def = "64",
+     .min = 1,
+     .max = 65536,
+     .offset = AT(net.tls_handshakes_max),
+     .type = OPTION_U32},
+    {.name = "tls-ticket-lifetime",
+     .group = TLS,
+     .help = "How long a client may come back by session ticket, without a full handshake. The "
+             "tickets' keys change as often, and live twice as long. 0 gives no tickets.",
+     .def = "12h",
+     .min = 60 * NS_PER_SEC,
+     .max = 7 * 24 * 3600 * NS_PER_SEC,
+     .zero_off = true,
+     .offset = AT(net.tls_ticket_lifetime_ns),
+     .type = OPTION_DURATION},
+    {.name = "redirect-http",
+     .group = TLS,
+     .help = "Answers every request to the plain port by a redirect to the first --tls-port, but "
+             "not by Unix sockets or at the admin address. Leave it off behind a proxy that ends "
+             "TLS itself.",
+     .def = "off",
+     .offset = AT(redirect_http),
+     .type = OPTION_BOOL},
 
     {.name = "echo",
      .group = ROOMS,

@@ -5,6 +5,7 @@
 
 #include "tools/tidewire/routes.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -119,6 +120,60 @@ static bool page_request(const struct http_request *req, struct net_route *route
     return false;
 }
 
+/* Whether text may stand in a header line as it is. */
+static bool is_printable(const char *p, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        if (p[i] <= ' ' || p[i] == 0x7f)
+            return false;
+    }
+    return true;
+}
+
+/* The length of a Host value without its port (RFC 9112 3.2, RFC 3986 3.2.2). */
+static size_t host_only(const char *host, size_t len)
+{
+    const char *end = host[0] == '[' ? memchr(host, ']', len) : NULL;
+    const char *from = end != NULL ? end : host;
+    const char *colon = memchr(from, ':', len - (size_t)(from - host));
+
+    return colon == NULL ? len : (size_t)(colon - host);
+}
+
+/* RFC 9110 15.4: 301 where the method may become GET, 308 where it may not. */
+static void redirect(const struct http_request *req, uint16_t port, struct net_route *route)
+{
+    size_t cap = sizeof("Location: https://:65535\r\n") + req->host_len + req->target_len;
+    char *lines, port_text[8] = "";
+
+    if (req->host_len == 0 || req->target_len == 0 || req->target[0] != '/' ||
+        !is_printable(req->host, req->host_len) || !is_printable(req->target, req->target_len)) {
+        answer_text(route, 400, "use https:// or wss:// here\n");
+        return;
+    }
+    lines = malloc(cap);
+    if (lines == NULL) {
+        answer_text(route, 503, "out of memory\n");
+        return;
+    }
+    if (port != 443)
+        snprintf(port_text, sizeof(port_text), ":%u", port);
+    snprintf(lines, cap, "Location: https://%.*s%s%.*s\r\n",
+             (int)host_only(req->host, req->host_len), req->host, port_text, (int)req->target_len,
+             req->target);
+    answer_text(route, req->method == HTTP_GET || req->method == HTTP_HEAD ? 301 : 308,
+                "use https:// or wss:// here\n");
+    route->extra_headers = lines;
+    route->body_free = lines;
+}
+
+/* What goes by the network without TLS, and shall not. */
+static bool is_led_away(const struct routes *r, const struct conn *c)
+{
+    return r->shared->redirect_port != 0 && !(c->flags & (CONN_F_TLS | CONN_F_ADMIN)) &&
+           c->peer.family != AF_UNIX;
+}
+
 static void on_request(void *ctx, struct conn *c, const struct http_request *req,
                        struct net_route *route)
 {
@@ -126,6 +181,8 @@ static void on_request(void *ctx, struct conn *c, const struct http_request *req
 
     if (c->flags & CONN_F_ADMIN)
         admin_request(r, req, route);
+    else if (is_led_away(r, c))
+        redirect(req, r->shared->redirect_port, route);
     else if (!rooms_route(&r->pubsub, req, route) &&
              !(r->shared->page && req->path_len > 0 && page_request(req, route)))
         answer_text(route, 404, "not found\n");

@@ -15,6 +15,7 @@ struct routes_shared {
     const struct node *node;
     const struct redis_shared *redis; /* NULL: without --redis */
     bool page;                        /* serve tools/web at / */
+    uint16_t redirect_port;           /* --redirect-http: the TLS port; 0: off */
 };
 
 /* One shard's. The ctx of routes_app is its pubsub: messages go there without a stop here. */

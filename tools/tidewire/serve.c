@@ -19,6 +19,7 @@
 
 #include "core/io_socket.h"
 #include "tools/tidewire/address.h"
+#include "tools/tidewire/certificates.h"
 #include "tools/tidewire/commands.h"
 #include "tools/tidewire/notify.h"
 #include "tools/tidewire/server.h"
@@ -28,12 +29,14 @@
 #define DESCRIPTORS_PER_SHARD 16
 /* A drain that goes on this much longer than it should is cut off. */
 #define DRAIN_GRACE_NS (2 * NS_PER_SEC)
+/* How often main looks at the expiry of certificates. */
+#define CERTIFICATES_LOOK_S 3600
 /* How often main looks at a drain. */
 #define DRAIN_LOOK_NS (20 * NS_PER_MS)
 
 struct place {
     struct address address;
-    bool admin;
+    uint8_t kind;             /* enum net_listener_kind */
     bool bound;               /* a Unix socket's file is ours to remove */
     int fds[MESH_SHARDS_MAX]; /* one per shard, -1: none */
 };
@@ -47,6 +50,7 @@ struct shard_start {
 struct serve {
     struct config config;
     struct options *options;
+    struct certificates certificates; /* where there are TLS ports */
     struct server server;
     struct place places[NET_LISTENERS_MAX];
     uint32_t place_count;
@@ -181,8 +185,11 @@ static int listen_failed(const struct place *p, int err)
     if (p->address.path != NULL)
         snprintf(where, sizeof(where), "unix:%s", p->address.path);
     if (err == -EADDRINUSE)
-        remedy = p->admin ? "stop who listens there, or choose another --admin-address"
-                          : "stop who listens there, or choose another --port";
+        remedy = p->kind == NET_LISTENER_ADMIN
+                     ? "stop who listens there, or choose another --admin-address"
+                 : p->kind == NET_LISTENER_TLS
+                     ? "stop who listens there, or choose another --tls-port"
+                     : "stop who listens there, or choose another --port";
     else if (err == -EACCES || err == -EPERM)
         remedy = p->address.path != NULL ? "check the directory's permissions"
                                          : "ports below 1024 need CAP_NET_BIND_SERVICE";
@@ -193,7 +200,7 @@ static int listen_failed(const struct place *p, int err)
 
 static int try_place(struct serve *s, struct place *p)
 {
-    bool everywhere = !p->admin && p->address.path == NULL;
+    bool everywhere = p->kind != NET_LISTENER_ADMIN && p->address.path == NULL;
     struct io_socket_options opt = {.backlog = (int)s->config.net.backlog,
                                     .sndbuf_bytes = (int)s->config.net.tcp_sndbuf_bytes,
                                     .reuseport = everywhere};
@@ -206,7 +213,7 @@ static int try_place(struct serve *s, struct place *p)
     for (uint32_t i = 0; err == 0 && i < s->shard_count; i++) {
         if (i == 0 || everywhere) {
             err = io_socket_listen(&p->address.addr, p->address.path, &opt, &p->fds[i]);
-        } else if (!p->admin) {
+        } else if (p->kind != NET_LISTENER_ADMIN) {
             p->fds[i] = dup(p->fds[0]); /* a Unix socket has one queue: all shards take from it */
             err = p->fds[i] < 0 ? -errno : 0;
         }
@@ -232,17 +239,19 @@ static int open_place(struct serve *s, struct place *p)
     return err == 0 ? 0 : listen_failed(p, err);
 }
 
-static int add_place(struct serve *s, const char *text, bool admin)
+static int add_place(struct serve *s, const char *text, uint16_t port, enum net_listener_kind kind)
 {
     struct place *p = &s->places[s->place_count];
     int err;
 
     if (s->place_count == NET_LISTENERS_MAX)
         return fail(EXIT_USAGE, "too many addresses at", text, "16 are the most", "name fewer");
-    p->admin = admin;
-    err = admin ? address_parse_with_port(text, &p->address)
-                : address_parse(text, (uint16_t)s->config.port, &p->address);
+    p->kind = (uint8_t)kind;
+    err = kind == NET_LISTENER_ADMIN ? address_parse_with_port(text, &p->address)
+                                     : address_parse(text, port, &p->address);
     CHECK(err == 0); /* config_read() has checked it */
+    if (kind == NET_LISTENER_TLS && p->address.path != NULL)
+        return 0; /* Unix sockets have no ports */
     s->place_count++;
     return open_place(s, p);
 }
@@ -253,12 +262,30 @@ static int open_places(struct serve *s)
     int code = 0;
 
     for (uint32_t i = 0; i < c->address.count && code == 0; i++)
-        code = add_place(s, c->address.items[i], false);
+        code = add_place(s, c->address.items[i], (uint16_t)c->port, NET_LISTENER_PUBLIC);
+    for (uint32_t i = 0; i < c->address.count * c->tls_port.count && code == 0; i++)
+        code = add_place(s, c->address.items[i / c->tls_port.count],
+                         config_tls_port(c, i % c->tls_port.count), NET_LISTENER_TLS);
     if (config_admin_is_off(c))
         return code;
     for (uint32_t i = 0; i < c->admin_address.count && code == 0; i++)
-        code = add_place(s, c->admin_address.items[i], true);
+        code = add_place(s, c->admin_address.items[i], 0, NET_LISTENER_ADMIN);
     return code;
+}
+
+static bool has_tls(const struct serve *s)
+{
+    return s->config.tls_port.count > 0;
+}
+
+static int load_certificates(struct serve *s)
+{
+    char complaint[TLS_COMPLAINT_MAX];
+
+    if (!has_tls(s) || certificates_init(&s->certificates, &s->config.net, complaint) == 0)
+        return 0;
+    fprintf(stderr, "tidewire: %s\n", complaint);
+    return EXIT_TLS;
 }
 
 /* Shards
@@ -293,7 +320,7 @@ static int start_listening(struct serve *s, struct server_shard *ss)
 
         if (fd < 0)
             continue;
-        err = net_listen(&ss->net, fd, p->admin ? NET_LISTENER_ADMIN : NET_LISTENER_PUBLIC);
+        err = net_listen(&ss->net, fd, (enum net_listener_kind)p->kind);
         if (err == 0)
             p->fds[ss->shard.idx] = -1; /* the shard's now */
     }
@@ -312,6 +339,7 @@ static void *shard_main(void *arg)
     pthread_barrier_wait(&start.serve->started); /* no doorbell before every ring is enabled */
     if (ss->err == 0)
         ss->err = shard_run(&ss->shard);
+    net_leave(&ss->net);
     if (ss->err != 0) /* a shard can't go on: neither can the node */
         kill(getpid(), SIGTERM);
     return NULL;
@@ -348,6 +376,9 @@ static int start_shards(struct serve *s)
 
 static void log_start(const struct serve *s)
 {
+    static const char *const what[] = {[NET_LISTENER_PUBLIC] = "listening",
+                                       [NET_LISTENER_ADMIN] = "admin listening",
+                                       [NET_LISTENER_TLS] = "TLS listening"};
     const char *exposed = config_exposed_address(&s->config);
     struct log_num a, b, c;
     char where[ADDRESS_PATH_MAX + IO_ADDR_TEXT_MAX];
@@ -359,8 +390,7 @@ static void log_start(const struct serve *s)
         io_addr_format(&p->address.addr, where);
         if (p->address.path != NULL)
             snprintf(where, sizeof(where), "unix:%s", p->address.path);
-        log_write(NULL, LOG_INFO, p->admin ? "admin listening" : "listening", "address", where,
-                  NULL);
+        log_write(NULL, LOG_INFO, what[p->kind], "address", where, NULL);
     }
     if (exposed != NULL)
         log_warn("listening beyond loopback without authentication, as --insecure allows",
@@ -408,6 +438,7 @@ static void drain(struct serve *s)
 
 static int run(struct serve *s)
 {
+    const struct timespec watch = {.tv_sec = CERTIFICATES_LOOK_S};
     int code = start_shards(s);
     int sig;
 
@@ -415,9 +446,13 @@ static int run(struct serve *s)
         return code;
     log_start(s);
     notify("READY=1");
-    do
-        sig = sigwaitinfo(&s->signals, NULL);
-    while (sig != SIGTERM && sig != SIGINT);
+    do {
+        sig = sigtimedwait(&s->signals, NULL, &watch);
+        if (has_tls(s) && sig == SIGHUP)
+            certificates_reload(&s->certificates);
+        else if (has_tls(s))
+            certificates_watch(&s->certificates);
+    } while (sig != SIGTERM && sig != SIGINT);
     drain(s);
     for (uint32_t i = 0; i < s->shard_count; i++) {
         pthread_join(s->server.shards[i].thread, NULL);
@@ -456,9 +491,20 @@ static void block_signals(struct serve *s)
     sigemptyset(&s->signals);
     sigaddset(&s->signals, SIGTERM);
     sigaddset(&s->signals, SIGINT);
-    sigaddset(&s->signals, SIGHUP); /* nothing to reload so far: not a reason to die */
+    sigaddset(&s->signals,
+              SIGHUP); /* without TLS there is nothing to reload: not a reason to die */
     pthread_sigmask(SIG_BLOCK, &s->signals, NULL);
     signal(SIGPIPE, SIG_IGN);
+}
+
+/* Where plain requests are led to. */
+static uint16_t first_tls_port(const struct serve *s)
+{
+    uint32_t i = 0;
+
+    while (s->places[i].kind != NET_LISTENER_TLS)
+        i++;
+    return s->places[i].address.addr.port;
 }
 
 static int build(struct serve *s)
@@ -476,11 +522,18 @@ static int build(struct serve *s)
     if (getrandom(&seed, sizeof(seed), 0) != (ssize_t)sizeof(seed))
         seed = io_random(ios[0]);
     max = s->config.net.max_connections != 0 ? s->config.net.max_connections : s->capacity;
-    if (server_init(&s->server, &s->config, ios, s->shard_count, seed, max) != 0)
+    if (server_init(&s->server, &s->config, ios, s->shard_count, seed, max,
+                    has_tls(s) ? &s->certificates.shared : NULL) != 0)
         return fail(EXIT_INTERNAL, "can't build the shards", "", "out of memory",
                     "free memory or lower --shards");
     if (s->shard_count <= (uint32_t)CPU_COUNT(&s->cpus)) /* else it would spin on another's core */
         s->server.node.mesh_spin_ns = s->config.core.mesh_spin_ns;
+    if (has_tls(s)) {
+        certificates_register(&s->certificates, &s->server.stats);
+        certificates_forget_seed(&s->certificates);
+    }
+    if (s->config.redirect_http)
+        s->server.routes_shared.redirect_port = first_tls_port(s);
     return 0;
 }
 
@@ -506,6 +559,8 @@ int serve_main(int argc, char **argv, char **envp)
     count_shards(s);
     code = raise_descriptors(s);
     if (code == 0)
+        code = load_certificates(s);
+    if (code == 0)
         code = open_places(s);
     if (code == 0)
         code = build(s);
@@ -516,6 +571,8 @@ int serve_main(int argc, char **argv, char **envp)
             _exit(code);
         }
         server_deinit(&s->server);
+        if (has_tls(s))
+            certificates_deinit(&s->certificates);
     }
     close_places(s);
     options_free(s->options);

@@ -71,7 +71,7 @@ no_net:
 }
 
 int server_init(struct server *s, const struct config *config, struct io **ios, uint32_t count,
-                uint64_t seed, uint32_t max_connections)
+                uint64_t seed, uint32_t max_connections, struct tls_shared *tls)
 {
     struct mesh_config mesh = {
         .shards = count, .ring_slots = config->core.mesh_slots, .wake = wake, .ctx = s};
@@ -80,7 +80,7 @@ int server_init(struct server *s, const struct config *config, struct io **ios, 
     *s = (struct server){
         .config = config,
         .node = {.shard_count = count, .seed = seed, .turn_budget_ns = config->core.turn_budget_ns},
-        .net_shared = {.max_connections = max_connections}};
+        .net_shared = {.max_connections = max_connections, .tls = tls}};
     s->node.stats = &s->stats;
     s->node.shards = s->shard_list;
     s->routes_shared = (struct routes_shared){.stats = &s->stats, .node = &s->node};

@@ -35,9 +35,10 @@ struct server {
 };
 
 /* Builds the node over ios[0..count), one per shard, and takes them all, also on failure.
- * max_connections is the node's, never 0. 0 or -errno. */
+ * max_connections is the node's, never 0; tls is borrowed, NULL: no TLS ports. 0 or -errno. */
 MUST_USE int server_init(struct server *s, const struct config *config, struct io **ios,
-                         uint32_t count, uint64_t seed, uint32_t max_connections);
+                         uint32_t count, uint64_t seed, uint32_t max_connections,
+                         struct tls_shared *tls);
 
 /* Once no shard turns any more: delivers what is still between them, so that every message finds
  * its way home. */

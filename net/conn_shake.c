@@ -1,0 +1,500 @@
+/* SPDX-License-Identifier: MIT
+ * Copyright (c) 2026 The Tidewire authors */
+
+/* The line before the shard's handshakes, and their steps. On the shard's thread. */
+
+#include "net/conn_shake.h"
+
+#include <malloc.h>
+#include <string.h>
+
+#include "core/log.h"
+#include "net/conn.h"
+#include "net/conn_rx.h"
+#include "net/conn_tls.h"
+#include "net/inflate.h"
+
+/* What a handshake costs of the turn's budget, in the microseconds that net.c counts as bytes. */
+#define START_US 300
+#define START_RSA_US 1500
+#define STEP_US 60
+/* Who sends more before its turn has come is not read from. */
+#define INPUT_MAX TLS_HELLO_BYTES_MAX
+/* Addresses that can be at a quarter of the slots, each. */
+#define FULL_MAX 4
+
+/* Lists
+ * -------------------------------------------------------------------------------------------- */
+
+static void list_append(struct shake_list *l, struct conn_shake *k)
+{
+    k->next = NULL;
+    k->prev = l->last;
+    if (l->last != NULL)
+        l->last->next = k;
+    else
+        l->first = k;
+    l->last = k;
+    l->count++;
+}
+
+static void list_remove(struct shake_list *l, struct conn_shake *k)
+{
+    if (k->prev != NULL)
+        k->prev->next = k->next;
+    else
+        l->first = k->next;
+    if (k->next != NULL)
+        k->next->prev = k->prev;
+    else
+        l->last = k->prev;
+    l->count--;
+}
+
+static void make_ready(struct net_shake *s, struct conn_shake *k)
+{
+    if (k->is_ready)
+        return;
+    k->is_ready = true;
+    k->next_ready = NULL;
+    *s->ready_end = k;
+    s->ready_end = &k->next_ready;
+}
+
+static void unmake_ready(struct net_shake *s, struct conn_shake *k)
+{
+    struct conn_shake **link = &s->ready;
+
+    if (!k->is_ready)
+        return;
+    while (*link != k)
+        link = &(*link)->next_ready;
+    *link = k->next_ready;
+    if (s->ready_end == &k->next_ready)
+        s->ready_end = link;
+    k->is_ready = false;
+}
+
+/* Gives back everything but the engine, which the caller has dealt with. */
+static void shake_release(struct net_shake *s, struct conn_shake *k, bool ran)
+{
+    unmake_ready(s, k);
+    list_remove(ran ? &s->running : &s->line, k);
+    s->look = true;
+    k->conn->shake = NULL;
+    pool_release(&s->shakes, k);
+}
+
+/* Begin and end of a shard
+ * ------------------------------------------------------------------------- */
+
+int conn_shake_init(struct net *n, struct net_shake *s)
+{
+    const struct net_config *cfg = n->config;
+    struct tls_shared *shared = n->shared->tls;
+
+    s->shared = shared;
+    s->slots = cfg->tls_handshakes_max;
+    s->ready_end = &s->ready;
+    pool_init(&s->shakes, "tls_handshakes", sizeof(struct conn_shake), 0, 0);
+    return tls_workshop_init(&s->workshop, shared->ticket_seed, shared->start_ns,
+                             cfg->tls_client_ca.count > 0 ? 0 : cfg->tls_ticket_lifetime_ns);
+}
+
+void conn_shake_leave(struct net_shake *s)
+{
+    tls_workshop_deinit(&s->workshop);
+}
+
+void conn_shake_deinit(struct net_shake *s)
+{
+    tls_ticket_wipe(&s->workshop.tickets); /* where no thread has left */
+    tls_context_unref(s->context);
+    pool_deinit(&s->shakes);
+}
+
+/* What handshakes have freed is in pieces of the heap of this thread. */
+void conn_shake_quiet(struct net_shake *s)
+{
+    pool_trim(&s->shakes);
+    if (s->used && s->running.count == 0) {
+        malloc_trim(0);
+        s->used = false;
+    }
+}
+
+/* Ends of handshakes
+ * ------------------------------------------------------------------------------- */
+
+static void count_failure(struct conn *c, enum tls_failure why, const char *problem)
+{
+    char peer[IO_ADDR_TEXT_MAX];
+
+    net_stat(c->net, (enum net_stat)(NET_STAT_TLS_FAILURES + why));
+    if (likely(log_level_now != LOG_DEBUG))
+        return;
+    io_addr_format(&c->peer, peer);
+    log_debug("TLS handshake failed", "peer", peer, "reason", tls_failure_label(why), "problem",
+              problem, NULL);
+}
+
+static void shake_drop(struct conn_shake *k)
+{
+    struct net_shake *s = &k->conn->net->tls->shake;
+    bool ran = k->engine != NULL;
+
+    if (ran)
+        tls_handshake_free(k->engine);
+    shake_release(s, k, ran);
+}
+
+static void shake_fail(struct conn_shake *k, enum tls_failure why)
+{
+    struct conn *c = k->conn;
+    bool refused = why == tls_handshake_failure(k->engine);
+
+    count_failure(c, why, refused ? tls_handshake_problem(k->engine) : "");
+    shake_drop(k);
+    conn_end(c, CONN_END_TLS_HANDSHAKE);
+}
+
+bool conn_shake_has_input(const struct conn *c)
+{
+    return c->shake != NULL && c->shake->is_ready;
+}
+
+void conn_shake_cancel(struct conn *c)
+{
+    if (c->shake == NULL)
+        return;
+    count_failure(c, c->end == CONN_END_HANDSHAKE_TIMEOUT ? TLS_FAILURE_TIMEOUT : TLS_FAILURE_GONE,
+                  "");
+    shake_drop(c->shake);
+}
+
+static void log_opened(const struct conn *c, const struct tls_handshake_info *info)
+{
+    static const char *const aeads[] = {"AES-128-GCM", "AES-256-GCM", "ChaCha20-Poly1305"};
+    char peer[IO_ADDR_TEXT_MAX];
+
+    io_addr_format(&c->peer, peer);
+    log_debug("TLS handshake complete", "peer", peer, "version",
+              info->version == TLS_VERSION_1_3 ? "1.3" : "1.2", "aead", aeads[info->aead],
+              "resumed", info->is_resumed ? "true" : "false", "subject", info->subject, NULL);
+}
+
+static void count_opened(struct net *n, const struct tls_handshake_info *info)
+{
+    static const uint16_t rows[2][2] = {
+        [TLS_VERSION_1_2] = {NET_STAT_TLS_FULL_12, NET_STAT_TLS_RESUMED_12},
+        [TLS_VERSION_1_3] = {NET_STAT_TLS_FULL_13, NET_STAT_TLS_RESUMED_13},
+    };
+
+    net_stat(n, (enum net_stat)rows[info->version][info->is_resumed]);
+}
+
+/* Everything that was received behind the handshake are records: `left` first, which lies in head,
+ * then what came while the connection was held. */
+static void feed_records(struct conn *c, struct message *head, struct bytes left)
+{
+    struct conn_rx *rx = c->rx;
+    struct message_pool *messages = &c->net->shard->messages;
+    struct message *rest = NULL;
+    uint32_t rest_off = 0;
+
+    if (rx != NULL && rx->rest != NULL) {
+        rest_off = rx->rest_off;
+        rest = conn_rx_take(c, &rx->rest, rx->rest_len);
+        rx->rest_off = rx->rest_len = 0;
+    }
+    conn_rx_trim(c);
+    if (left.len > 0)
+        conn_tls_input(c, left);
+    if (rest != NULL) {
+        conn_tls_input(
+            c, (struct bytes){message_payload(rest) + rest_off, rest->payload_len - rest_off});
+        message_free(messages, rest);
+    }
+    message_free(messages, head);
+}
+
+/* The engine is done: its keys become the connection's. */
+static void shake_finish(struct conn_shake *k, struct message *head, struct bytes left)
+{
+    struct conn *c = k->conn;
+    struct net *n = c->net;
+    struct tls_handshake *engine = k->engine;
+    size_t bytes = tls_handshake_record_bytes(engine);
+    struct conn_tls *t = bytes == 0 ? NULL : conn_tls_acquire(n, bytes);
+    struct tls_handshake_info info;
+
+    if (t == NULL || !tls_handshake_finish(engine, &t->record, &info)) {
+        if (t != NULL)
+            conn_tls_release(n, t);
+        else
+            tls_handshake_free(engine);
+        count_failure(c, bytes != 0 && t == NULL ? TLS_FAILURE_NO_MEMORY : TLS_FAILURE_EXPORT, "");
+        shake_release(&n->tls->shake, k, true);
+        conn_end(c, CONN_END_TLS_HANDSHAKE);
+        message_free(&n->shard->messages, head);
+        return;
+    }
+    shake_release(&n->tls->shake, k, true);
+    count_opened(n, &info);
+    if (unlikely(log_level_now == LOG_DEBUG))
+        log_opened(c, &info);
+    conn_tls_open(c, t);
+    feed_records(c, head, left);
+}
+
+/* Steps
+ * -------------------------------------------------------------------------------------------- */
+
+static void spend(struct net *n, uint64_t us)
+{
+    n->work_left -= min_u64(n->work_left, us * WORK_BYTES_PER_US);
+}
+
+/* What the handshake has to say. False: no memory, c is ended. */
+static bool queue_output(struct conn_shake *k)
+{
+    struct bytes out = tls_handshake_output(k->engine);
+
+    if (out.len == 0 || conn_queue_bytes(k->conn, out.ptr, (uint32_t)out.len))
+        return true;
+    shake_fail(k, TLS_FAILURE_NO_MEMORY);
+    return false;
+}
+
+/* Goes on with all input that is there; a ClientHello that was cut in its joined form. */
+static void shake_step(struct conn_shake *k, const struct tls_hello *hello, uint64_t now_ns)
+{
+    struct conn *c = k->conn;
+    struct net *n = c->net;
+    struct net_shake *s = &n->tls->shake;
+    struct message *head = conn_rx_take(c, &c->rx->head, c->rx->head_len);
+    struct bytes in = {message_payload(head), c->rx->head_len};
+    enum tls_handshake_status st = TLS_HANDSHAKE_MORE;
+
+    c->rx->head_len = 0;
+    s->workshop.now_ns = now_ns;
+    k->since_ns = now_ns;
+    list_remove(&s->running, k);
+    list_append(&s->running, k);
+    if (hello != NULL && hello->joined.ptr != NULL) {
+        struct bytes joined = hello->joined;
+
+        in.ptr += hello->record_bytes;
+        in.len -= hello->record_bytes;
+        st = tls_handshake_step(k->engine, &joined);
+    }
+    if (st == TLS_HANDSHAKE_MORE && (in.len > 0 || hello == NULL))
+        st = tls_handshake_step(k->engine, &in);
+    spend(n, STEP_US);
+    if (queue_output(k) && st == TLS_HANDSHAKE_DONE) {
+        shake_finish(k, head, in);
+    } else {
+        if (c->shake != NULL && st == TLS_HANDSHAKE_FAILED)
+            shake_fail(k, tls_handshake_failure(k->engine));
+        message_free(&n->shard->messages, head);
+        conn_rx_trim(c);
+    }
+    conn_unhold(c, CONN_HOLD_TLS);
+    if (unlikely(c->flags & CONN_F_EOF) && c->state < CONN_ENDING)
+        conn_input_over(c, 0); /* it came behind this */
+}
+
+/* The ClientHello is looked at again: it may have been some time in line, and a reload between. */
+static void shake_start(struct net *n, struct conn_shake *k, uint64_t now_ns)
+{
+    struct net_shake *s = &n->tls->shake;
+    struct conn_rx *rx = k->conn->rx;
+    struct tls_hello hello;
+    const struct tls_identity *id;
+
+    list_remove(&s->line, k);
+    list_append(&s->running, k);
+    tls_shared_renew(s->shared, &s->context, &s->generation);
+    CHECK(tls_hello_parse(message_payload(rx->head), rx->head_len, s->scratch, &hello) ==
+          TLS_HELLO_OK);
+    id = tls_context_choose(s->context, &hello);
+    k->engine = tls_handshake_new(&s->workshop, s->context, id);
+    s->used = true;
+    spend(n, tls_identity_is_rsa(id) ? START_RSA_US : START_US);
+    if (k->engine != NULL) {
+        shake_step(k, &hello, now_ns);
+        return;
+    }
+    count_failure(k->conn, TLS_FAILURE_NO_MEMORY, "");
+    conn_end(k->conn, CONN_END_TLS_HANDSHAKE);
+    shake_release(s, k, true);
+}
+
+/* Slots
+ * -------------------------------------------------------------------------------------------- */
+
+/* IPv6 addresses count by their /64, as in net/admission.h. */
+static bool same_client(const struct io_addr *a, const struct io_addr *b)
+{
+    return a->family == b->family && memcmp(a->ip, b->ip, a->family == AF_INET6 ? 8 : 16) == 0;
+}
+
+static bool is_counted(const struct io_addr *a)
+{
+    return a->family == AF_INET || a->family == AF_INET6;
+}
+
+static bool has_share(const struct net_shake *s, const struct io_addr *peer)
+{
+    uint32_t share = s->slots / 4 > 0 ? s->slots / 4 : 1;
+    uint32_t count = 0;
+
+    if (!is_counted(peer))
+        return true;
+    for (const struct conn_shake *k = s->running.first; k != NULL; k = k->next)
+        count += same_client(&k->conn->peer, peer);
+    return count < share;
+}
+
+/* The first in line whose address has its share of slots left. At most FULL_MAX addresses have not,
+ * and each is found out once. */
+static struct conn_shake *next_in_line(const struct net_shake *s)
+{
+    const struct io_addr *full[FULL_MAX];
+    uint32_t count = 0;
+
+    for (struct conn_shake *k = s->line.first; k != NULL; k = k->next) {
+        uint32_t i = 0;
+
+        if (k->conn->state != CONN_TLS) /* its end is marked */
+            continue;
+        while (i < count && !same_client(full[i], &k->conn->peer))
+            i++;
+        if (i < count && is_counted(&k->conn->peer))
+            continue;
+        if (has_share(s, &k->conn->peer))
+            return k;
+        if (count < FULL_MAX)
+            full[count++] = &k->conn->peer;
+    }
+    return NULL;
+}
+
+static void fill_slots(struct net *n, uint64_t now_ns)
+{
+    struct net_shake *s = &n->tls->shake;
+
+    while (s->look && s->line.count > 0 && s->running.count < s->slots && n->work_left > 0) {
+        struct conn_shake *k = next_in_line(s);
+
+        if (k == NULL)
+            s->look = false;
+        else
+            shake_start(n, k, now_ns);
+    }
+}
+
+/* How long the longest idle handshake may be that, by now. */
+static uint64_t patience_ns(const struct net_shake *s, uint64_t now_ns)
+{
+    bool long_line = now_ns - s->line.first->since_ns >= SHAKE_PATIENCE_NS;
+
+    return long_line ? SHAKE_HASTE_NS : SHAKE_IDLE_NS;
+}
+
+static void free_slots(struct net_shake *s, uint64_t now_ns)
+{
+    while (s->line.count > 0 && s->running.count > 0 &&
+           now_ns - s->running.first->since_ns >= patience_ns(s, now_ns))
+        shake_fail(s->running.first, TLS_FAILURE_STALLED);
+}
+
+/* When a slot may have to be freed. */
+static uint64_t next_ns(const struct net_shake *s, uint64_t now_ns)
+{
+    uint64_t idle_ns, hasty_ns;
+
+    if (s->line.count == 0 || s->running.count == 0)
+        return IO_FOREVER;
+    idle_ns = s->running.first->since_ns + SHAKE_IDLE_NS;
+    hasty_ns = max_u64(s->line.first->since_ns + SHAKE_PATIENCE_NS,
+                       s->running.first->since_ns + SHAKE_HASTE_NS);
+    return max_u64(min_u64(idle_ns, hasty_ns), now_ns + NS_PER_MS);
+}
+
+uint64_t conn_shake_turn(struct net *n, uint64_t now_ns)
+{
+    struct net_shake *s = &n->tls->shake;
+
+    while (s->ready != NULL && n->work_left > 0) {
+        struct conn_shake *k = s->ready;
+
+        unmake_ready(s, k);
+        if (k->conn->state == CONN_TLS) /* else its end is marked already */
+            shake_step(k, NULL, now_ns);
+    }
+    free_slots(s, now_ns);
+    fill_slots(n, now_ns);
+    if (s->ready != NULL || (s->look && s->line.count > 0 && s->running.count < s->slots))
+        return now_ns;
+    return next_ns(s, now_ns);
+}
+
+/* Input
+ * -------------------------------------------------------------------------------------------- */
+
+/* No TLS at all: what can be understood is answered in the clear (the alert is RFC 8446 6). */
+static void refuse_plain(struct conn *c, enum tls_hello_result r)
+{
+    static const uint8_t alert[] = {21, 3, 3, 0, 2, 2, 10}; /* fatal, unexpected_message */
+
+    if (r == TLS_HELLO_HTTP) {
+        count_failure(c, TLS_FAILURE_PLAIN_HTTP, "");
+        c->flags &= (uint16_t)~CONN_F_TLS;
+        c->state = CONN_HEAD;
+        conn_http_plain_on_tls(c);
+        return;
+    }
+    count_failure(c, r == TLS_HELLO_NOT_TLS ? TLS_FAILURE_NOT_TLS : TLS_FAILURE_HELLO, "");
+    (void)conn_queue_bytes(c, alert, sizeof(alert));
+    conn_end(c, CONN_END_TLS_HANDSHAKE);
+}
+
+static void stand_in_line(struct conn *c)
+{
+    struct net_shake *s = &c->net->tls->shake;
+    struct conn_shake *k = pool_acquire(&s->shakes);
+
+    if (k == NULL) {
+        count_failure(c, TLS_FAILURE_NO_MEMORY, "");
+        conn_end(c, CONN_END_NO_MEMORY);
+        return;
+    }
+    *k = (struct conn_shake){.conn = c, .since_ns = c->net->io->now_ns};
+    c->shake = k;
+    list_append(&s->line, k);
+    s->look = true;
+}
+
+void conn_shake_input(struct conn *c, struct bytes *in)
+{
+    struct conn_rx *rx = conn_rx_get(c);
+    struct tls_hello hello;
+    enum tls_hello_result r;
+
+    if (rx == NULL || !conn_rx_append(c, &rx->head, &rx->head_len, in->ptr, in->len, in->len))
+        return;
+    in->len = 0;
+    if (c->shake == NULL) {
+        r = tls_hello_parse(message_payload(rx->head), rx->head_len, c->net->tls->shake.scratch,
+                            &hello);
+        if (r == TLS_HELLO_OK)
+            stand_in_line(c);
+        else if (r != TLS_HELLO_MORE)
+            refuse_plain(c, r);
+    } else if (c->shake->engine != NULL) {
+        make_ready(&c->net->tls->shake, c->shake);
+    }
+    if (c->shake != NULL && rx->head_len > INPUT_MAX)
+        conn_hold(c, CONN_HOLD_TLS);
+}

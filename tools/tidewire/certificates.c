@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: MIT
+ * Copyright (c) 2026 The Tidewire authors */
+
+/* Loading, reloading and watching certificates. Main thread. */
+
+#include "tools/tidewire/certificates.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "core/log.h"
+#include "net/tls_self_test.h"
+
+static const struct stats_desc descs[CERTIFICATES_STAT_COUNT] = {
+    [CERTIFICATES_STAT_EXPIRY] = {"tidewire_tls_certificate_expiry_timestamp_seconds", NULL,
+                                  "When the first certificate expires.", STATS_GAUGE, 0},
+    [CERTIFICATES_STAT_RELOADED] = {"tidewire_tls_reloads_total", "result=\"ok\"",
+                                    "Reloads of certificates.", STATS_COUNTER, 0},
+    [CERTIFICATES_STAT_REFUSED] = {"tidewire_tls_reloads_total", "result=\"refused\"", "",
+                                   STATS_COUNTER, 0},
+};
+
+static int64_t wall_s(void)
+{
+    return (int64_t)time(NULL);
+}
+
+static uint64_t monotonic_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * NS_PER_SEC + (uint64_t)t.tv_nsec;
+}
+
+static int load(const struct net_config *cfg, struct tls_context **out, char *complaint)
+{
+    struct tls_files files = {
+        .certs = cfg->tls_cert.items,
+        .keys = cfg->tls_key.items,
+        .count = cfg->tls_cert.count,
+        .client_cas = cfg->tls_client_ca.items,
+        .client_ca_count = cfg->tls_client_ca.count,
+        .ticket_lifetime_ns = cfg->tls_ticket_lifetime_ns,
+    };
+    int err = tls_context_load(&files, wall_s(), out, complaint);
+
+    if (err != 0)
+        return err;
+    err = tls_self_test(*out, complaint);
+    if (err != 0)
+        tls_context_unref(*out);
+    return err;
+}
+
+/* The day of an expiry, for the log. */
+static const char *day_of(int64_t when_s, char text[32])
+{
+    time_t when = (time_t)when_s;
+    struct tm tm;
+
+    strftime(text, 32, "%Y-%m-%d", gmtime_r(&when, &tm));
+    return text;
+}
+
+static void tell_expiry(struct certificates *c)
+{
+    const char *file;
+    char day[32];
+    int64_t when_s = tls_context_expiry_s(c->shared.current, &file);
+    struct log_num n;
+
+    stats_set(&c->stats[CERTIFICATES_STAT_EXPIRY], (uint64_t)when_s);
+    log_info("certificates loaded", "count", log_u64(&n, tls_context_count(c->shared.current)),
+             "first_expiry", day_of(when_s, day), "file", file, NULL);
+    c->warned_s = 0;
+    certificates_watch(c);
+}
+
+int certificates_init(struct certificates *c, const struct net_config *config,
+                      char complaint[TLS_COMPLAINT_MAX])
+{
+    struct tls_context *first;
+    uint8_t seed[TLS_TICKET_SEED_BYTES];
+    int err;
+
+    *c = (struct certificates){.config = config};
+    if (getrandom(seed, sizeof(seed), 0) != (ssize_t)sizeof(seed)) {
+        snprintf(complaint, TLS_COMPLAINT_MAX, "no random numbers from the kernel");
+        return -EIO;
+    }
+    err = load(config, &first, complaint);
+    if (err == 0) {
+        tls_shared_init(&c->shared, first, seed);
+        c->shared.start_ns = monotonic_ns();
+        tell_expiry(c);
+    }
+    explicit_bzero(seed, sizeof(seed));
+    return err;
+}
+
+void certificates_deinit(struct certificates *c)
+{
+    tls_shared_deinit(&c->shared);
+}
+
+void certificates_register(struct certificates *c, struct stats_registry *r)
+{
+    stats_register(r, descs, CERTIFICATES_STAT_COUNT, 0, c->stats);
+}
+
+void certificates_forget_seed(struct certificates *c)
+{
+    explicit_bzero(c->shared.ticket_seed, sizeof(c->shared.ticket_seed));
+}
+
+void certificates_reload(struct certificates *c)
+{
+    char complaint[TLS_COMPLAINT_MAX];
+    struct tls_context *next;
+
+    if (load(c->config, &next, complaint) != 0) {
+        stats_inc(&c->stats[CERTIFICATES_STAT_REFUSED]);
+        log_error("certificates not reloaded; those in use stay", "reason", complaint, NULL);
+        return;
+    }
+    tls_shared_swap(&c->shared, next);
+    stats_inc(&c->stats[CERTIFICATES_STAT_RELOADED]);
+    tell_expiry(c);
+}
+
+void certificates_watch(struct certificates *c)
+{
+    const char *file;
+    char day[32];
+    int64_t when_s = tls_context_expiry_s(c->shared.current, &file);
+    int64_t now_s = wall_s();
+
+    if (when_s - now_s > CERTIFICATES_WARN_S || now_s - c->warned_s < 86400)
+        return;
+    c->warned_s = now_s;
+    log_warn(now_s > when_s ? "a certificate has expired; renew it and send SIGHUP"
+                            : "a certificate expires soon; renew it and send SIGHUP",
+             "file", file, "expires", day_of(when_s, day), NULL);
+}
