@@ -116,6 +116,7 @@ static inline ssize_t receive_some(struct io_epoll *ep, struct io_conn *c, size_
     }
     ep_count(&ep->io.stats.recvs, 1);
     ep_count(&ep->io.stats.recv_bytes, (uint64_t)n);
+    ep->turn_bytes += (size_t)n;
     ep->callbacks++;
     c->events->on_recv(c, (struct bytes){ep->recv_buf, (size_t)n});
     return n;
@@ -145,9 +146,14 @@ static __attribute__((noinline)) void receive_on(struct io_epoll *ep, struct io_
 }
 
 /* A short read means that the socket is empty, unless an end was announced: that edge will not come
- * again. */
+ * again. Beyond the bytes of a turn the connection waits for the next, behind those that wait
+ * already: what came is sent on before it has left the cache, and its messages are few. */
 static inline void conn_receive(struct io_epoll *ep, struct io_conn *c)
 {
+    if (unlikely(ep->turn_bytes >= IO_RECV_TURN_BYTES)) {
+        ready_push(ep, c);
+        return;
+    }
     ssize_t n = receive_some(ep, c, IO_RECV_TURN_BYTES);
     if (unlikely(n == IO_RECV_TURN_BYTES || ((c->flags & EP_HUNG_UP) && n > 0)))
         receive_on(ep, c, IO_RECV_TURN_BYTES - (size_t)n);
@@ -537,10 +543,11 @@ static void other_event(struct io_epoll *ep, uint64_t data)
     }
 }
 
-/* Serves the `due` oldest: who was queued in this very poll has had its turn. */
+/* Serves the `due` oldest, as far as the turn's bytes go: who is queued meanwhile has had its turn.
+ */
 static void serve_ready(struct io_epoll *ep, uint32_t due)
 {
-    for (; due > 0; due--) {
+    for (; due > 0 && ep->turn_bytes < IO_RECV_TURN_BYTES; due--) {
         struct io_conn *c = ready_pop(ep);
         if (c->flags & EP_CLOSING)
             continue;
@@ -594,6 +601,8 @@ static int ep_poll(struct io *io, uint64_t deadline_ns)
         return err;
 
     uint32_t ready_due = ep->ready_count;
+    /* Who waits from the last turn goes first: then events only queue behind them. */
+    ep->turn_bytes = ready_due > 0 ? IO_RECV_TURN_BYTES : 0;
     ep->event_count = n;
     for (int i = 0; i < n; i++) {
         uint64_t data = ep->events[i].data.u64;
@@ -604,8 +613,10 @@ static int ep_poll(struct io *io, uint64_t deadline_ns)
             other_event(ep, data);
     }
     ep->event_next = ep->event_count = 0;
-    if (ready_due > 0)
-        serve_ready(ep, ready_due);
+    if (ready_due > 0) {
+        ep->turn_bytes = 0;
+        serve_ready(ep, ep->ready_count);
+    }
     if (ep->listener_queued || ep->retry_ns != 0)
         ep_serve_listeners(ep);
     if (ep->closing_count > 0)

@@ -49,6 +49,7 @@ struct io_epoll {
     int event_next;    /* events[event_next .. event_count) are not handled yet */
     int event_count;
     uint32_t callbacks; /* run in this poll */
+    size_t turn_bytes;  /* received in this poll, of all connections */
     uint8_t *recv_buf;  /* IO_RECV_TURN_BYTES, padded at both ends */
     uint8_t *recv_map;
 

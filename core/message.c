@@ -13,7 +13,7 @@
 #ifdef POOL_POISONS
 #define MESSAGE_KEPT_BYTES 0u
 #else
-#define MESSAGE_KEPT_BYTES (256u << 10)
+#define MESSAGE_KEPT_BYTES (512u << 10)
 #endif
 /* Large messages take whole pages from the heap, so that one that is kept fits the next of about
  * its size. None above 1 MiB is kept: it would cost more than the allocation it spares. */

@@ -120,6 +120,12 @@ static void set_away(struct redis_server *s)
     look_at_openings(s->engine, s);
 }
 
+void engine_redis_unreachable(struct redis_server *s)
+{
+    if (!redis_server_is_up(s))
+        set_away(s);
+}
+
 void engine_redis_confirmed(struct engine_redis *e, struct redis_sub *sub)
 {
     if (redis_server_is_up(&e->servers[sub->server]))
@@ -253,6 +259,7 @@ static void on_down(struct redis_link *l, enum redis_down why, const char *text,
         redis_subs_down(s->engine, s);
     if (!was_up)
         set_away(s);
+    redis_master_doubt(s);
 }
 
 static void on_publish_reply(struct redis_link *l, uint64_t tag, const struct redis_reply *r)
@@ -435,6 +442,7 @@ static uint64_t on_turn(void *ctx, uint64_t now_ns)
         struct redis_server *s = &e->servers[i];
 
         next_ns = min_u64(next_ns, turn_canary(s, now_ns));
+        next_ns = min_u64(next_ns, redis_master_turn(s, now_ns));
         next_ns = min_u64(next_ns, redis_link_turn(&s->publish, now_ns));
         next_ns = min_u64(next_ns, redis_link_turn(&s->subscribe, now_ns));
     }
@@ -449,6 +457,7 @@ static void on_flush(void *ctx)
         redis_subs_flush(e, &e->servers[i]);
         redis_link_flush(&e->servers[i].subscribe);
         redis_link_flush(&e->servers[i].publish);
+        redis_master_flush(&e->servers[i]);
     }
 }
 
@@ -460,6 +469,7 @@ static void on_phase(void *ctx, enum node_phase phase)
     for (uint32_t i = 0; phase == NODE_STOPPING && i < e->server_count; i++) {
         redis_link_stop(&e->servers[i].publish);
         redis_link_stop(&e->servers[i].subscribe);
+        redis_master_stop(&e->servers[i]);
     }
 }
 
@@ -511,11 +521,11 @@ static void on_publish(void *ctx)
 /* Beginning and end
  * ------------------------------------------------------------------------------ */
 
-static bool add_server(struct redis_shared *r, const struct redis_endpoint *e)
+static bool add_server(struct redis_shared *r, const struct redis_url *url)
 {
-    char text[REDIS_ENDPOINT_TEXT_MAX];
+    char text[REDIS_URL_TEXT_MAX];
 
-    redis_endpoint_format(e, text);
+    redis_url_format(url, text);
     return redis_hash_add(&r->hash, text) == 0;
 }
 
@@ -536,7 +546,7 @@ int redis_shared_init(struct redis_shared *r, const struct redis_config *config,
     }
     for (uint32_t i = 0; i < n; i++) {
         if (redis_url_parse(config->urls.items[i], &r->urls[i], why) != 0 ||
-            !add_server(r, &r->urls[i].endpoint)) {
+            !add_server(r, &r->urls[i])) {
             redis_shared_deinit(r);
             return -EINVAL;
         }
@@ -585,6 +595,7 @@ static int init_server(struct engine_redis *e, uint32_t i)
                                   .password = url->password,
                                   .name = "tidewire",
                                   .db = url->db,
+                                  .wants_master = true,
                                   .connect_timeout_ns = e->config->timeout_ns,
                                   .backoff_min_ns = BACKOFF_MIN_NS,
                                   .backoff_max_ns = BACKOFF_MAX_NS,
@@ -592,7 +603,7 @@ static int init_server(struct engine_redis *e, uint32_t i)
                                   .resolver = e->shared->resolver};
 
     s->engine = e;
-    redis_endpoint_format(&url->endpoint, s->text);
+    redis_url_format(url, s->text);
     s->canary_channel = canary_name(e);
     if (s->canary_channel == NULL)
         return -ENOMEM;
@@ -603,9 +614,11 @@ static int init_server(struct engine_redis *e, uint32_t i)
     c.role = REDIS_ROLE_SUBSCRIBER;
     c.queue_bytes_max = SUBSCRIBE_QUEUE_BYTES;
     redis_link_init(&s->subscribe, e->shard->io, &c, &subscribe_events, s);
+    e->server_count++;
+    if (url->kind == REDIS_KIND_SENTINEL)
+        return redis_master_watch(s, url, &c);
     redis_link_start(&s->publish);
     redis_link_start(&s->subscribe);
-    e->server_count++;
     return 0;
 }
 
@@ -659,6 +672,7 @@ void engine_redis_deinit(struct engine_redis *e)
 
         redis_link_deinit(&s->publish);
         redis_link_deinit(&s->subscribe);
+        redis_master_deinit(s);
         message_free(&e->shard->messages, s->canary_channel);
         due_queue_deinit(&s->batches.urgent);
         due_queue_deinit(&s->batches.needed);

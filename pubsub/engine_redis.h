@@ -23,6 +23,7 @@
 #include "pubsub/redis_canary.h"
 #include "pubsub/redis_config.h"
 #include "pubsub/redis_hash.h"
+#include "pubsub/redis_master.h"
 #include "pubsub/redis_stats.h"
 #include "pubsub/redis_subs.h"
 
@@ -48,6 +49,7 @@ struct redis_server {
     struct engine_redis *engine;
     struct redis_link publish;
     struct redis_link subscribe;
+    struct redis_sentinel *sentinel; /* tells where the links go; NULL: the URL does */
     struct redis_canary canary;
     struct redis_batches batches;
     struct message *first; /* publishes that Redis has not answered, oldest first */
@@ -55,7 +57,7 @@ struct redis_server {
     struct message *canary_channel; /* payload: its name */
     uint64_t down_since_ns;
     bool is_away; /* an attempt to connect has failed since it was up */
-    char text[REDIS_ENDPOINT_TEXT_MAX];
+    char text[REDIS_URL_TEXT_MAX];
 };
 
 struct engine_redis {
@@ -108,6 +110,9 @@ static inline bool redis_server_is_up(const struct redis_server *s)
 {
     return s->canary.is_up;
 }
+
+/* For redis_master: nobody says where the server is. */
+void engine_redis_unreachable(struct redis_server *s);
 
 /* For redis_subs: Redis has confirmed the room. */
 void engine_redis_confirmed(struct engine_redis *e, struct redis_sub *sub);

@@ -666,6 +666,12 @@ void redis_link_reopen(struct redis_link *l, const char *text)
         fail(l, REDIS_DOWN_REOPENED, text);
 }
 
+void redis_link_retry(struct redis_link *l, const char *text)
+{
+    if (is_under_way(l))
+        fail(l, REDIS_DOWN_REOPENED, text);
+}
+
 void redis_link_set_endpoint(struct redis_link *l, const struct redis_endpoint *e)
 {
     l->config.endpoint = *e;

@@ -29,8 +29,8 @@
  * yet are bounded by config.queue_bytes_max, over which redis_link_command() says -ENOBUFS.
  *
  * The owner calls redis_link_turn() once a turn, redis_link_flush() at its end. Callbacks come only
- * from within io_poll(), redis_link_turn() and redis_link_reopen() (on_down, on_lost, on_release;
- * with redis_link_stop() too), and may call every function below but redis_link_deinit(). */
+ * from within io_poll(), redis_link_turn(), and redis_link_reopen(), _retry() and _stop() (on_lost,
+ * on_down), and may call every function below but redis_link_deinit(). */
 
 #include "core/io.h"
 #include "core/message.h"
@@ -67,7 +67,7 @@ enum redis_link_state {
     X(PROTOCOL, "protocol")     /* not RESP2, or a reply that nobody asked for */                  \
     X(TOO_LARGE, "too_large")   /* a reply over reply_bytes_max */                                 \
     X(MEMORY, "memory")         /* none was to be had */                                           \
-    X(REOPENED, "reopened")     /* redis_link_reopen() */                                          \
+    X(REOPENED, "reopened")     /* redis_link_reopen(), redis_link_retry() */                      \
     X(STOPPED, "stopped")       /* redis_link_stop() */
 
 enum redis_down {
@@ -205,6 +205,9 @@ static inline bool redis_link_is_up(const struct redis_link *l)
 /* Ends the connection, if there is one, and connects anew at once: a canary has not come back. Text
  * is constant and goes to on_down(). While WAITING it makes the attempt come at once. */
 void redis_link_reopen(struct redis_link *l, const char *text);
+
+/* Ends the connection, if there is one, as if it had failed: the next attempt waits its time. */
+void redis_link_retry(struct redis_link *l, const char *text);
 
 /* From the next attempt on the link connects there. */
 void redis_link_set_endpoint(struct redis_link *l, const struct redis_endpoint *e);

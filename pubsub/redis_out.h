@@ -24,7 +24,9 @@ struct redis_arg {
     uint32_t tail_len;
 };
 
-/* Payloads up to this are copied and given back at once: a copy is then cheaper than a span. */
+/* Payloads up to this are copied and given back at once: up to 512 bytes that takes half of the
+ * processor time of a span of their own (loopback), from 1 KiB on as much; and above it a reference
+ * spares the memory of a second copy. */
 #define REDIS_OUT_COPY_MAX 1024
 #define REDIS_OUT_BLOCK_BYTES (16u << 10) /* its head included */
 

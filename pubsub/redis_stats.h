@@ -68,6 +68,11 @@
     X(SILENT_PUBLISHERS, "redis_silent_total", "link=\"publish\"",                                 \
       "Connections reopened because they were silent.", STATS_COUNTER)                             \
     X(SILENT_SUBSCRIBERS, "redis_silent_total", "link=\"subscribe\"", "", STATS_COUNTER)           \
+    X(MASTERS, "redis_masters_total", NULL,                                                        \
+      "Masters that Sentinels have named: the first ones, and one more for each failover.",        \
+      STATS_COUNTER)                                                                               \
+    X(SENTINELS_USELESS, "redis_sentinel_failures_total", NULL,                                    \
+      "Sentinels that did not answer, or did not know the master.", STATS_COUNTER)                 \
     X(SENT_BYTES, "redis_sent_bytes_total", NULL, "Bytes sent to Redis.", STATS_COUNTER)           \
     X(RECEIVED_BYTES, "redis_received_bytes_total", NULL, "Bytes received from Redis.",            \
       STATS_COUNTER)                                                                               \

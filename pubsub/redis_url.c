@@ -10,6 +10,7 @@
 #include <string.h>
 
 #define PORT_DEFAULT 6379
+#define PORT_SENTINEL 26379
 /* Longest path of a socket that the kernel takes, without the zero (unix(7)). */
 #define UNIX_PATH_LEN_MAX 107
 
@@ -83,31 +84,37 @@ static bool number(struct part p, uint32_t max, uint32_t *value)
     return n <= max;
 }
 
-/* "[USER]:PASSWORD@" in front of *rest, if it is there: up to the last '@' before a '/'. */
+/* "[USER]:PASSWORD", each of REDIS_SECRET_MAX bytes. */
+static int parse_secret(struct part p, char *user, char *password, char *why)
+{
+    const char *colon = memchr(p.ptr, ':', p.len);
+
+    if (colon == NULL)
+        return complain(why, "credentials are written USER:PASSWORD, or :PASSWORD");
+    struct part first = {p.ptr, (size_t)(colon - p.ptr)};
+    struct part second = {colon + 1, p.len - first.len - 1};
+    if (second.len == 0)
+        return complain(why, "the password is empty");
+    if (!decode(first, user, REDIS_SECRET_MAX) || !decode(second, password, REDIS_SECRET_MAX))
+        return complain(why, "user or password is too long, or has a bad percent code: write a % "
+                             "as %25");
+    return 0;
+}
+
+/* Credentials and '@' in front of *rest, if they are there: up to the last '@' before a '/'. */
 static int parse_credentials(struct part *rest, struct redis_url *url, char *why)
 {
     const char *slash = memchr(rest->ptr, '/', rest->len);
     size_t len = slash == NULL ? rest->len : (size_t)(slash - rest->ptr);
     const char *at = memrchr(rest->ptr, '@', len);
-    const char *colon;
 
     if (at == NULL)
         return 0;
     len = (size_t)(at - rest->ptr);
-    colon = memchr(rest->ptr, ':', len);
-    if (colon == NULL)
-        return complain(why, "before the @ stands USER:PASSWORD, or :PASSWORD");
-    struct part user = {rest->ptr, (size_t)(colon - rest->ptr)};
-    struct part password = {colon + 1, (size_t)(at - colon - 1)};
-    if (password.len == 0)
-        return complain(why, "the password before the @ is empty");
-    if (!decode(user, url->user, sizeof(url->user)) ||
-        !decode(password, url->password, sizeof(url->password)))
-        return complain(why, "user or password is too long, or has a bad percent code: write a % "
-                             "as %25");
+    int err = parse_secret((struct part){rest->ptr, len}, url->user, url->password, why);
     rest->ptr = at + 1;
     rest->len -= len + 1;
-    return 0;
+    return err;
 }
 
 static int parse_db(struct part p, struct redis_url *url, char *why)
@@ -132,12 +139,12 @@ static bool is_host(struct part p, bool bracketed)
 }
 
 /* HOST[:PORT] or [ADDRESS][:PORT]. */
-static int parse_endpoint(struct part p, struct redis_endpoint *e, char *why)
+static int parse_endpoint(struct part p, uint16_t port_default, struct redis_endpoint *e, char *why)
 {
     bool bracketed = p.len > 0 && p.ptr[0] == '[';
     const char *end = memchr(p.ptr, bracketed ? ']' : ':', p.len);
     struct part host = {p.ptr + bracketed, p.len - bracketed}, port = {p.ptr + p.len, 0};
-    uint32_t n = PORT_DEFAULT;
+    uint32_t n = port_default;
 
     if (bracketed && end == NULL)
         return complain(why, "the ] behind an IPv6 address is missing");
@@ -157,24 +164,81 @@ static int parse_endpoint(struct part p, struct redis_endpoint *e, char *why)
     return 0;
 }
 
+/* One or more, with commas between them. */
+static int parse_endpoints(struct part p, uint16_t port_default, struct redis_url *url, char *why)
+{
+    for (url->endpoint_count = 0; url->endpoint_count < REDIS_URL_ENDPOINTS_MAX;) {
+        const char *comma = memchr(p.ptr, ',', p.len);
+        struct part one = {p.ptr, comma == NULL ? p.len : (size_t)(comma - p.ptr)};
+        int err = parse_endpoint(one, port_default, &url->endpoints[url->endpoint_count], why);
+        if (err != 0)
+            return err;
+        url->endpoint_count++;
+        if (comma == NULL)
+            return 0;
+        p = (struct part){comma + 1, p.len - one.len - 1};
+    }
+    return complain(why, "at most 16 hosts can be named");
+}
+
+/* Takes what stands before the first `mark` off *rest; all of it when there is none. */
+static struct part take_until(struct part *rest, char mark)
+{
+    const char *at = memchr(rest->ptr, mark, rest->len);
+    struct part taken = *rest;
+
+    if (at != NULL)
+        taken.len = (size_t)(at - rest->ptr);
+    rest->ptr += taken.len + (at != NULL);
+    rest->len -= taken.len + (at != NULL);
+    return taken;
+}
+
 static int parse_tcp(const char *text, struct redis_url *url, char *why)
 {
-    struct part rest = {text, strlen(text)}, host;
-    const char *slash;
+    struct part rest = {text, strlen(text)};
     int err = parse_credentials(&rest, url, why);
 
+    url->endpoint_count = 1;
+    if (err == 0)
+        err = parse_endpoint(take_until(&rest, '/'), PORT_DEFAULT, &url->endpoint, why);
+    if (err != 0 || rest.len == 0)
+        return err;
+    return parse_db(rest, url, why);
+}
+
+static int parse_sentinel_query(struct part query, struct redis_url *url, char *why)
+{
+    struct part name = take_until(&query, '=');
+
+    if (name.len != 8 || memcmp(name.ptr, "sentinel", 8) != 0)
+        return complain(why, "behind the ? stands sentinel=USER:PASSWORD");
+    return parse_secret(query, url->sentinel_user, url->sentinel_password, why);
+}
+
+static int parse_sentinel(const char *text, struct redis_url *url, char *why)
+{
+    struct part query = {text, strlen(text)}, rest = take_until(&query, '?'), master;
+    int err = parse_credentials(&rest, url, why);
+
+    url->kind = REDIS_KIND_SENTINEL;
+    if (err == 0)
+        err = parse_endpoints(take_until(&rest, '/'), PORT_SENTINEL, url, why);
     if (err != 0)
         return err;
-    slash = memchr(rest.ptr, '/', rest.len);
-    host = (struct part){rest.ptr, slash == NULL ? rest.len : (size_t)(slash - rest.ptr)};
-    err = parse_endpoint(host, &url->endpoint, why);
-    if (err != 0 || slash == NULL || slash + 1 == rest.ptr + rest.len)
-        return err;
-    return parse_db((struct part){slash + 1, rest.len - host.len - 1}, url, why);
+    master = take_until(&rest, '/');
+    if (master.len == 0 || !decode(master, url->master, sizeof(url->master)))
+        return complain(why, "behind the Sentinels stands /MASTER, the master's name there");
+    if (rest.len > 0)
+        err = parse_db(rest, url, why);
+    if (err == 0 && query.ptr > rest.ptr + rest.len)
+        err = parse_sentinel_query(query, url, why);
+    return err;
 }
 
 static int set_path(struct part p, struct redis_url *url, char *why)
 {
+    url->endpoint_count = 1;
     url->endpoint.is_unix = true;
     if (p.len == 0)
         return complain(why, "the path of the socket is missing");
@@ -208,6 +272,10 @@ int redis_url_parse(const char *text, struct redis_url *url, char *why)
     memset(url, 0, sizeof(*url));
     if (skip(&text, "redis://"))
         return parse_tcp(text, url, why);
+    if (skip(&text, "redis+sentinel://"))
+        return parse_sentinel(text, url, why);
+    if (skip(&text, "redis+cluster://"))
+        return complain(why, "redis+cluster:// is not served: use redis:// or redis+sentinel://");
     if (skip(&text, "redis+unix://"))
         return parse_unix(text, url, why);
     if (skip(&text, "unix:"))
@@ -215,7 +283,19 @@ int redis_url_parse(const char *text, struct redis_url *url, char *why)
     if (skip(&text, "rediss://"))
         return complain(why, "rediss:// (TLS to Redis) is not built in: use redis:// within a "
                              "trusted network, or through a tunnel");
-    return complain(why, "a Redis URL begins with redis://, redis+unix:// or unix:");
+    return complain(why,
+                    "a Redis URL begins with redis://, redis+sentinel://, redis+unix:// or unix:");
+}
+
+void redis_url_format(const struct redis_url *url, char *text)
+{
+    char endpoint[REDIS_ENDPOINT_TEXT_MAX];
+
+    redis_endpoint_format(&url->endpoint, endpoint);
+    if (url->kind == REDIS_KIND_SENTINEL)
+        snprintf(text, REDIS_URL_TEXT_MAX, "%s by sentinel %s", url->master, endpoint);
+    else
+        snprintf(text, REDIS_URL_TEXT_MAX, "%s", endpoint);
 }
 
 void redis_endpoint_format(const struct redis_endpoint *e, char *text)

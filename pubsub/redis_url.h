@@ -7,6 +7,9 @@
  *
  *     redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]           one server; port 6379, database 0
  *     unix:PATH, redis+unix://[[USER]:PASSWORD@]/PATH[?db=DB]
+ *     redis+sentinel://[[USER]:PASSWORD@]HOSTS/MASTER[/DB][?sentinel=[USER]:PASSWORD]
+ *                  HOSTS: the Sentinels, HOST[:PORT],..., port 26379; the first password is the
+ *                  master's
  *
  * USER, PASSWORD and PATH may be percent-encoded (RFC 3986 2.1); HOST is a name, an IPv4 address
  * or an IPv6 address in brackets. */
@@ -25,10 +28,22 @@ struct redis_endpoint {
     bool is_unix;
 };
 
+#define REDIS_URL_ENDPOINTS_MAX 16
+
+enum redis_kind { REDIS_KIND_SINGLE, REDIS_KIND_SENTINEL };
+
 struct redis_url {
-    struct redis_endpoint endpoint;
-    char user[REDIS_SECRET_MAX];     /* "": the server's default user */
-    char password[REDIS_SECRET_MAX]; /* "": none */
+    uint8_t kind; /* enum redis_kind */
+    uint32_t endpoint_count;
+    union {
+        struct redis_endpoint endpoint; /* the first or only one */
+        struct redis_endpoint endpoints[REDIS_URL_ENDPOINTS_MAX];
+    };
+    char master[REDIS_HOST_MAX];              /* REDIS_KIND_SENTINEL: its name */
+    char sentinel_user[REDIS_SECRET_MAX];     /* "": the Sentinels' default user */
+    char sentinel_password[REDIS_SECRET_MAX]; /* "": none */
+    char user[REDIS_SECRET_MAX];              /* "": the server's default user */
+    char password[REDIS_SECRET_MAX];          /* "": none */
     uint32_t db;
 };
 
@@ -39,6 +54,11 @@ struct redis_url {
 /* Fills *url from text. Returns 0, or -EINVAL and in why (REDIS_URL_WHY_MAX bytes) what is wrong
  * and what is right; it never repeats a password. */
 MUST_USE int redis_url_parse(const char *text, struct redis_url *url, char *why);
+
+/* What the URL names, without credentials, from its first host: for logs, and as the identity that
+ * all nodes write alike. */
+#define REDIS_URL_TEXT_MAX (REDIS_ENDPOINT_TEXT_MAX + REDIS_HOST_MAX + 16)
+void redis_url_format(const struct redis_url *url, char *text);
 
 /* "host:port", "[::1]:port" or "unix:path", without credentials: for logs, metrics and names. */
 void redis_endpoint_format(const struct redis_endpoint *e, char *text);

@@ -71,6 +71,41 @@ int accept4(int fd, struct sockaddr *sa, socklen_t *len, int flags)
     return fails(CALL_ACCEPT) ? -1 : (int)syscall(SYS_accept4, fd, sa, len, flags);
 }
 
+/* Each write fits into the kernel's buffers. Who was left over comes before those that write again.
+ */
+IO_TEST(a_turn_has_a_bound_for_all_connections_together_and_passes_nobody_over)
+{
+    enum { PAIRS = 24, EACH = 32 << 10, TURNS_MAX = PAIRS * EACH / (int)IO_RECV_TURN_BYTES + 1 };
+    int peers[PAIRS];
+    struct side *s[PAIRS];
+    uint8_t *data = pattern_new(EACH);
+
+    for (int i = 0; i < PAIRS; i++)
+        s[i] = fixture_pair(t, &peers[i]);
+    for (int i = 0; i < PAIRS; i++)
+        peer_write(peers[i], data, EACH);
+    for (int n = 0; n < TURNS_MAX; n++) {
+        size_t turn_bytes = 0;
+
+        turn(t, wall_ns() + NS_PER_SEC);
+        for (int i = 0; i < PAIRS; i++) {
+            turn_bytes += s[i]->turn_bytes;
+            if (s[i]->turn_bytes > 0)
+                peer_write(peers[i], data, EACH);
+        }
+        cr_assert_lt(turn_bytes, IO_RECV_TURN_BYTES + EACH);
+    }
+    for (int i = 0; i < PAIRS; i++) {
+        cr_assert_geq(s[i]->got_len, EACH, "connection %d was passed over", i);
+        side_close(s[i], false);
+    }
+    for (int i = 0; i < PAIRS; i++) {
+        UNTIL(t, s[i]->closeds > 0);
+        close(peers[i]);
+    }
+    free(data);
+}
+
 #ifndef TW_SANITIZED /* which bring an allocator of their own */
 extern void *__libc_malloc(size_t bytes);
 static bool no_memory;

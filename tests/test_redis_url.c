@@ -59,6 +59,39 @@ Test(redis_url, parts_of_a_url)
     }
 }
 
+Test(redis_url, sentinels_are_several_hosts)
+{
+    struct redis_url url = parse("redis+sentinel://alice:p%2fw@s1,[::1]:1,s3:7/my%20master/2"
+                                 "?sentinel=bob:x");
+    char text[REDIS_URL_TEXT_MAX];
+
+    cr_assert_eq(url.kind, REDIS_KIND_SENTINEL);
+    cr_assert_eq(url.endpoint_count, 3);
+    cr_assert_str_eq(url.endpoints[0].host, "s1");
+    cr_assert_eq(url.endpoints[0].port, 26379);
+    cr_assert_str_eq(url.endpoints[1].host, "::1");
+    cr_assert_eq(url.endpoints[2].port, 7);
+    cr_assert_str_eq(url.master, "my master");
+    cr_assert_eq(url.db, 2);
+    cr_assert_str_eq(url.user, "alice");
+    cr_assert_str_eq(url.password, "p/w");
+    cr_assert_str_eq(url.sentinel_user, "bob");
+    cr_assert_str_eq(url.sentinel_password, "x");
+    redis_url_format(&url, text);
+    cr_assert_str_eq(text, "my master by sentinel s1:26379");
+
+    url = parse("redis+sentinel://s1/m?sentinel=:pw");
+    cr_assert_str_eq(url.master, "m");
+    cr_assert_str_eq(url.sentinel_password, "pw");
+    cr_assert_eq(url.db, 0);
+
+    url = parse("redis://h:1");
+    cr_assert_eq(url.kind, REDIS_KIND_SINGLE);
+    cr_assert_eq(url.endpoint_count, 1);
+    redis_url_format(&url, text);
+    cr_assert_str_eq(text, "h:1");
+}
+
 Test(redis_url, what_is_wrong_is_said_without_the_password)
 {
     static const struct {
@@ -88,6 +121,15 @@ Test(redis_url, what_is_wrong_is_said_without_the_password)
         {"redis://:hunter2%@h", "percent"},
         {"redis://:hunter2%zz@h", "percent"},
         {"redis://:hunter2%00@h", "percent"},
+        {"redis+sentinel://a,b", "/MASTER"},
+        {"redis+sentinel://a,b/", "/MASTER"},
+        {"redis+sentinel://a,,b/m", "host must be"},
+        {"redis+sentinel://a,b/m/x", "database"},
+        {"redis+sentinel://a/m?", "sentinel="},
+        {"redis+sentinel://a/m?x=1", "sentinel="},
+        {"redis+sentinel://a/m?sentinel=hunter2", "USER:PASSWORD"},
+        {"redis+sentinel://a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q/m", "at most 16"},
+        {"redis+cluster://a,b", "not served"},
         {"unix:", "path"},
         {"redis+unix://", "path"},
         {"redis+unix:///a?x=1", "db=NUMBER"},

@@ -25,6 +25,7 @@ FEW = 100
 CONNECT_S = 120
 HOLD_S = 600
 QUIET_S = 2.5
+FREED_S, FREED_BYTES = 30, 1 << 20
 CACHES = {"TCP", "sock_inode_cache", "filp", "eventpoll_epi", "eventpoll_pwq", "io_kiocb",
           "skbuff_head_cache", "skbuff_small_head"}
 PAGE = os.sysconf("SC_PAGESIZE")
@@ -45,6 +46,17 @@ def kernel_bytes():
     caches = re.findall(r"^(\w+) +(\d+) +\d+ +(\d+) ", Path("/proc/slabinfo").read_text(), re.M)
     pages = re.search(r"^TCP:.* mem (\d+)", Path("/proc/net/sockstat").read_text(), re.M).group(1)
     return sum(int(n) * int(size) for name, n, size in caches if name in CACHES) + int(pages) * PAGE
+
+
+def wait_until_freed():
+    """What the connections before took goes back in the background."""
+    before = kernel_bytes()
+    for _ in range(FREED_S):
+        time.sleep(1)
+        now = kernel_bytes()
+        if before - now < FREED_BYTES:
+            return
+        before = now
 
 
 @contextlib.contextmanager
@@ -77,6 +89,7 @@ def heartbeat_cpu(server, seconds):
 
 
 def measure(program, backend, count, compressed, heartbeat_s):
+    wait_until_freed()
     shards = -(-count // PER_RING)
     flags = ["--echo", "--shards", str(shards), "--ping-interval", f"{heartbeat_s}s"]
     server = Server(backend, *flags, *(["--compress", "on"] if compressed else []))

@@ -173,6 +173,9 @@ def ratio_json(found):
 
 PLOT = """set terminal pngcairo size 1400,600 font 'sans,10'
 set output '{png}'
+set linetype 9 lc rgb 'grey50'
+set linetype 10 lc rgb 'brown'
+set linetype cycle 10
 set style data histogram
 set style histogram clustered gap 1
 set style fill solid border -1

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # Copyright (c) 2026 The Tidewire authors
-"""Real Redis servers for the end-to-end tests: each a process of its own, on a free port of loopback
+"""Real Redis servers for the end-to-end tests: each a process, on a free port of loopback
 and a socket file, in a directory that goes with it. They keep nothing on disk.
 
     with RedisServer() as redis:                       # redis.url, redis.unix_url
@@ -210,3 +210,87 @@ class RedisServer:
     def stop(self):
         self.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+class Sentinels:
+    """A master, its replicas and the Sentinels that watch them, all of them RedisServers.
+
+    Attributes: servers (the first was the master at the beginning), sentinels, name, url."""
+
+    def __init__(self, replicas=1, sentinels=3, name="mymaster", password="", sentinel_password=""):
+        self.name = name
+        self.password = password
+        self.sentinel_password = sentinel_password
+        self.servers = [RedisServer(password=password)]
+        self.sentinels = []
+        try:
+            for _ in range(replicas):
+                self.servers.append(self._replica())
+            for _ in range(sentinels):
+                self.sentinels.append(self._sentinel(sentinels // 2 + 1))
+            self._wait_complete(replicas, sentinels)
+        except Exception:
+            self.stop()
+            raise
+
+    def _replica(self):
+        master = self.servers[0]
+        flags = [f"replicaof {master.host} {master.port}", "repl-diskless-sync-delay 0"]
+        if self.password:
+            flags.append(f"masterauth {self.password}")
+        return RedisServer(*flags, password=self.password)
+
+    def _sentinel(self, quorum):
+        master = self.servers[0]
+        flags = [f"sentinel monitor {self.name} {master.host} {master.port} {quorum}",
+                 f"sentinel down-after-milliseconds {self.name} 500",
+                 f"sentinel failover-timeout {self.name} 3000"]
+        if self.password:
+            flags.append(f"sentinel auth-pass {self.name} {self.password}")
+        return RedisServer(*flags, sentinel=True, password=self.sentinel_password)
+
+    def _wait_complete(self, replicas, sentinels):
+        for sentinel in self.sentinels:
+            sentinel.wait(lambda s=sentinel: self._sees(s) == (replicas, sentinels - 1),
+                          "a Sentinel knows all others")
+
+    def _sees(self, sentinel):
+        reply = sentinel.call("SENTINEL", "MASTER", self.name)
+        fields = dict(zip(reply[::2], reply[1::2]))
+        return int(fields[b"num-slaves"]), int(fields[b"num-other-sentinels"])
+
+    @property
+    def url(self):
+        secret = f":{quote(self.password, safe='')}@" if self.password else ""
+        hosts = ",".join(f"{s.host}:{s.port}" for s in self.sentinels)
+        query = f"?sentinel=:{quote(self.sentinel_password, safe='')}"
+        return f"redis+sentinel://{secret}{hosts}/{self.name}" + \
+            (query if self.sentinel_password else "")
+
+    def master(self):
+        """The server that the first living Sentinel names."""
+        for sentinel in self.sentinels:
+            if sentinel.process.poll() is None:
+                _, port = sentinel.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.name)
+                return next(s for s in self.servers if s.port == int(port))
+        raise AssertionError("no Sentinel lives")
+
+    def wait_other_master(self, than, seconds=START_S):
+        """Until the Sentinels have made another server the master, and it says so itself."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            master = self.master()
+            if master is not than and master.call("ROLE")[0] == b"master":
+                return master
+            time.sleep(0.05)
+        raise TimeoutError("no failover in time\n" + self.sentinels[0].log())
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def stop(self):
+        for server in self.sentinels + self.servers:
+            server.stop()

@@ -250,7 +250,8 @@ def test_channels_that_are_not_allowed_keep_the_node_unready(nodes):
 @pytest.mark.parametrize("url,says", (
     ("http://localhost", "redis://"),
     ("redis://:secret@", "the host must be"),
-    ("redis+sentinel://localhost/master", "entinel"),
+    ("redis+sentinel://:secret@localhost", "stands /MASTER"),
+    ("redis+sentinel://localhost/m?sentinel=secret", "USER:PASSWORD"),
     ("redis+cluster://localhost", "luster"),
 ))
 def test_a_url_that_is_not_right_is_refused(url, says):

@@ -201,8 +201,6 @@ static int64_t publish(struct sim_redis *r, bool sharded, const struct arg *chan
     return count;
 }
 
-/* Commands ------------------------------------------------------------------------------------- */
-
 static bool is_word(const struct arg *a, const char *text)
 {
     return a->len == strlen(text) && strncasecmp(a->ptr, text, a->len) == 0;
@@ -212,6 +210,42 @@ static bool equals(const struct arg *a, const char *text)
 {
     return a->len == strlen(text) && memcmp(a->ptr, text, a->len) == 0;
 }
+
+/* Sentinels ---------------------------------------------------------------------------------- */
+
+static void put_field(struct sim_redis_conn *c, const char *name, const char *value)
+{
+    put_word(c, name);
+    put_word(c, value);
+}
+
+static void put_field_number(struct sim_redis_conn *c, const char *name, uint64_t n)
+{
+    char text[32];
+
+    snprintf(text, sizeof(text), "%llu", (unsigned long long)n);
+    put_field(c, name, text);
+}
+
+static void do_sentinel(struct sim_redis_conn *c, const struct arg *args, uint32_t count)
+{
+    const struct sim_sentinel *s = c->redis->sentinel;
+
+    if (s == NULL || count != 3 || !is_word(&args[1], "MASTER")) {
+        put_error(c, "ERR unknown command");
+    } else if (!equals(&args[2], s->name)) {
+        put_error(c, "ERR No such master with that name");
+    } else {
+        put_number(c, '*', 10);
+        put_field(c, "name", s->name);
+        put_field(c, "ip", s->host);
+        put_field_number(c, "port", s->port);
+        put_field(c, "flags", "master");
+        put_field_number(c, "config-epoch", s->epoch);
+    }
+}
+
+/* Commands ------------------------------------------------------------------------------------- */
 
 static void do_auth(struct sim_redis_conn *c, const struct arg *args, uint32_t count)
 {
@@ -341,6 +375,8 @@ static void do_other(struct sim_redis_conn *c, const struct arg *args, uint32_t 
         do_client(c, args, count);
     else if (is_word(&args[0], "ROLE"))
         do_role(c);
+    else if (is_word(&args[0], "SENTINEL"))
+        do_sentinel(c, args, count);
     else if (is_word(&args[0], "PUBLISH") && count == 3)
         do_publish(c, false, args);
     else if (is_word(&args[0], "SPUBLISH") && count == 3)

@@ -7,12 +7,21 @@
  *
  * It has an io of its own and does its work in sim_redis_turn(), which the driver calls between the
  * doings of the shards; what the network does to bytes (splits, delays, resets) comes on top. It
- * understands AUTH, PING, SELECT, CLIENT, ROLE, PUBLISH, SUBSCRIBE, UNSUBSCRIBE and their sharded
- * twins, answers as Redis 7.0 does in RESP2, and reads commands with a parser of its own. */
+ * understands AUTH, PING, SELECT, CLIENT, ROLE, SENTINEL MASTER, PUBLISH, SUBSCRIBE,
+ * UNSUBSCRIBE and their sharded twins, answers as Redis 7.0 does in RESP2, and reads commands with
+ * a parser of its own. */
 
 #include "tests/sim/io_sim.h"
 
 struct sim_redis_conn;
+
+/* What a Sentinel says of the master of that name. */
+struct sim_sentinel {
+    const char *name;
+    const char *host;
+    uint16_t port;
+    uint64_t epoch; /* config-epoch */
+};
 
 /* Rates in parts per million of the occasions. */
 struct sim_redis_faults {
@@ -47,9 +56,10 @@ struct sim_redis {
     const char *user;       /* NULL: the default one */
     const char *password;   /* NULL: no AUTH is needed */
     const char *allowed;    /* prefix of channels that may be used, others are NOPERM; NULL: all */
-    bool loading;           /* answers -LOADING */
-    bool is_replica;        /* as ROLE says */
-    bool is_mute;           /* publishes are answered, but go to no subscriber */
+    const struct sim_sentinel *sentinel; /* it is a Sentinel, and says this; NULL: it is none */
+    bool loading;                        /* answers -LOADING */
+    bool is_replica;                     /* as ROLE says */
+    bool is_mute;                        /* publishes are answered, but go to no subscriber */
     /* Told of every publish that is carried out, in their one order; NULL: nobody. */
     void (*on_publish)(void *ctx, const char *channel, size_t channel_len, const char *payload,
                        size_t payload_len);

@@ -200,7 +200,7 @@ static int check_byte_rate(const struct config *c, const struct options *o, FILE
 /* What Redis URLs may ask for elsewhere, and not here. */
 static const char *unserved_scheme(const char *url)
 {
-    static const char *const schemes[] = {"redis+sentinel://", "redis+cluster://", "rediss://"};
+    static const char *const schemes[] = {"redis+cluster://", "rediss://"};
     for (size_t i = 0; i < ARRAY_LEN(schemes); i++) {
         if (strncmp(url, schemes[i], strlen(schemes[i])) == 0)
             return schemes[i];
@@ -220,7 +220,7 @@ static int check_redis(const struct config *c, const struct options *o, FILE *er
         return OPTIONS_EXIT_USAGE;
     }
     for (uint32_t i = 0; i < urls->count; i++) {
-        char text[REDIS_ENDPOINT_TEXT_MAX];
+        char text[REDIS_URL_TEXT_MAX];
         const char *scheme = unserved_scheme(urls->items[i]);
         if (scheme != NULL) {
             options_complain(o, "redis", err,
@@ -232,7 +232,7 @@ static int check_redis(const struct config *c, const struct options *o, FILE *er
             options_complain(o, "redis", err, "%s", why);
             return OPTIONS_EXIT_USAGE;
         }
-        redis_endpoint_format(&url.endpoint, text);
+        redis_url_format(&url, text);
         if (redis_hash_add(&hash, text) == 0)
             continue;
         options_complain(o, "redis", err, "%s stands twice; remove one", text);

@@ -563,8 +563,9 @@ const struct option config_table[] = {
      .group = REDIS,
      .arg = "URL",
      .help = "Makes rooms one with those of all other nodes that are given the same: "
-             "redis://[[USER]:PASSWORD@]HOST[:PORT][/DB] or unix:PATH. Several independent servers "
-             "share the rooms by consistent hashing.",
+             "redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], unix:PATH, or "
+             "redis+sentinel://[[USER]:PASSWORD@]HOST[:PORT],.../MASTER[/DB] with the addresses of "
+             "Sentinels. Several independent servers share the rooms by consistent hashing.",
      .offset = AT(pubsub.redis.urls),
      .type = OPTION_LIST},
     {.name = "redis-prefix",

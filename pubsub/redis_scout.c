@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MIT
+ * Copyright (c) 2026 The Tidewire authors */
+
+/* One question to one of several servers. On the shard's thread. */
+
+#include "pubsub/redis_scout.h"
+
+#include <stdio.h>
+
+static void go_on(struct redis_scout *s)
+{
+    s->at = (s->at + 1) % s->endpoint_count;
+    redis_link_set_endpoint(&s->link, &s->endpoints[s->at]);
+}
+
+static void on_up(struct redis_link *l)
+{
+    struct redis_scout *s = l->owner;
+
+    s->is_hurried = true;
+    s->is_waiting = false;
+    s->asked_ns = 0;
+}
+
+static void on_down(struct redis_link *l, enum redis_down why, const char *text, bool was_up)
+{
+    struct redis_scout *s = l->owner;
+
+    (void)was_up;
+    s->is_waiting = false;
+    if (why == REDIS_DOWN_STOPPED)
+        return;
+    if (s->events->on_useless != NULL)
+        s->events->on_useless(s, text);
+    go_on(s);
+}
+
+static void useless(struct redis_scout *s, const char *text)
+{
+    redis_link_retry(&s->link, text);
+}
+
+static void on_reply(struct redis_link *l, uint64_t tag, const struct redis_reply *r)
+{
+    struct redis_scout *s = l->owner;
+    char text[128];
+
+    (void)tag;
+    s->is_waiting = false;
+    if (s->events->on_answer(s, r)) {
+        s->last_use_ns = l->io->now_ns;
+        return;
+    }
+    snprintf(text, sizeof(text), "its answer is of no use%s%s",
+             r->type == REDIS_TYPE_ERROR ? ": " : "", r->type == REDIS_TYPE_ERROR ? r->text : "");
+    useless(s, text);
+}
+
+static void on_release(struct redis_link *l, struct message *m)
+{
+    (void)l;
+    (void)m;
+    CHECK(!"questions have no bodies");
+}
+
+static const struct redis_link_events link_events = {
+    .on_up = on_up, .on_down = on_down, .on_reply = on_reply, .on_release = on_release};
+
+void redis_scout_init(struct redis_scout *s, struct io *io, const struct redis_link_config *config,
+                      const struct redis_endpoint *endpoints, uint32_t endpoint_count,
+                      const char *name, const struct redis_arg *args, uint32_t arg_count,
+                      uint64_t interval_ns, const struct redis_scout_events *events, void *owner)
+{
+    struct redis_link_config link = *config;
+
+    CHECK(endpoint_count > 0);
+    *s = (struct redis_scout){.events = events,
+                              .owner = owner,
+                              .endpoints = endpoints,
+                              .endpoint_count = endpoint_count,
+                              .at = (uint32_t)io_random_below(io, endpoint_count),
+                              .name = name,
+                              .args = args,
+                              .arg_count = arg_count,
+                              .interval_ns = interval_ns};
+    link.role = REDIS_ROLE_COMMAND;
+    link.endpoint = endpoints[s->at];
+    redis_link_init(&s->link, io, &link, &link_events, s);
+}
+
+void redis_scout_start(struct redis_scout *s)
+{
+    redis_link_start(&s->link);
+}
+
+void redis_scout_stop(struct redis_scout *s)
+{
+    redis_link_stop(&s->link);
+}
+
+void redis_scout_deinit(struct redis_scout *s)
+{
+    redis_link_deinit(&s->link);
+}
+
+void redis_scout_set_endpoints(struct redis_scout *s, const struct redis_endpoint *endpoints,
+                               uint32_t count)
+{
+    CHECK(count > 0);
+    s->endpoints = endpoints;
+    s->endpoint_count = count;
+    s->at = s->at % count;
+}
+
+void redis_scout_hurry(struct redis_scout *s)
+{
+    s->is_hurried = true;
+}
+
+/* Not while the next one's answer is waited for, nor again at once. */
+void redis_scout_doubt(struct redis_scout *s)
+{
+    s->is_hurried = true;
+    if (redis_link_is_up(&s->link) && !s->is_waiting && s->asked_ns != 0 &&
+        s->link.io->now_ns >= s->asked_ns + REDIS_SCOUT_PAUSE_NS)
+        useless(s, "the server that it names is of no use");
+}
+
+static void ask(struct redis_scout *s, uint64_t now_ns)
+{
+    s->asked_ns = now_ns;
+    s->due_ns = now_ns + s->interval_ns;
+    s->is_waiting = redis_link_command(&s->link, s->name, s->args, s->arg_count, 0) == 0;
+    s->is_hurried = !s->is_waiting; /* no memory */
+}
+
+/* When the next question may be asked, or its answer is overdue. */
+static uint64_t next_ns(const struct redis_scout *s)
+{
+    if (s->is_waiting)
+        return s->asked_ns + REDIS_SCOUT_PATIENCE_NS;
+    if (s->is_hurried)
+        return s->asked_ns == 0 ? 0 : s->asked_ns + REDIS_SCOUT_PAUSE_NS;
+    return s->due_ns;
+}
+
+uint64_t redis_scout_turn(struct redis_scout *s, uint64_t now_ns)
+{
+    uint64_t link_ns = redis_link_turn(&s->link, now_ns);
+
+    if (!redis_link_is_up(&s->link))
+        return link_ns;
+    if (now_ns >= next_ns(s)) {
+        if (s->is_waiting)
+            useless(s, "it does not answer");
+        else
+            ask(s, now_ns);
+    }
+    return redis_link_is_up(&s->link) ? next_ns(s) : redis_link_turn(&s->link, now_ns);
+}
+
+void redis_scout_flush(struct redis_scout *s)
+{
+    redis_link_flush(&s->link);
+}
