@@ -290,7 +290,8 @@ void conn_http_last_words(struct conn *c);
 /* conn_ws.c */
 void conn_ws_input(struct conn *c, struct bytes *in);
 bool conn_ws_offer_parked(struct conn *c);
-void conn_ws_inflated(struct conn *c, uint8_t opcode, struct bytes payload);
+/* A message is inflated; `m` as in net_app.on_message(), what is not taken of it is freed. */
+void conn_ws_inflated(struct conn *c, struct net_message *m, bool is_checked);
 
 /* Close code and text of an end; its label. */
 uint16_t conn_end_code(enum conn_end why);

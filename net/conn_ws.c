@@ -77,14 +77,13 @@ static inline void deliver(struct conn *c, struct net_message *in)
         offer(c, in);
 }
 
-void conn_ws_inflated(struct conn *c, uint8_t opcode, struct bytes payload)
+void conn_ws_inflated(struct conn *c, struct net_message *m, bool is_checked)
 {
-    struct net_message in = {.opcode = opcode, .payload = payload};
-
-    if (opcode == WS_OP_TEXT && !simd->utf8_valid(payload.ptr, payload.len))
+    if (!is_checked && m->opcode == WS_OP_TEXT && !simd->utf8_valid(m->payload.ptr, m->payload.len))
         conn_end(c, CONN_END_BAD_UTF8);
     else
-        deliver(c, &in);
+        deliver(c, m);
+    free_untaken(c, m);
 }
 
 /* A whole message in the input: one frame, one piece. */

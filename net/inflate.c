@@ -5,10 +5,14 @@
 
 #include "net/inflate.h"
 
+#include <string.h>
+
 #include "net/conn_rx.h"
 
 /* The inflater's buffer is kept for the next message up to this size. */
 #define OUT_KEPT_BYTES (64u << 10)
+/* Up to this size a message is checked and copied at once. */
+#define COPY_AT_ONCE_BYTES (256u << 10)
 
 static void spend(struct net *n, uint64_t work)
 {
@@ -29,8 +33,10 @@ static void finish(struct conn *c, uint8_t opcode, enum deflate_status st, struc
 {
     struct net *n = c->net;
 
+    struct net_message in = {.opcode = opcode, .payload = out};
+
     if (st == DEFLATE_DONE)
-        conn_ws_inflated(c, opcode, out);
+        conn_ws_inflated(c, &in, false);
     else
         conn_end(c, st == DEFLATE_TOO_BIG ? CONN_END_TOO_BIG
                     : st == DEFLATE_BAD   ? CONN_END_BAD_DEFLATE
@@ -97,6 +103,13 @@ void inflate_message(struct conn *c, struct net_message *in)
         (void)stand_in_line(c, in);
 }
 
+static void drop_copy(struct net *n)
+{
+    if (n->inflate_copy.to != NULL)
+        message_free(&n->shard->messages, n->inflate_copy.to);
+    n->inflate_copy.to = NULL;
+}
+
 static void leave_line(struct conn *c)
 {
     struct net *n = c->net;
@@ -109,9 +122,78 @@ static void leave_line(struct conn *c)
     } else {
         n->inflating = c->rx->next_inflating;
         n->inflate_begun = false;
+        drop_copy(n);
     }
     if (n->inflating_last == c)
         n->inflating_last = before;
+}
+
+/* c has left the line, and goes on. */
+static void let_go(struct conn *c)
+{
+    conn_rx_drop(c, &c->rx->deflated);
+    conn_rx_trim(c);
+    conn_unhold(c, CONN_HOLD_INFLATE);
+}
+
+static void give_up(struct conn *c, enum conn_end why)
+{
+    leave_line(c);
+    deflate_trim(c->net->deflate);
+    conn_end(c, why);
+    let_go(c);
+}
+
+static void begin_copy(struct net *n, struct bytes out)
+{
+    struct message *to = message_new(&n->shard->messages, (uint32_t)out.len);
+
+    if (to == NULL) {
+        give_up(n->inflating, CONN_END_NO_MEMORY);
+        return;
+    }
+    n->inflate_copy.to = to;
+    n->inflate_copy.from = out;
+    utf8_reset(&n->inflate_copy.utf8);
+}
+
+static void copy_done(struct net *n)
+{
+    struct conn *c = n->inflating;
+    struct message *to = n->inflate_copy.to;
+    struct net_message in = {.opcode = c->rx->deflated->opcode,
+                             .payload = {message_payload(to), to->payload_len},
+                             .owned = to};
+
+    n->inflate_copy.to = NULL;
+    leave_line(c);
+    deflate_trim(n->deflate);
+    conn_ws_inflated(c, &in, true);
+    let_go(c);
+}
+
+static void copy_some(struct net *n)
+{
+    struct inflate_copy *copy = &n->inflate_copy;
+    struct conn *c = n->inflating;
+    bool is_text = c->rx->deflated->opcode == WS_OP_TEXT;
+    uint64_t most = n->work_left < UINT32_MAX ? n->work_left * COPIED_PER_WORK : UINT64_MAX;
+    size_t len = (size_t)min_u64(copy->from.len, most);
+
+    spend(n, len / COPIED_PER_WORK + 1);
+    memcpy(message_payload(copy->to) + copy->to->payload_len - copy->from.len, copy->from.ptr, len);
+    if (is_text && !utf8_feed(&copy->utf8, copy->from.ptr, len)) {
+        give_up(c, CONN_END_BAD_UTF8);
+        return;
+    }
+    copy->from.ptr += len;
+    copy->from.len -= len;
+    if (copy->from.len > 0)
+        return;
+    if (is_text && !utf8_is_complete(&copy->utf8))
+        give_up(c, CONN_END_BAD_UTF8);
+    else
+        copy_done(n);
 }
 
 /* Goes on with the first in line. */
@@ -122,6 +204,15 @@ static void inflate_first(struct net *n)
     struct bytes out = {0};
     enum deflate_status st;
 
+    if (c->state != CONN_OPEN) {
+        leave_line(c);
+        let_go(c);
+        return;
+    }
+    if (n->inflate_copy.to != NULL) {
+        copy_some(n);
+        return;
+    }
     if (!n->inflate_begun)
         deflate_inflate_begin(n->deflate, message_payload(m), m->payload_len,
                               n->config->max_message_bytes);
@@ -129,12 +220,13 @@ static void inflate_first(struct net *n)
     st = step(n, m->payload_len, &out);
     if (st == DEFLATE_MORE)
         return;
+    if (st == DEFLATE_DONE && out.len > COPY_AT_ONCE_BYTES) {
+        begin_copy(n, out);
+        return;
+    }
     leave_line(c);
-    if (c->state == CONN_OPEN)
-        finish(c, m->opcode, st, out);
-    conn_rx_drop(c, &c->rx->deflated);
-    conn_rx_trim(c);
-    conn_unhold(c, CONN_HOLD_INFLATE);
+    finish(c, m->opcode, st, out);
+    let_go(c);
 }
 
 void inflate_turn(struct net *n)

@@ -8,7 +8,8 @@
  * line, first come, first served; its connection is held (CONN_HOLD_INFLATE). On the shard's
  * thread.
  *
- * The line is linked by conn_rx.next_inflating; conn_rx.deflated is the message. */
+ * The line is linked by conn_rx.next_inflating; conn_rx.deflated is the message. A long one is
+ * checked and copied out of the inflater in slices, too (net.inflate_copy). */
 
 #include "net/conn.h"
 
@@ -17,6 +18,9 @@
 #define WORK_BYTES_PER_US 200
 /* Compressing a byte is that much work: 40 to 75 of them take a microsecond. */
 #define WORK_PER_COMPRESSED 4
+/* So many bytes are checked and copied for one byte of work: 2,000 of them and more take a
+ * microsecond, fresh memory included. */
+#define COPIED_PER_WORK 10
 
 /* Inflates the message and hands it to conn_ws_inflated(), now or in a later turn; or ends the
  * connection. `in` is borrowed, but in->owned may be taken. */

@@ -109,7 +109,12 @@ struct net {
     struct deflate *deflate; /* made at the first use */
     struct conn *inflating;  /* first of those whose message waits for it, see net/inflate.h */
     struct conn *inflating_last;
-    bool inflate_begun;  /* it is at the first one's message */
+    bool inflate_begun; /* it is at the first one's message */
+    struct inflate_copy {
+        struct message *to; /* NULL: nothing is being copied */
+        struct bytes from;  /* the rest, in the inflater's buffer */
+        struct utf8_state utf8;
+    } inflate_copy;      /* the first one's message, inflated, on its way out */
     uint64_t turn_work;  /* --turn-budget as bytes of work, see net/inflate.h */
     uint64_t work_left;  /* of it in this turn */
     struct net_tls *tls; /* net/conn_tls.h; NULL: no TLS listeners */

@@ -24,25 +24,33 @@ static void turn_until_quiet(struct rig *r)
         turn(r);
 }
 
-/* A compressed message of `len` times `fill`, masked with zeros. */
-static void send_compressed(struct rig *r, struct client *c, uint8_t fill, size_t len)
+/* A compressed message, masked with zeros. */
+static void send_packed(struct rig *r, struct client *c, uint8_t opcode, const uint8_t *plain,
+                        size_t len)
 {
     struct deflate *deflate = deflate_new();
-    uint8_t *plain = malloc(len);
     uint8_t *frame = calloc(1, deflate_bound(len) + 14);
     size_t packed;
 
-    memset(plain, fill, len);
     cr_assert_eq(deflate_compress(deflate, 15, plain, len, frame + 8, &packed), 0);
     cr_assert(packed >= 126 && packed < 65536, "%zu", packed);
-    frame[0] = 0xc2; /* FIN, RSV1, binary */
+    frame[0] = 0xc0 | opcode; /* FIN, RSV1 */
     frame[1] = 0x80 | 126;
     frame[2] = (uint8_t)(packed >> 8);
     frame[3] = (uint8_t)packed;
     client_send(r, c, frame, packed + 8);
     deflate_free(deflate);
-    free(plain);
     free(frame);
+}
+
+/* A compressed binary message of `len` times `fill`. */
+static void send_compressed(struct rig *r, struct client *c, uint8_t fill, size_t len)
+{
+    uint8_t *plain = malloc(len);
+
+    memset(plain, fill, len);
+    send_packed(r, c, WS_OP_BINARY, plain, len);
+    free(plain);
 }
 
 static void send_small(struct rig *r, struct client *c, uint8_t what)
@@ -166,6 +174,81 @@ Test(inflate, who_leaves_the_line_lets_the_others_go_on)
             cr_assert_eq(gets(&r, &c[i], (uint8_t)('a' + i), 400000), i != leaver);
         for (uint32_t i = 0; i < 3; i++)
             client_free(&c[i]);
+        rig_deinit(&r);
+    }
+}
+
+/* At whatever point of inflating and copying. */
+Test(inflate, one_that_leaves_amid_its_message_leaves_nothing_behind)
+{
+    for (int after = 5; after < 80; after += 3) {
+        struct rig r;
+        struct client gone, other;
+
+        rig_new(&r);
+        gone = client_open(&r, "/echo");
+        other = client_open(&r, "/echo");
+        send_compressed(&r, &gone, 'g', BIG_BYTES);
+        send_compressed(&r, &other, 'o', 300000);
+        turns(&r, after);
+        sim_client_reset(gone.sim);
+        turn_until_quiet(&r);
+        cr_assert(gets(&r, &other, 'o', 300000));
+        client_free(&gone);
+        client_free(&other);
+        rig_deinit(&r);
+    }
+}
+
+/* Sequences of three bytes, cut by slices anywhere; what is wrong is at `wrong`, or nowhere. */
+static void send_text(struct rig *r, struct client *c, size_t len, size_t wrong)
+{
+    uint8_t *plain = malloc(len);
+
+    for (size_t i = 0; i < len; i++)
+        plain[i] = (uint8_t[]){0xe2, 0x82, 0xac}[i % 3]; /* euro signs */
+    if (wrong < len)
+        plain[wrong] = 0xff;
+    send_packed(r, c, WS_OP_TEXT, plain, len);
+    free(plain);
+}
+
+Test(inflate, a_long_text_is_checked_slice_by_slice)
+{
+    const size_t len = 300000 * 3;
+    const struct {
+        size_t len, wrong;
+        bool good;
+    } rows[] = {{len, len, true},      {len, 0, false},       {len, len / 2, false},
+                {len, len - 1, false}, {len - 1, len, false}, {len - 2, len, false}};
+
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct rig r;
+        struct client c;
+        uint64_t turns_copying = 0;
+
+        rig_new(&r);
+        c = client_open(&r, "/echo");
+        send_text(&r, &c, rows[i].len, rows[i].wrong);
+        turns(&r, 5);
+        while (net_of(&r)->inflating != NULL) {
+            turn(&r);
+            turns_copying += net_of(&r)->inflate_copy.to != NULL;
+        }
+        for (int k = 0; k < 500; k++) {
+            turn(&r);
+            client_recv(&c);
+        }
+        if (rows[i].good) {
+            cr_assert_gt(turns_copying, 2);
+            cr_assert_eq(c.in[c.seen], 0x81);
+            cr_assert_eq(c.in_len - c.seen, 10 + len);
+            cr_assert_eq(memcmp(c.in + c.in_len - 3, "\xe2\x82\xac", 3), 0);
+        } else {
+            cr_assert_eq(memcmp(c.in + c.seen, "\x88", 1), 0);
+            cr_assert_eq(memcmp(c.in + c.seen + 2, "\x03\xef", 2), 0, "1007");
+        }
+        client_free(&c);
         rig_deinit(&r);
     }
 }
