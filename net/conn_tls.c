@@ -360,7 +360,8 @@ static int send_sealed(struct conn *c)
 {
     struct conn_tls *t = c->tls;
     struct iovec iov[IO_IOV_MAX];
-    size_t plain_max = t->sent < SMALL_UNTIL ? SMALL_RECORD : TLS_RECORD_PLAIN_MAX;
+    size_t plain_max = min_size(t->sent < SMALL_UNTIL ? SMALL_RECORD : TLS_RECORD_PLAIN_MAX,
+                                t->record.fragment_max);
     size_t bytes, len;
     struct message *m;
     struct tls_source src = {iov, 0, 0};

@@ -237,6 +237,21 @@ def test_max_fragment_length_is_kept_to(tls_server):
     assert max(sizes) <= 512 + 1 + 16, sizes
 
 
+@pytest.mark.parametrize("version", ("-tls1_3", "-tls1_2"))
+@pytest.mark.parametrize("limit", (512, 1024))
+def test_messages_of_any_length_arrive_in_short_fragments(tls_server, version, limit):
+    """Each is more than one send of ours takes records for, were they full ones."""
+    upgrade = request("/rooms/fragments", "localhost").decode("latin-1").replace("\r\n", "\n")
+    with Talk(tls_server, version, "-maxfraglen", str(limit)) as t:
+        t.say(upgrade.encode())
+        t.until(b"\r\n\r\n")
+        with Client(tls_server.port, "/rooms/fragments") as c:
+            for i, size in enumerate((5801, 7800, 11800, 15700, 23600, 31500, 47500, 60000)):
+                end = b"-end-of-%d-" % i
+                c.send(frame(TEXT, b"x" * (size - len(end)) + end))
+                t.until(end)
+
+
 def test_keys_change_during_a_talk(tls_server):
     """KeyUpdates with and without a request of ours."""
     with Talk(tls_server, "-tls1_3") as t:
