@@ -514,6 +514,23 @@ def test_stallers_leave_handshakes_to_others(new_server, certs, sources):
     until(lambda: s.metric("tidewire_tls_handshakes_waiting"), 0)
 
 
+def test_only_a_slot_that_helps_somebody_is_taken_away(new_server, certs):
+    """One address is at its quarter and has one more in line; the other's slot is of no use to it."""
+    s = new_server("--tls-port", "0", "--drain-time", "0", "--shards", "1", "--tls-handshakes-max",
+                   "16", *certs.ecdsa.flags())
+    sources = ["127.0.1.2", "127.0.1.3"] + ["127.0.1.1"] * 5
+    stallers = []
+    for source in sources:
+        stallers.append(stall(s, source))
+        stallers[-1].recv(1)  # has its slot, but for the last
+    until(lambda: s.metric(FAILURES, reason="stalled"), lambda n: n > 0)
+    until(lambda: s.metric("tidewire_tls_handshakes_waiting"), 0)
+    assert s.metric(FAILURES, reason="stalled") == 1
+    until(lambda: s.metric("tidewire_tls_handshakes_running"), 6)
+    for raw in stallers:
+        raw.close()
+
+
 def test_who_waits_is_served_in_time_or_told_by_the_end(new_server, certs):
     """Two slots: one per address at a time, the others in line until the handshake's time is over."""
     s = new_server("--tls-port", "0", "--drain-time", "0", "--shards", "1", "--handshake-timeout",
