@@ -256,12 +256,23 @@ static void spend(struct net *n, uint64_t us)
     n->work_left -= min_u64(n->work_left, us * WORK_BYTES_PER_US);
 }
 
+/* Input that brings forth nothing, byte by byte maybe, is none. */
+static void note_progress(struct net_shake *s, struct conn_shake *k, uint64_t now_ns)
+{
+    k->since_ns = min_u64(now_ns, k->until_ns - SHAKE_IDLE_NS);
+    list_remove(&s->running, k);
+    list_append(&s->running, k);
+}
+
 /* What the handshake has to say. False: no memory, c is ended. */
-static bool queue_output(struct conn_shake *k)
+static bool queue_output(struct conn_shake *k, uint64_t now_ns)
 {
     struct bytes out = tls_handshake_output(k->engine);
 
-    if (out.len == 0 || conn_queue_bytes(k->conn, out.ptr, (uint32_t)out.len))
+    if (out.len == 0)
+        return true;
+    note_progress(&k->conn->net->tls->shake, k, now_ns);
+    if (conn_queue_bytes(k->conn, out.ptr, (uint32_t)out.len))
         return true;
     shake_fail(k, TLS_FAILURE_NO_MEMORY);
     return false;
@@ -279,9 +290,6 @@ static void shake_step(struct conn_shake *k, const struct tls_hello *hello, uint
 
     c->rx->head_len = 0;
     s->workshop.now_ns = now_ns;
-    k->since_ns = now_ns;
-    list_remove(&s->running, k);
-    list_append(&s->running, k);
     if (hello != NULL && hello->joined.ptr != NULL) {
         struct bytes joined = hello->joined;
 
@@ -292,7 +300,7 @@ static void shake_step(struct conn_shake *k, const struct tls_hello *hello, uint
     if (st == TLS_HANDSHAKE_MORE && (in.len > 0 || hello == NULL))
         st = tls_handshake_step(k->engine, &in);
     spend(n, STEP_US);
-    if (queue_output(k) && st == TLS_HANDSHAKE_DONE) {
+    if (queue_output(k, now_ns) && st == TLS_HANDSHAKE_DONE) {
         shake_finish(k, head, in);
     } else {
         if (c->shake != NULL && st == TLS_HANDSHAKE_FAILED)
@@ -315,6 +323,8 @@ static void shake_start(struct net *n, struct conn_shake *k, uint64_t now_ns)
 
     list_remove(&s->line, k);
     list_append(&s->running, k);
+    k->since_ns = now_ns;
+    k->until_ns = now_ns + SHAKE_SLOT_NS;
     tls_shared_renew(s->shared, &s->context, &s->generation);
     CHECK(tls_hello_parse(message_payload(rx->head), rx->head_len, s->scratch, &hello) ==
           TLS_HELLO_OK);

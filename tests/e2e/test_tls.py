@@ -531,6 +531,36 @@ def test_only_a_slot_that_helps_somebody_is_taken_away(new_server, certs):
         raw.close()
 
 
+def test_a_byte_now_and_then_keeps_no_slot(new_server, certs):
+    s = new_server("--tls-port", "0", "--drain-time", "0", "--shards", "1", "--tls-handshakes-max",
+                   "8", "--handshake-timeout", "20s", *certs.ecdsa.flags())
+    drips = [stall(s, "127.0.1.1") for _ in range(2)]
+    over = threading.Event()
+
+    def drip():
+        data = b"\x16\x03\x03\x00\x46" + bytes(70)
+        with contextlib.suppress(OSError):
+            for at in range(len(data)):
+                for raw in drips:
+                    raw.sendall(data[at:at + 1])
+                if over.wait(0.1):
+                    return
+
+    thread = threading.Thread(target=drip)
+    for raw in drips:
+        raw.recv(1)  # has its slot
+    thread.start()
+    begin = time.monotonic()
+    sock = connect(s, context(certs), source="127.0.1.1")
+    took = time.monotonic() - begin
+    over.set()
+    thread.join()
+    assert took < 4 and get(sock, "/nowhere") == 404
+    until(lambda: s.metric(FAILURES, reason="stalled"), lambda n: n > 0)
+    for raw in drips:
+        raw.close()
+
+
 def test_who_waits_is_served_in_time_or_told_by_the_end(new_server, certs):
     """Two slots: one per address at a time, the others in line until the handshake's time is over."""
     s = new_server("--tls-port", "0", "--drain-time", "0", "--shards", "1", "--handshake-timeout",
