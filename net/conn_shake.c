@@ -482,6 +482,7 @@ uint64_t conn_shake_turn(struct net *n, uint64_t now_ns)
 {
     struct net_shake *s = &n->tls->shake;
 
+    n->work_left = max_u64(n->work_left, n->turn_work / 4); /* others may have used up all */
     while (s->ready != NULL && n->work_left > 0) {
         struct conn_shake *k = s->ready;
 
