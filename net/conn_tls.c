@@ -22,6 +22,9 @@
 #define SMALL_UNTIL (64u << 10)
 
 _Static_assert(offsetof(struct conn_tls, record) == 24, "what a state has before its record");
+/* Nothing was sent, for a reason of ours; beyond all that io returns. */
+enum { NO_BUFFER = -5000, NOT_SEALED };
+
 static const uint16_t pool_bytes_of[CONN_TLS_POOLS] = {144, 176, 240};
 
 static void on_recv(struct io_conn *io, struct bytes in);
@@ -355,7 +358,7 @@ static size_t seal(struct conn *c, struct tls_source *src, size_t plain_max, uin
     return len;
 }
 
-/* One send of what waits, sealed. Returns as io_send(); -ENOMEM also when the key is used up. */
+/* One send of what waits, sealed. Returns as io_send(), NO_BUFFER or NOT_SEALED. */
 static int send_sealed(struct conn *c)
 {
     struct conn_tls *t = c->tls;
@@ -369,11 +372,11 @@ static int send_sealed(struct conn *c)
     src.count = sendq_gather_upto(&c->sendq, iov, IO_IOV_MAX, SEAL_BYTES_MAX, &bytes, &t->cut);
     m = new_buffer(c, bytes, plain_max);
     if (m == NULL)
-        return -ENOMEM;
+        return NO_BUFFER;
     len = seal(c, &src, plain_max, message_payload(m), message_capacity(m));
     if (unlikely(len == 0)) {
         message_free(&c->net->shard->messages, m);
-        return -EPIPE;
+        return NOT_SEALED;
     }
     if (t->sent < SMALL_UNTIL)
         t->sent += (uint32_t)bytes;
@@ -412,7 +415,8 @@ static void gathered_left(struct conn *c)
     t->cut = 0;
 }
 
-/* Nothing waits any more. At the end that is when close_notify, or our alert, goes. */
+/* Nothing waits any more. At the end that is when close_notify, or our alert, goes. Returns as
+ * io_send(), or NO_BUFFER. */
 static int send_end(struct conn *c)
 {
     struct message *m;
@@ -423,7 +427,7 @@ static int send_end(struct conn *c)
     c->tls->is_ended = true;
     m = new_buffer(c, 0, 1);
     if (m == NULL)
-        return -ENOMEM;
+        return NO_BUFFER;
     len = tls_record_seal_end(&c->tls->record, &c->net->tls->work, message_payload(m));
     if (len > 0)
         return send_buffer(c, m, len);
@@ -431,7 +435,7 @@ static int send_end(struct conn *c)
     return IO_SENT;
 }
 
-/* The next send. Returns as io_send(). */
+/* The next send. Returns as send_sealed(). */
 static int send_next(struct conn *c)
 {
     return c->tls->raw > 0 ? send_raw(c) : send_sealed(c);
@@ -440,12 +444,11 @@ static int send_next(struct conn *c)
 static void send_failed(struct conn *c, int err)
 {
     c->sendq.gathered = 0; /* nothing is under way */
-    if (err == -ENOMEM) {
+    if (err == NO_BUFFER) {
         conn_end(c, CONN_END_NO_MEMORY);
         if (c->state <= CONN_ENDING)
             return;
-    } else if (err == -EPIPE && !tls_record_is_writable(&c->tls->record) &&
-               c->state < CONN_ENDING) {
+    } else if (err == NOT_SEALED && c->state < CONN_ENDING) {
         record_failed(c);
         return;
     }
