@@ -167,6 +167,8 @@ static void record_failed(struct conn *c)
 {
     enum tls_reason why = tls_record_reason(&c->tls->record);
 
+    if (c->state == CONN_ENDING) /* it has been told */
+        return;
     net_stat(c->net, (enum net_stat)(NET_STAT_TLS_REASONS + why));
     if (unlikely(log_level_now == LOG_DEBUG))
         log_failure(c, why);
