@@ -457,6 +457,16 @@ static void send_failed(struct conn *c, int err)
     conn_send_failed(c);
 }
 
+/* A failed connection seals nothing more but its alert, which waits for nothing. */
+static void drop_unsealable(struct conn *c)
+{
+    if (likely(c->state != CONN_FLUSHING || c->tls->raw > 0 ||
+               tls_record_is_writable(&c->tls->record)))
+        return;
+    c->net->queue_bytes -= sendq_drop(&c->sendq, c->net->shard, &c->net->chunks, true);
+    c->tls->is_cut = false;
+}
+
 void conn_tls_flush(struct conn *c)
 {
     struct net *n = c->net;
@@ -466,7 +476,7 @@ void conn_tls_flush(struct conn *c)
     if (c->sendq.gathered > 0 || t->sealed != NULL || c->state >= CONN_LINGER ||
         (c->holds & CONN_HOLD_APP))
         return;
-    for (int round = 0; !sendq_is_empty(&c->sendq); round++) {
+    for (int round = 0; drop_unsealable(c), !sendq_is_empty(&c->sendq); round++) {
         if (round == FLUSH_ROUNDS_MAX) {
             conn_mark_dirty(c);
             n->flush_again = true;
