@@ -20,6 +20,8 @@
  * small, a record is what fits into a segment. */
 #define SMALL_RECORD 1350
 #define SMALL_UNTIL (64u << 10)
+/* For a record that is cut; it doubles with what comes. */
+#define CUT_AT_ONCE 1024
 
 _Static_assert(offsetof(struct conn_tls, record) == 24, "what a state has before its record");
 /* Nothing was sent, for a reason of ours; beyond all that io returns. */
@@ -196,7 +198,24 @@ static void keep_cut(struct conn *c, const struct bytes *in, size_t need)
     struct conn_rx *rx = conn_rx_get(c);
 
     if (rx != NULL)
-        (void)conn_rx_append(c, &rx->record, &rx->record_len, in->ptr, in->len, need);
+        (void)conn_rx_append(c, &rx->record, &rx->record_len, in->ptr, in->len,
+                             min_size(need, CUT_AT_ONCE));
+}
+
+/* --message-timeout bounds a begun record as it does a begun frame, whichever comes first. */
+static void watch_cut(struct conn *c)
+{
+    if (c->state != CONN_OPEN)
+        return;
+    if (c->rx != NULL && c->rx->record != NULL) {
+        if (c->flags & CONN_F_BEGUN)
+            return;
+        c->flags |= CONN_F_BEGUN;
+        conn_set_deadline(c, c->net->config->message_timeout_ns);
+    } else if ((c->flags & CONN_F_BEGUN) && ws_decoder_is_idle(&c->decoder)) {
+        c->flags &= (uint16_t)~CONN_F_BEGUN;
+        conn_clear_deadline(c);
+    }
 }
 
 /* Opens what is whole of *in. Returns the bytes that its next record needs altogether, when it is
@@ -274,17 +293,19 @@ static void continue_cut(struct conn *c, struct bytes *in)
 
 void conn_tls_input(struct conn *c, struct bytes in)
 {
-    size_t need;
+    bool was_cut = c->rx != NULL && c->rx->record != NULL;
+    size_t need = 0;
 
     if (unlikely(c->state >= CONN_FLUSHING))
         return; /* read away */
-    if (unlikely(c->rx != NULL && c->rx->record != NULL))
+    if (unlikely(was_cut))
         continue_cut(c, &in);
-    if (in.len == 0)
-        return;
-    need = open_records(c, &in);
+    if (in.len > 0)
+        need = open_records(c, &in);
     if (unlikely(need > 0) && c->state < CONN_FLUSHING)
         keep_cut(c, &in, need);
+    if (unlikely(was_cut || need > 0))
+        watch_cut(c);
 }
 
 static void on_recv(struct io_conn *io, struct bytes in)
