@@ -653,6 +653,71 @@ def test_wrong_records_end_the_connection(tls_server, certs, version, record, re
         assert tls_server.metric(name, reason=reason) > 0
 
 
+def slow_member(server, certs, path):
+    """A member over TLS whose kernel takes little for it, and which reads nothing yet."""
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    raw.settimeout(10)
+    raw.connect(("127.0.0.1", server.tls_port))
+    c = Client.__new__(Client)
+    c.sock, c.host = TlsSocket(raw, context(certs), "localhost"), "localhost"
+    c.buffer, c.reset = b"", False
+    assert c.ask(request(path, c.host)).status == 101
+    return c
+
+
+def test_the_alert_leaves_although_output_waits(new_server, certs):
+    s = new_server("--tls-port", "0", "--drain-time", "0", "--shards", "1", "--tcp-sndbuf", "64KiB", "--max-message", "1MiB",
+                   *certs.ecdsa.flags())
+    slow = slow_member(s, certs, "/rooms/alert")
+    with Client(s.port, "/rooms/alert?echo=0") as c:
+        c.send(frame(TEXT, b"x" * 400000))
+        until(lambda: s.metric("tidewire_queue_bytes"), lambda n: n > 200000)
+    slow.sock.raw.sendall(b"\x17\x03\x03\x00\x20" + bytes(32))
+    until(lambda: s.metric("tidewire_tls_record_failures_total", reason="bad_record_mac"), 1)
+    with pytest.raises(ssl.SSLError, match="(?i)alert"):
+        while slow.sock.recv(65536):
+            pass
+    slow.sock.close()
+
+
+def test_a_slow_consumers_queue_goes_behind_a_message_that_has_left_in_part(new_server, certs):
+    s = new_server("--tls-port", "0", "--drain-time", "0", "--shards", "1", "--tcp-sndbuf", "64KiB", "--max-message", "1MiB",
+                   "--max-queue", "1MiB", *certs.ecdsa.flags())
+    slow = slow_member(s, certs, "/rooms/slow")
+    with Client(s.port, "/rooms/slow?echo=0") as c:
+        for _ in range(8):
+            c.send(frame(TEXT, b"x" * 200000))
+        until(lambda: s.metric("tidewire_connections_closed_total", reason="slow_consumer"), 1)
+    got = []
+    while (f := slow.frame()).opcode == TEXT:
+        got.append(f.payload)
+    assert f.opcode == CLOSE and f.payload[:2] == struct.pack("!H", 1013)
+    assert got == [b"x" * 200000]
+    slow.sock.close()
+
+
+def test_a_begun_record_is_whole_in_time(new_server, certs):
+    s = new_server("--tls-port", "0", "--drain-time", "0", "--echo", "--message-timeout", "500ms",
+                   *certs.ecdsa.flags())
+    with over_tls(s, context(certs)) as port, Client(port) as c:
+        c.sock.tls.write(frame(TEXT, b"whole"))
+        data = c.sock._out.read()
+        c.sock.raw.sendall(data[:9])
+        c.sock.raw.sendall(data[9:])
+        assert c.message() == (TEXT, b"whole")
+        c.sock.settimeout(1)
+        with pytest.raises(TimeoutError):  # its time has ended with it
+            c.sock.recv(100)
+        c.sock.settimeout(10)
+        for part in (data[:3], data[:9]):
+            with Client(port) as cut:
+                cut.sock.raw.sendall(part)
+                cut.expect_close(1008)
+        c.echo(TEXT, "still there")
+    until(lambda: s.metric("tidewire_connections_closed_total", reason="message_timeout"), 2)
+
+
 def test_records_cut_anywhere_are_the_same(tls_server, certs):
     with over_tls(tls_server, context(certs)) as port, Client(port) as c:
         sock = c.sock
