@@ -690,6 +690,8 @@ static bool answer_waits(const struct conn *c)
 {
     const struct sendq_ref *front = &c->sendq.first;
 
+    if ((c->flags & CONN_F_TLS_OPEN) && c->tls->is_cut) /* the rest of a large reference */
+        return false;
     return !sendq_is_empty(&c->sendq) && (front->run->bytes[front->off] & 0x80) == 0;
 }
 

@@ -20,8 +20,8 @@
 #define STEP_US 60
 /* Who sends more before its turn has come is not read from. */
 #define INPUT_MAX TLS_HELLO_BYTES_MAX
-/* Addresses that can be at a quarter of the slots, each. */
-#define FULL_MAX 4
+/* Addresses that can be at a quarter of the slots each, rounded down: of 7 slots that is one. */
+#define FULL_MAX 7
 
 /* Lists
  * -------------------------------------------------------------------------------------------- */
@@ -96,6 +96,7 @@ int conn_shake_init(struct net *n, struct net_shake *s)
     s->shared = shared;
     s->slots = cfg->tls_handshakes_max;
     s->ready_end = &s->ready;
+    s->free_ns = IO_FOREVER;
     pool_init(&s->shakes, "tls_handshakes", sizeof(struct conn_shake), 0, 0);
     return tls_workshop_init(&s->workshop, shared->ticket_seed, shared->start_ns,
                              cfg->tls_client_ca.count > 0 ? 0 : cfg->tls_ticket_lifetime_ns);
@@ -255,12 +256,23 @@ static void spend(struct net *n, uint64_t us)
     n->work_left -= min_u64(n->work_left, us * WORK_BYTES_PER_US);
 }
 
+/* Input that brings forth nothing, byte by byte maybe, is none. */
+static void note_progress(struct net_shake *s, struct conn_shake *k, uint64_t now_ns)
+{
+    k->since_ns = min_u64(now_ns, k->until_ns - SHAKE_IDLE_NS);
+    list_remove(&s->running, k);
+    list_append(&s->running, k);
+}
+
 /* What the handshake has to say. False: no memory, c is ended. */
-static bool queue_output(struct conn_shake *k)
+static bool queue_output(struct conn_shake *k, uint64_t now_ns)
 {
     struct bytes out = tls_handshake_output(k->engine);
 
-    if (out.len == 0 || conn_queue_bytes(k->conn, out.ptr, (uint32_t)out.len))
+    if (out.len == 0)
+        return true;
+    note_progress(&k->conn->net->tls->shake, k, now_ns);
+    if (conn_queue_bytes(k->conn, out.ptr, (uint32_t)out.len))
         return true;
     shake_fail(k, TLS_FAILURE_NO_MEMORY);
     return false;
@@ -278,9 +290,6 @@ static void shake_step(struct conn_shake *k, const struct tls_hello *hello, uint
 
     c->rx->head_len = 0;
     s->workshop.now_ns = now_ns;
-    k->since_ns = now_ns;
-    list_remove(&s->running, k);
-    list_append(&s->running, k);
     if (hello != NULL && hello->joined.ptr != NULL) {
         struct bytes joined = hello->joined;
 
@@ -291,7 +300,7 @@ static void shake_step(struct conn_shake *k, const struct tls_hello *hello, uint
     if (st == TLS_HANDSHAKE_MORE && (in.len > 0 || hello == NULL))
         st = tls_handshake_step(k->engine, &in);
     spend(n, STEP_US);
-    if (queue_output(k) && st == TLS_HANDSHAKE_DONE) {
+    if (queue_output(k, now_ns) && st == TLS_HANDSHAKE_DONE) {
         shake_finish(k, head, in);
     } else {
         if (c->shake != NULL && st == TLS_HANDSHAKE_FAILED)
@@ -314,6 +323,8 @@ static void shake_start(struct net *n, struct conn_shake *k, uint64_t now_ns)
 
     list_remove(&s->line, k);
     list_append(&s->running, k);
+    k->since_ns = now_ns;
+    k->until_ns = now_ns + SHAKE_SLOT_NS;
     tls_shared_renew(s->shared, &s->context, &s->generation);
     CHECK(tls_hello_parse(message_payload(rx->head), rx->head_len, s->scratch, &hello) ==
           TLS_HELLO_OK);
@@ -356,76 +367,122 @@ static bool has_share(const struct net_shake *s, const struct io_addr *peer)
     return count < share;
 }
 
-/* The first in line whose address has its share of slots left. At most FULL_MAX addresses have not,
- * and each is found out once. */
-static struct conn_shake *next_in_line(const struct net_shake *s)
+/* The first in line of each address that has no share left, so that each is found out once. */
+struct full_peers {
+    struct conn_shake *first[FULL_MAX];
+    uint32_t count;
+};
+
+static struct conn_shake *full_find(const struct full_peers *full, const struct io_addr *peer)
 {
-    const struct io_addr *full[FULL_MAX];
-    uint32_t count = 0;
-
-    for (struct conn_shake *k = s->line.first; k != NULL; k = k->next) {
-        uint32_t i = 0;
-
-        if (k->conn->state != CONN_TLS) /* its end is marked */
-            continue;
-        while (i < count && !same_client(full[i], &k->conn->peer))
-            i++;
-        if (i < count && is_counted(&k->conn->peer))
-            continue;
-        if (has_share(s, &k->conn->peer))
-            return k;
-        if (count < FULL_MAX)
-            full[count++] = &k->conn->peer;
+    for (uint32_t i = 0; i < full->count; i++) {
+        if (same_client(&full->first[i]->conn->peer, peer))
+            return full->first[i];
     }
     return NULL;
 }
 
+/* The first from k on whose address has its share of slots left. Whom it passes it notes. */
+static struct conn_shake *next_in_line(const struct net_shake *s, struct conn_shake *k,
+                                       struct full_peers *full)
+{
+    for (; k != NULL; k = k->next) {
+        const struct io_addr *peer = &k->conn->peer;
+
+        if (k->conn->state != CONN_TLS) /* its end is marked */
+            continue;
+        if (full_find(full, peer) != NULL)
+            continue;
+        if (has_share(s, peer))
+            return k;
+        if (full->count < FULL_MAX)
+            full->first[full->count++] = k;
+    }
+    return NULL;
+}
+
+/* One pass: who was passed by has no share until another slot is given back. */
 static void fill_slots(struct net *n, uint64_t now_ns)
 {
     struct net_shake *s = &n->tls->shake;
+    struct full_peers full = {.count = 0};
+    struct conn_shake *k = s->line.first;
 
-    while (s->look && s->line.count > 0 && s->running.count < s->slots && n->work_left > 0) {
-        struct conn_shake *k = next_in_line(s);
+    s->look = false;
+    while (s->running.count < s->slots && (k = next_in_line(s, k, &full)) != NULL) {
+        struct conn_shake *next = k->next;
 
-        if (k == NULL)
-            s->look = false;
-        else
-            shake_start(n, k, now_ns);
+        if (n->work_left == 0) {
+            s->look = true;
+            return;
+        }
+        shake_start(n, k, now_ns);
+        k = next;
     }
 }
 
-/* How long the longest idle handshake may be that, by now. */
-static uint64_t patience_ns(const struct net_shake *s, uint64_t now_ns)
+/* When k has been idle for too long for somebody who waits for its slot. */
+static uint64_t stalled_at_ns(const struct conn_shake *k, const struct conn_shake *waiter)
 {
-    bool long_line = now_ns - s->line.first->since_ns >= SHAKE_PATIENCE_NS;
-
-    return long_line ? SHAKE_HASTE_NS : SHAKE_IDLE_NS;
+    return min_u64(k->since_ns + SHAKE_IDLE_NS,
+                   max_u64(waiter->since_ns + SHAKE_PATIENCE_NS, k->since_ns + SHAKE_HASTE_NS));
 }
 
-static void free_slots(struct net_shake *s, uint64_t now_ns)
+/* A handshake that is idle for too long by now, and in *waiter who gains by its end: `any`, who
+ * needs but a slot (or NULL), or the first of the same address if that has no share left. NULL:
+ * none, and *at_ns is when there may be one. */
+static struct conn_shake *find_stalled(const struct net_shake *s, struct conn_shake *any,
+                                       const struct full_peers *full, uint64_t now_ns,
+                                       struct conn_shake **waiter, uint64_t *at_ns)
 {
-    while (s->line.count > 0 && s->running.count > 0 &&
-           now_ns - s->running.first->since_ns >= patience_ns(s, now_ns))
-        shake_fail(s->running.first, TLS_FAILURE_STALLED);
+    *at_ns = IO_FOREVER;
+    for (struct conn_shake *k = s->running.first; k != NULL; k = k->next) {
+        struct conn_shake *same = full_find(full, &k->conn->peer);
+        uint64_t ns;
+
+        *waiter = same != NULL ? same : any; /* whom the search for `any` passed came before it */
+        if (*waiter == NULL || k->is_ready || k->conn->state != CONN_TLS)
+            continue;
+        ns = stalled_at_ns(k, *waiter);
+        if (ns <= now_ns)
+            return k;
+        *at_ns = min_u64(*at_ns, ns);
+    }
+    return NULL;
 }
 
-/* When a slot may have to be freed. */
-static uint64_t next_ns(const struct net_shake *s, uint64_t now_ns)
+/* Slots of the stalled go to who waits for them, as many as are waited for. What a late shard has
+ * not read yet is no fault of theirs. */
+static void free_slots(struct net *n, uint64_t now_ns)
 {
-    uint64_t idle_ns, hasty_ns;
+    struct net_shake *s = &n->tls->shake;
 
-    if (s->line.count == 0 || s->running.count == 0)
-        return IO_FOREVER;
-    idle_ns = s->running.first->since_ns + SHAKE_IDLE_NS;
-    hasty_ns = max_u64(s->line.first->since_ns + SHAKE_PATIENCE_NS,
-                       s->running.first->since_ns + SHAKE_HASTE_NS);
-    return max_u64(min_u64(idle_ns, hasty_ns), now_ns + NS_PER_MS);
+    s->free_ns = now_ns + NS_PER_MS;
+    while (n->work_left > 0 && n->shard->lag_ns <= SHARD_LAG_NS) {
+        struct full_peers full = {.count = 0};
+        struct conn_shake *any = next_in_line(s, s->line.first, &full), *waiter, *k;
+
+        if (s->running.count < s->slots)
+            any = NULL; /* has a slot already */
+        k = find_stalled(s, any, &full, now_ns, &waiter, &s->free_ns);
+        if (k == NULL)
+            return;
+        shake_fail(k, TLS_FAILURE_STALLED);
+        shake_start(n, waiter, now_ns);
+    }
 }
 
+bool conn_shake_is_due(const struct net *n)
+{
+    return n->tls != NULL && n->tls->shake.look && n->tls->shake.line.count > 0;
+}
+
+/* Input that came first, then who waits. Who joins the line is judged within SHAKE_LOOK_NS. */
 uint64_t conn_shake_turn(struct net *n, uint64_t now_ns)
 {
     struct net_shake *s = &n->tls->shake;
 
+    n->work_left = max_u64(n->work_left, n->turn_work / 4); /* others may have used up all */
     while (s->ready != NULL && n->work_left > 0) {
         struct conn_shake *k = s->ready;
 
@@ -433,11 +490,15 @@ uint64_t conn_shake_turn(struct net *n, uint64_t now_ns)
         if (k->conn->state == CONN_TLS) /* else its end is marked already */
             shake_step(k, NULL, now_ns);
     }
-    free_slots(s, now_ns);
-    fill_slots(n, now_ns);
-    if (s->ready != NULL || (s->look && s->line.count > 0 && s->running.count < s->slots))
-        return now_ns;
-    return next_ns(s, now_ns);
+    if (s->look) {
+        s->free_ns = min_u64(s->free_ns, now_ns + SHAKE_LOOK_NS);
+        fill_slots(n, now_ns);
+    }
+    if (s->line.count == 0)
+        s->free_ns = IO_FOREVER;
+    else if (now_ns >= s->free_ns)
+        free_slots(n, now_ns);
+    return s->ready != NULL || s->look ? now_ns : s->free_ns;
 }
 
 /* Input

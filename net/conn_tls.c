@@ -20,8 +20,13 @@
  * small, a record is what fits into a segment. */
 #define SMALL_RECORD 1350
 #define SMALL_UNTIL (64u << 10)
+/* For a record that is cut; it doubles with what comes. */
+#define CUT_AT_ONCE 1024
 
 _Static_assert(offsetof(struct conn_tls, record) == 24, "what a state has before its record");
+/* Nothing was sent, for a reason of ours; beyond all that io returns. */
+enum { NO_BUFFER = -5000, NOT_SEALED };
+
 static const uint16_t pool_bytes_of[CONN_TLS_POOLS] = {144, 176, 240};
 
 static void on_recv(struct io_conn *io, struct bytes in);
@@ -164,6 +169,8 @@ static void record_failed(struct conn *c)
 {
     enum tls_reason why = tls_record_reason(&c->tls->record);
 
+    if (c->state == CONN_ENDING) /* it has been told */
+        return;
     net_stat(c->net, (enum net_stat)(NET_STAT_TLS_REASONS + why));
     if (unlikely(log_level_now == LOG_DEBUG))
         log_failure(c, why);
@@ -191,7 +198,24 @@ static void keep_cut(struct conn *c, const struct bytes *in, size_t need)
     struct conn_rx *rx = conn_rx_get(c);
 
     if (rx != NULL)
-        (void)conn_rx_append(c, &rx->record, &rx->record_len, in->ptr, in->len, need);
+        (void)conn_rx_append(c, &rx->record, &rx->record_len, in->ptr, in->len,
+                             min_size(need, CUT_AT_ONCE));
+}
+
+/* --message-timeout bounds a begun record as it does a begun frame, whichever comes first. */
+static void watch_cut(struct conn *c)
+{
+    if (c->state != CONN_OPEN)
+        return;
+    if (c->rx != NULL && c->rx->record != NULL) {
+        if (c->flags & CONN_F_BEGUN)
+            return;
+        c->flags |= CONN_F_BEGUN;
+        conn_set_deadline(c, c->net->config->message_timeout_ns);
+    } else if ((c->flags & CONN_F_BEGUN) && ws_decoder_is_idle(&c->decoder)) {
+        c->flags &= (uint16_t)~CONN_F_BEGUN;
+        conn_clear_deadline(c);
+    }
 }
 
 /* Opens what is whole of *in. Returns the bytes that its next record needs altogether, when it is
@@ -269,17 +293,19 @@ static void continue_cut(struct conn *c, struct bytes *in)
 
 void conn_tls_input(struct conn *c, struct bytes in)
 {
-    size_t need;
+    bool was_cut = c->rx != NULL && c->rx->record != NULL;
+    size_t need = 0;
 
     if (unlikely(c->state >= CONN_FLUSHING))
         return; /* read away */
-    if (unlikely(c->rx != NULL && c->rx->record != NULL))
+    if (unlikely(was_cut))
         continue_cut(c, &in);
-    if (in.len == 0)
-        return;
-    need = open_records(c, &in);
+    if (in.len > 0)
+        need = open_records(c, &in);
     if (unlikely(need > 0) && c->state < CONN_FLUSHING)
         keep_cut(c, &in, need);
+    if (unlikely(was_cut || need > 0))
+        watch_cut(c);
 }
 
 static void on_recv(struct io_conn *io, struct bytes in)
@@ -355,12 +381,13 @@ static size_t seal(struct conn *c, struct tls_source *src, size_t plain_max, uin
     return len;
 }
 
-/* One send of what waits, sealed. Returns as io_send(); -ENOMEM also when the key is used up. */
+/* One send of what waits, sealed. Returns as io_send(), NO_BUFFER or NOT_SEALED. */
 static int send_sealed(struct conn *c)
 {
     struct conn_tls *t = c->tls;
     struct iovec iov[IO_IOV_MAX];
-    size_t plain_max = t->sent < SMALL_UNTIL ? SMALL_RECORD : TLS_RECORD_PLAIN_MAX;
+    size_t plain_max = min_size(t->sent < SMALL_UNTIL ? SMALL_RECORD : TLS_RECORD_PLAIN_MAX,
+                                t->record.fragment_max);
     size_t bytes, len;
     struct message *m;
     struct tls_source src = {iov, 0, 0};
@@ -368,11 +395,11 @@ static int send_sealed(struct conn *c)
     src.count = sendq_gather_upto(&c->sendq, iov, IO_IOV_MAX, SEAL_BYTES_MAX, &bytes, &t->cut);
     m = new_buffer(c, bytes, plain_max);
     if (m == NULL)
-        return -ENOMEM;
+        return NO_BUFFER;
     len = seal(c, &src, plain_max, message_payload(m), message_capacity(m));
     if (unlikely(len == 0)) {
         message_free(&c->net->shard->messages, m);
-        return -EPIPE;
+        return NOT_SEALED;
     }
     if (t->sent < SMALL_UNTIL)
         t->sent += (uint32_t)bytes;
@@ -411,7 +438,8 @@ static void gathered_left(struct conn *c)
     t->cut = 0;
 }
 
-/* Nothing waits any more. At the end that is when close_notify, or our alert, goes. */
+/* Nothing waits any more. At the end that is when close_notify, or our alert, goes. Returns as
+ * io_send(), or NO_BUFFER. */
 static int send_end(struct conn *c)
 {
     struct message *m;
@@ -422,7 +450,7 @@ static int send_end(struct conn *c)
     c->tls->is_ended = true;
     m = new_buffer(c, 0, 1);
     if (m == NULL)
-        return -ENOMEM;
+        return NO_BUFFER;
     len = tls_record_seal_end(&c->tls->record, &c->net->tls->work, message_payload(m));
     if (len > 0)
         return send_buffer(c, m, len);
@@ -430,7 +458,7 @@ static int send_end(struct conn *c)
     return IO_SENT;
 }
 
-/* The next send. Returns as io_send(). */
+/* The next send. Returns as send_sealed(). */
 static int send_next(struct conn *c)
 {
     return c->tls->raw > 0 ? send_raw(c) : send_sealed(c);
@@ -439,16 +467,25 @@ static int send_next(struct conn *c)
 static void send_failed(struct conn *c, int err)
 {
     c->sendq.gathered = 0; /* nothing is under way */
-    if (err == -ENOMEM) {
+    if (err == NO_BUFFER) {
         conn_end(c, CONN_END_NO_MEMORY);
         if (c->state <= CONN_ENDING)
             return;
-    } else if (err == -EPIPE && !tls_record_is_writable(&c->tls->record) &&
-               c->state < CONN_ENDING) {
+    } else if (err == NOT_SEALED && c->state < CONN_ENDING) {
         record_failed(c);
         return;
     }
     conn_send_failed(c);
+}
+
+/* A failed connection seals nothing more but its alert, which waits for nothing. */
+static void drop_unsealable(struct conn *c)
+{
+    if (likely(c->state != CONN_FLUSHING || c->tls->raw > 0 ||
+               tls_record_is_writable(&c->tls->record)))
+        return;
+    c->net->queue_bytes -= sendq_drop(&c->sendq, c->net->shard, &c->net->chunks, true);
+    c->tls->is_cut = false;
 }
 
 void conn_tls_flush(struct conn *c)
@@ -460,7 +497,7 @@ void conn_tls_flush(struct conn *c)
     if (c->sendq.gathered > 0 || t->sealed != NULL || c->state >= CONN_LINGER ||
         (c->holds & CONN_HOLD_APP))
         return;
-    for (int round = 0; !sendq_is_empty(&c->sendq); round++) {
+    for (int round = 0; drop_unsealable(c), !sendq_is_empty(&c->sendq); round++) {
         if (round == FLUSH_ROUNDS_MAX) {
             conn_mark_dirty(c);
             n->flush_again = true;

@@ -449,7 +449,7 @@ static void on_flush(void *ctx)
     keep_bounds(n);
     tell_bounds(n);
     n->work_left = n->turn_work;
-    if (unlikely(n->flush_again || n->resume != NULL || n->dirty != NULL))
+    if (unlikely(n->flush_again || n->resume != NULL || n->dirty != NULL || conn_shake_is_due(n)))
         n->shard->next_turn_ns = 0;
 }
 

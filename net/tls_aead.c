@@ -262,6 +262,8 @@ void tls_aead_load(struct tls_aead_ctx *c, enum tls_aead aead, const uint8_t *ke
 {
     if (tls_aead_has(c, aead, key))
         return;
+    if (c->loaded != 0 && c->loaded != aead + 1) /* the other's expanded key may be the longer */
+        tls_aead_wipe(c);
     memcpy(c->key, key, rows[aead].key_bytes);
     c->loaded = (uint8_t)(aead + 1);
     rows[aead].load(c, key);

@@ -181,6 +181,27 @@ Test(tls_aead, a_context_changes_hands_between_aeads)
     }
 }
 
+/* AES-256 expands to more bytes than AES-128. */
+Test(tls_aead, another_aead_finds_nothing_of_the_former_key)
+{
+    static struct tls_aead_ctx used, fresh;
+    uint8_t key[TLS_AEAD_KEY_BYTES_MAX], other[TLS_AEAD_KEY_BYTES_MAX];
+    memset(key, 0x5a, sizeof key);
+    memset(other, 0xc3, sizeof other);
+    for (int former = 0; former < TLS_AEAD_COUNT; former++) {
+        for (int aead = 0; aead < TLS_AEAD_COUNT; aead++) {
+            if (aead == former)
+                continue;
+            tls_aead_load(&used, (enum tls_aead)former, key);
+            tls_aead_load(&used, (enum tls_aead)aead, other);
+            tls_aead_load(&fresh, (enum tls_aead)aead, other);
+            cr_assert_eq(memcmp(&used, &fresh, sizeof used), 0, "%d after %d", aead, former);
+            tls_aead_wipe(&used);
+            tls_aead_wipe(&fresh);
+        }
+    }
+}
+
 Test(tls_aead, tags_differ_by_any_bit)
 {
     uint8_t tag[TLS_AEAD_TAG_BYTES] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};

@@ -237,6 +237,21 @@ def test_max_fragment_length_is_kept_to(tls_server):
     assert max(sizes) <= 512 + 1 + 16, sizes
 
 
+@pytest.mark.parametrize("version", ("-tls1_3", "-tls1_2"))
+@pytest.mark.parametrize("limit", (512, 1024))
+def test_messages_of_any_length_arrive_in_short_fragments(tls_server, version, limit):
+    """Each is more than one send of ours takes records for, were they full ones."""
+    upgrade = request("/rooms/fragments", "localhost").decode("latin-1").replace("\r\n", "\n")
+    with Talk(tls_server, version, "-maxfraglen", str(limit)) as t:
+        t.say(upgrade.encode())
+        t.until(b"\r\n\r\n")
+        with Client(tls_server.port, "/rooms/fragments") as c:
+            for i, size in enumerate((5801, 7800, 11800, 15700, 23600, 31500, 47500, 60000)):
+                end = b"-end-of-%d-" % i
+                c.send(frame(TEXT, b"x" * (size - len(end)) + end))
+                t.until(end)
+
+
 def test_keys_change_during_a_talk(tls_server):
     """KeyUpdates with and without a request of ours."""
     with Talk(tls_server, "-tls1_3") as t:
@@ -499,6 +514,53 @@ def test_stallers_leave_handshakes_to_others(new_server, certs, sources):
     until(lambda: s.metric("tidewire_tls_handshakes_waiting"), 0)
 
 
+def test_only_a_slot_that_helps_somebody_is_taken_away(new_server, certs):
+    """One address is at its quarter and has one more in line; the other's slot is of no use to it."""
+    s = new_server("--tls-port", "0", "--drain-time", "0", "--shards", "1", "--tls-handshakes-max",
+                   "16", *certs.ecdsa.flags())
+    sources = ["127.0.1.2", "127.0.1.3"] + ["127.0.1.1"] * 5
+    stallers = []
+    for source in sources:
+        stallers.append(stall(s, source))
+        stallers[-1].recv(1)  # has its slot, but for the last
+    until(lambda: s.metric(FAILURES, reason="stalled"), lambda n: n > 0)
+    until(lambda: s.metric("tidewire_tls_handshakes_waiting"), 0)
+    assert s.metric(FAILURES, reason="stalled") == 1
+    until(lambda: s.metric("tidewire_tls_handshakes_running"), 6)
+    for raw in stallers:
+        raw.close()
+
+
+def test_a_byte_now_and_then_keeps_no_slot(new_server, certs):
+    s = new_server("--tls-port", "0", "--drain-time", "0", "--shards", "1", "--tls-handshakes-max",
+                   "8", "--handshake-timeout", "20s", *certs.ecdsa.flags())
+    drips = [stall(s, "127.0.1.1") for _ in range(2)]
+    over = threading.Event()
+
+    def drip():
+        data = b"\x16\x03\x03\x00\x46" + bytes(70)
+        with contextlib.suppress(OSError):
+            for at in range(len(data)):
+                for raw in drips:
+                    raw.sendall(data[at:at + 1])
+                if over.wait(0.1):
+                    return
+
+    thread = threading.Thread(target=drip)
+    for raw in drips:
+        raw.recv(1)  # has its slot
+    thread.start()
+    begin = time.monotonic()
+    sock = connect(s, context(certs), source="127.0.1.1")
+    took = time.monotonic() - begin
+    over.set()
+    thread.join()
+    assert took < 4 and get(sock, "/nowhere") == 404
+    until(lambda: s.metric(FAILURES, reason="stalled"), lambda n: n > 0)
+    for raw in drips:
+        raw.close()
+
+
 def test_who_waits_is_served_in_time_or_told_by_the_end(new_server, certs):
     """Two slots: one per address at a time, the others in line until the handshake's time is over."""
     s = new_server("--tls-port", "0", "--drain-time", "0", "--shards", "1", "--handshake-timeout",
@@ -589,6 +651,71 @@ def test_wrong_records_end_the_connection(tls_server, certs, version, record, re
     until(lambda: tls_server.metric(name), before + 1)
     if reason:
         assert tls_server.metric(name, reason=reason) > 0
+
+
+def slow_member(server, certs, path):
+    """A member over TLS whose kernel takes little for it, and which reads nothing yet."""
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    raw.settimeout(10)
+    raw.connect(("127.0.0.1", server.tls_port))
+    c = Client.__new__(Client)
+    c.sock, c.host = TlsSocket(raw, context(certs), "localhost"), "localhost"
+    c.buffer, c.reset = b"", False
+    assert c.ask(request(path, c.host)).status == 101
+    return c
+
+
+def test_the_alert_leaves_although_output_waits(new_server, certs):
+    s = new_server("--tls-port", "0", "--drain-time", "0", "--shards", "1", "--tcp-sndbuf", "64KiB", "--max-message", "1MiB",
+                   *certs.ecdsa.flags())
+    slow = slow_member(s, certs, "/rooms/alert")
+    with Client(s.port, "/rooms/alert?echo=0") as c:
+        c.send(frame(TEXT, b"x" * 400000))
+        until(lambda: s.metric("tidewire_queue_bytes"), lambda n: n > 200000)
+    slow.sock.raw.sendall(b"\x17\x03\x03\x00\x20" + bytes(32))
+    until(lambda: s.metric("tidewire_tls_record_failures_total", reason="bad_record_mac"), 1)
+    with pytest.raises(ssl.SSLError, match="(?i)alert"):
+        while slow.sock.recv(65536):
+            pass
+    slow.sock.close()
+
+
+def test_a_slow_consumers_queue_goes_behind_a_message_that_has_left_in_part(new_server, certs):
+    s = new_server("--tls-port", "0", "--drain-time", "0", "--shards", "1", "--tcp-sndbuf", "64KiB", "--max-message", "1MiB",
+                   "--max-queue", "1MiB", *certs.ecdsa.flags())
+    slow = slow_member(s, certs, "/rooms/slow")
+    with Client(s.port, "/rooms/slow?echo=0") as c:
+        for _ in range(8):
+            c.send(frame(TEXT, b"x" * 200000))
+        until(lambda: s.metric("tidewire_connections_closed_total", reason="slow_consumer"), 1)
+    got = []
+    while (f := slow.frame()).opcode == TEXT:
+        got.append(f.payload)
+    assert f.opcode == CLOSE and f.payload[:2] == struct.pack("!H", 1013)
+    assert got == [b"x" * 200000]
+    slow.sock.close()
+
+
+def test_a_begun_record_is_whole_in_time(new_server, certs):
+    s = new_server("--tls-port", "0", "--drain-time", "0", "--echo", "--message-timeout", "500ms",
+                   *certs.ecdsa.flags())
+    with over_tls(s, context(certs)) as port, Client(port) as c:
+        c.sock.tls.write(frame(TEXT, b"whole"))
+        data = c.sock._out.read()
+        c.sock.raw.sendall(data[:9])
+        c.sock.raw.sendall(data[9:])
+        assert c.message() == (TEXT, b"whole")
+        c.sock.settimeout(1)
+        with pytest.raises(TimeoutError):  # its time has ended with it
+            c.sock.recv(100)
+        c.sock.settimeout(10)
+        for part in (data[:3], data[:9]):
+            with Client(port) as cut:
+                cut.sock.raw.sendall(part)
+                cut.expect_close(1008)
+        c.echo(TEXT, "still there")
+    until(lambda: s.metric("tidewire_connections_closed_total", reason="message_timeout"), 2)
 
 
 def test_records_cut_anywhere_are_the_same(tls_server, certs):
