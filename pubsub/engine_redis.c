@@ -470,6 +470,7 @@ static void on_phase(void *ctx, enum node_phase phase)
         redis_link_stop(&e->servers[i].publish);
         redis_link_stop(&e->servers[i].subscribe);
         redis_master_stop(&e->servers[i]);
+        set_away(&e->servers[i]); /* nobody answers rooms that wait, nor those that still come */
     }
 }
 
