@@ -246,6 +246,14 @@ static void on_up(struct redis_link *l)
         redis_canary_begin(&s->canary, s->engine->shard->io->now_ns);
 }
 
+/* Without its partner no canary watches the publishing link: it shall not hold publishers for ever
+ * with what it does not answer. */
+static void reopen_unwatched(struct redis_server *s)
+{
+    if (redis_link_is_up(&s->publish) && s->publish.unanswered > 0)
+        redis_link_reopen(&s->publish, "unanswered, and its partner can't connect");
+}
+
 static void on_down(struct redis_link *l, enum redis_down why, const char *text, bool was_up)
 {
     struct redis_server *s = l->owner;
@@ -259,6 +267,8 @@ static void on_down(struct redis_link *l, enum redis_down why, const char *text,
         redis_subs_down(s->engine, s);
     if (!was_up)
         set_away(s);
+    if (!was_up && l == &s->subscribe)
+        reopen_unwatched(s);
     redis_master_doubt(s);
 }
 
