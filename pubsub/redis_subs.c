@@ -116,16 +116,21 @@ void redis_sub_hurry(struct engine_redis *e, struct redis_sub *sub)
         queue(e, sub, &server_of(e, sub)->batches.urgent);
 }
 
-void redis_sub_unuse(struct engine_redis *e, struct redis_sub *sub)
+/* It is looked at when it may go, or later: sub->since_ns says whether it has lingered. */
+static void linger(struct engine_redis *e, struct redis_sub *sub)
 {
-    struct due_queue *q = &e->unused;
     uint64_t due_ns = e->shard->io->now_ns + e->config->linger_ns;
 
+    if (!due_queue_push(&e->unused, pool_handle(&e->pool, sub), due_ns))
+        server_of(e, sub)->batches.rescan = true;
+}
+
+void redis_sub_unuse(struct engine_redis *e, struct redis_sub *sub)
+{
     sub->home_handle = 0;
     sub->opening = false;
     sub->since_ns = e->shard->io->now_ns;
-    if (!due_queue_push(q, pool_handle(&e->pool, sub), due_ns))
-        server_of(e, sub)->batches.rescan = true;
+    linger(e, sub);
 }
 
 /* Links
@@ -296,7 +301,7 @@ void redis_subs_look_again(struct engine_redis *e, struct redis_server *s)
         if (server_of(e, sub) != s)
             continue;
         if (sub->home_handle == 0 && sub->first == NULL)
-            redis_sub_unuse(e, sub);
+            linger(e, sub);
         else if (sub->state == REDIS_SUB_NEEDED)
             queue(e, sub, &s->batches.needed);
     }
