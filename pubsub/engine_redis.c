@@ -178,10 +178,14 @@ static void judge(struct redis_server *s, uint64_t now_ns)
 {
     /* A link that is reopened ends the canary; the other one is judged first where both are mute.
      */
-    struct redis_canary copy = s->canary;
-    enum redis_canary_verdict v = redis_canary_judge(
-        &s->canary, now_ns, s->publish.stats.received_bytes, s->subscribe.stats.received_bytes);
+    struct redis_canary copy;
+    enum redis_canary_verdict v;
 
+    if (unlikely(s->engine->shard->lag_ns > SHARD_LAG_NS))
+        redis_canary_excuse(&s->canary, now_ns);
+    copy = s->canary;
+    v = redis_canary_judge(&s->canary, now_ns, s->publish.stats.received_bytes,
+                           s->subscribe.stats.received_bytes);
     if (likely(v == REDIS_CANARY_FINE))
         return;
     copy.answer = (struct redis_canary_wait){0};
