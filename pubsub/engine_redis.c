@@ -161,8 +161,10 @@ static void send_probe(struct redis_server *s, uint64_t now_ns)
                                   .head_len = s->canary_channel->payload_len};
 
     if (redis_link_subscribe(&s->subscribe, REDIS_PUSH_SUBSCRIBE, &arg, 1,
-                             REDIS_TAG(REDIS_TAG_PROBE, 0)) != 0)
+                             REDIS_TAG(REDIS_TAG_PROBE, 0)) != 0) {
+        s->canary.next_ns = now_ns + REDIS_CANARY_INTERVAL_NS; /* no memory, or its queue is full */
         return;
+    }
     redis_canary_probed(&s->canary, now_ns, s->subscribe.stats.received_bytes);
     if (s->canary.is_subscribed)
         send_canary(s);
