@@ -112,7 +112,7 @@ void redis_sub_hurry(struct engine_redis *e, struct redis_sub *sub)
 {
     if (sub->state == REDIS_SUB_LEAVING)
         set_state(e, sub, REDIS_SUB_NEEDED);
-    if (sub->state == REDIS_SUB_NEEDED)
+    if (sub->state == REDIS_SUB_NEEDED && redis_link_is_up(&server_of(e, sub)->subscribe))
         queue(e, sub, &server_of(e, sub)->batches.urgent);
 }
 
@@ -143,7 +143,7 @@ void redis_subs_up(struct engine_redis *e, struct redis_server *s)
 
     while ((sub = pool_next(&e->pool, &i)) != NULL) {
         if (server_of(e, sub) == s)
-            queue(e, sub, &s->batches.needed);
+            queue(e, sub, sub->opening ? &s->batches.urgent : &s->batches.needed);
     }
 }
 
