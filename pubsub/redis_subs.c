@@ -216,10 +216,11 @@ void redis_subs_batch_over(struct engine_redis *e, struct redis_server *s, uint3
         return;
     s->batches.rescan = true; /* at the next look, not at once */
     while ((sub = pool_next(&e->pool, &i)) != NULL) {
-        if (server_of(e, sub) != s || sub->batch != batch || sub->state != REDIS_SUB_ASKED)
+        if (server_of(e, sub) != s || sub->batch != batch || sub->answers_due == 0)
             continue;
         sub->answers_due--;
-        set_state(e, sub, REDIS_SUB_NEEDED);
+        if (sub->state == REDIS_SUB_ASKED) /* else its UNSUBSCRIBE is under way, too */
+            set_state(e, sub, REDIS_SUB_NEEDED);
     }
 }
 
@@ -246,6 +247,8 @@ static void collect(struct engine_redis *e, struct due_queue *q, struct batch *b
 
         if (sub == NULL || sub->state != REDIS_SUB_NEEDED)
             continue; /* gone, or done already */
+        if (sub->answers_due > 0)
+            continue; /* of its UNSUBSCRIBE, which queues it again: `batch` names one command */
         set_state(e, sub, REDIS_SUB_ASKED);
         add(b, sub);
     }
