@@ -410,8 +410,8 @@ static void publish(struct engine *base, struct home_channel *ch, struct message
     redis_publish(e, sub, m);
 }
 
-/* A half of the queue is for what other shards may have under way here, a quarter for this shard's
- * own publishers; the rest for the message that is let in while there is room. */
+/* Three quarters of the queue are for what other shards may have under way here, see
+ * narrow_window(), a quarter is for this shard's own publishers. */
 static uint64_t room(const struct engine *base)
 {
     const struct engine_redis *e = of(base);
@@ -420,12 +420,14 @@ static uint64_t room(const struct engine *base)
     return bytes < bound ? bound - bytes : 0;
 }
 
+/* Windows count home_cost(), the queue the bytes of commands: an empty message in a room with the
+ * longest name is six times as long there, so all windows together are an eighth. */
 static void narrow_window(struct engine_redis *e)
 {
     struct hub *hub = &e->home->pubsub->hub;
 
     hub->window_bytes =
-        min_u64(hub->window_bytes, e->config->queue_bytes / 2 / e->shard->node->shard_count);
+        min_u64(hub->window_bytes, e->config->queue_bytes / 8 / e->shard->node->shard_count);
 }
 
 static const struct engine_calls calls = {.name = "redis",
