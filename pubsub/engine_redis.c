@@ -161,8 +161,10 @@ static void send_probe(struct redis_server *s, uint64_t now_ns)
                                   .head_len = s->canary_channel->payload_len};
 
     if (redis_link_subscribe(&s->subscribe, REDIS_PUSH_SUBSCRIBE, &arg, 1,
-                             REDIS_TAG(REDIS_TAG_PROBE, 0)) != 0)
+                             REDIS_TAG(REDIS_TAG_PROBE, 0)) != 0) {
+        s->canary.next_ns = now_ns + REDIS_CANARY_INTERVAL_NS; /* no memory, or its queue is full */
         return;
+    }
     redis_canary_probed(&s->canary, now_ns, s->subscribe.stats.received_bytes);
     if (s->canary.is_subscribed)
         send_canary(s);
@@ -178,10 +180,14 @@ static void judge(struct redis_server *s, uint64_t now_ns)
 {
     /* A link that is reopened ends the canary; the other one is judged first where both are mute.
      */
-    struct redis_canary copy = s->canary;
-    enum redis_canary_verdict v = redis_canary_judge(
-        &s->canary, now_ns, s->publish.stats.received_bytes, s->subscribe.stats.received_bytes);
+    struct redis_canary copy;
+    enum redis_canary_verdict v;
 
+    if (unlikely(s->engine->shard->lag_ns > SHARD_LAG_NS))
+        redis_canary_excuse(&s->canary, now_ns);
+    copy = s->canary;
+    v = redis_canary_judge(&s->canary, now_ns, s->publish.stats.received_bytes,
+                           s->subscribe.stats.received_bytes);
     if (likely(v == REDIS_CANARY_FINE))
         return;
     copy.answer = (struct redis_canary_wait){0};
@@ -246,6 +252,14 @@ static void on_up(struct redis_link *l)
         redis_canary_begin(&s->canary, s->engine->shard->io->now_ns);
 }
 
+/* Without its partner no canary watches the publishing link: it shall not hold publishers for ever
+ * with what it does not answer. */
+static void reopen_unwatched(struct redis_server *s)
+{
+    if (redis_link_is_up(&s->publish) && s->publish.unanswered > 0)
+        redis_link_reopen(&s->publish, "unanswered, and its partner can't connect");
+}
+
 static void on_down(struct redis_link *l, enum redis_down why, const char *text, bool was_up)
 {
     struct redis_server *s = l->owner;
@@ -259,6 +273,8 @@ static void on_down(struct redis_link *l, enum redis_down why, const char *text,
         redis_subs_down(s->engine, s);
     if (!was_up)
         set_away(s);
+    if (!was_up && l == &s->subscribe)
+        reopen_unwatched(s);
     redis_master_doubt(s);
 }
 
@@ -394,8 +410,8 @@ static void publish(struct engine *base, struct home_channel *ch, struct message
     redis_publish(e, sub, m);
 }
 
-/* A half of the queue is for what other shards may have under way here, a quarter for this shard's
- * own publishers; the rest for the message that is let in while there is room. */
+/* Three quarters of the queue are for what other shards may have under way here, see
+ * narrow_window(), a quarter is for this shard's own publishers. */
 static uint64_t room(const struct engine *base)
 {
     const struct engine_redis *e = of(base);
@@ -404,12 +420,14 @@ static uint64_t room(const struct engine *base)
     return bytes < bound ? bound - bytes : 0;
 }
 
+/* Windows count home_cost(), the queue the bytes of commands: an empty message in a room with the
+ * longest name is six times as long there, so all windows together are an eighth. */
 static void narrow_window(struct engine_redis *e)
 {
     struct hub *hub = &e->home->pubsub->hub;
 
     hub->window_bytes =
-        min_u64(hub->window_bytes, e->config->queue_bytes / 2 / e->shard->node->shard_count);
+        min_u64(hub->window_bytes, e->config->queue_bytes / 8 / e->shard->node->shard_count);
 }
 
 static const struct engine_calls calls = {.name = "redis",
@@ -470,6 +488,7 @@ static void on_phase(void *ctx, enum node_phase phase)
         redis_link_stop(&e->servers[i].publish);
         redis_link_stop(&e->servers[i].subscribe);
         redis_master_stop(&e->servers[i]);
+        set_away(&e->servers[i]); /* nobody answers rooms that wait, nor those that still come */
     }
 }
 

@@ -92,6 +92,19 @@ enum redis_canary_verdict redis_canary_judge(struct redis_canary *c, uint64_t no
     return REDIS_CANARY_FINE;
 }
 
+static void wait_excuse(struct redis_canary_wait *w, uint64_t now_ns)
+{
+    if (w->since_ns != 0 && now_ns < w->since_ns + REDIS_CANARY_SLOW_NS)
+        w->deadline_ns = now_ns + REDIS_CANARY_SILENT_NS;
+}
+
+void redis_canary_excuse(struct redis_canary *c, uint64_t now_ns)
+{
+    wait_excuse(&c->probe, now_ns);
+    wait_excuse(&c->answer, now_ns);
+    wait_excuse(&c->copy, now_ns);
+}
+
 static uint64_t wait_ns(const struct redis_canary_wait *w, uint64_t next_ns)
 {
     return w->since_ns == 0 ? next_ns : min_u64(next_ns, w->deadline_ns);

@@ -81,6 +81,10 @@ bool redis_canary_returned(struct redis_canary *c, uint64_t number, uint64_t now
 enum redis_canary_verdict redis_canary_judge(struct redis_canary *c, uint64_t now_ns,
                                              uint64_t publisher_bytes, uint64_t subscriber_bytes);
 
+/* We have lagged, and may not have read yet what has come: what is waited for has as long again,
+ * but no longer than a slow link. */
+void redis_canary_excuse(struct redis_canary *c, uint64_t now_ns);
+
 /* When the next one is due, or a verdict may change; UINT64_MAX: not begun. */
 uint64_t redis_canary_next_ns(const struct redis_canary *c);
 

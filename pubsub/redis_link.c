@@ -309,6 +309,15 @@ static bool is_replica(const struct redis_reply *r)
     return r->type == REDIS_TYPE_ARRAY && r->len > 0 && !redis_reply_is(&r->items[0], "master");
 }
 
+/* A reply to AUTH may repeat what it was given, as "ERR unknown command" does: of those only what
+ * is known not to is told. */
+static const char *safe_text(enum pending_kind kind, enum redis_error e, const char *text)
+{
+    if (kind != PENDING_AUTH || e == REDIS_ERROR_WRONGPASS || e == REDIS_ERROR_NOAUTH)
+        return text;
+    return redis_error_label(e);
+}
+
 static void shake(struct redis_link *l, enum pending_kind kind, const struct redis_reply *r)
 {
     static const char *const commands[] = {[PENDING_AUTH] = "AUTH",
@@ -323,7 +332,7 @@ static void shake(struct redis_link *l, enum pending_kind kind, const struct red
         l->stats.errors[e]++;
         if (is_fatal(kind, e)) {
             l->down_error = (uint8_t)e;
-            snprintf(text, sizeof(text), "%s: %s", commands[kind], r->text);
+            snprintf(text, sizeof(text), "%s: %s", commands[kind], safe_text(kind, e, r->text));
             fail(l, REDIS_DOWN_REFUSED, text);
             return;
         }

@@ -11,7 +11,7 @@
  *      the pair is not up, an error reply, or   local only: delivered here at once; or refused
  *      the link ended before a byte was sent
  *      the link ended after that                unknown: delivered if it comes back
- *      --redis-queue is full                    dropped
+ *      --redis-queue is full                    dropped; in order local delivered here at once
  *
  * Every one has taken a number of the room, so what does not come to a node is a gap there. A
  * message of our own that comes after a later one of ours is skipped as repeated: the order of one

@@ -39,8 +39,8 @@ static void add(struct redis_seen *s, struct message_pool *pool, struct redis_se
         entries(s)[s->count++] = n;
         return;
     }
-    if (s->replace >= s->count)
-        s->replace = 0;
+    if (s->replace == 0 || s->replace >= s->count)
+        s->replace = 1; /* the first one is our own node */
     entries(s)[s->replace++] = n;
 }
 

@@ -10,7 +10,8 @@
 #include "core/message.h"
 
 #define REDIS_SEEN_INLINE 2
-/* Nodes that are remembered for a room; beyond them the oldest entry is given up. */
+/* Nodes that are remembered for a room; beyond them the oldest entry but the first is given up:
+ * that one is our own node's. */
 #define REDIS_SEEN_MAX 128
 
 struct redis_seen_node {

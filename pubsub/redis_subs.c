@@ -112,20 +112,25 @@ void redis_sub_hurry(struct engine_redis *e, struct redis_sub *sub)
 {
     if (sub->state == REDIS_SUB_LEAVING)
         set_state(e, sub, REDIS_SUB_NEEDED);
-    if (sub->state == REDIS_SUB_NEEDED)
+    if (sub->state == REDIS_SUB_NEEDED && redis_link_is_up(&server_of(e, sub)->subscribe))
         queue(e, sub, &server_of(e, sub)->batches.urgent);
+}
+
+/* It is looked at when it may go, or later: sub->since_ns says whether it has lingered. */
+static void linger(struct engine_redis *e, struct redis_sub *sub)
+{
+    uint64_t due_ns = e->shard->io->now_ns + e->config->linger_ns;
+
+    if (!due_queue_push(&e->unused, pool_handle(&e->pool, sub), due_ns))
+        server_of(e, sub)->batches.rescan = true;
 }
 
 void redis_sub_unuse(struct engine_redis *e, struct redis_sub *sub)
 {
-    struct due_queue *q = &e->unused;
-    uint64_t due_ns = e->shard->io->now_ns + e->config->linger_ns;
-
     sub->home_handle = 0;
     sub->opening = false;
     sub->since_ns = e->shard->io->now_ns;
-    if (!due_queue_push(q, pool_handle(&e->pool, sub), due_ns))
-        server_of(e, sub)->batches.rescan = true;
+    linger(e, sub);
 }
 
 /* Links
@@ -138,7 +143,7 @@ void redis_subs_up(struct engine_redis *e, struct redis_server *s)
 
     while ((sub = pool_next(&e->pool, &i)) != NULL) {
         if (server_of(e, sub) == s)
-            queue(e, sub, &s->batches.needed);
+            queue(e, sub, sub->opening ? &s->batches.urgent : &s->batches.needed);
     }
 }
 
@@ -211,10 +216,11 @@ void redis_subs_batch_over(struct engine_redis *e, struct redis_server *s, uint3
         return;
     s->batches.rescan = true; /* at the next look, not at once */
     while ((sub = pool_next(&e->pool, &i)) != NULL) {
-        if (server_of(e, sub) != s || sub->batch != batch || sub->state != REDIS_SUB_ASKED)
+        if (server_of(e, sub) != s || sub->batch != batch || sub->answers_due == 0)
             continue;
         sub->answers_due--;
-        set_state(e, sub, REDIS_SUB_NEEDED);
+        if (sub->state == REDIS_SUB_ASKED) /* else its UNSUBSCRIBE is under way, too */
+            set_state(e, sub, REDIS_SUB_NEEDED);
     }
 }
 
@@ -241,6 +247,8 @@ static void collect(struct engine_redis *e, struct due_queue *q, struct batch *b
 
         if (sub == NULL || sub->state != REDIS_SUB_NEEDED)
             continue; /* gone, or done already */
+        if (sub->answers_due > 0)
+            continue; /* of its UNSUBSCRIBE, which queues it again: `batch` names one command */
         set_state(e, sub, REDIS_SUB_ASKED);
         add(b, sub);
     }
@@ -296,7 +304,7 @@ void redis_subs_look_again(struct engine_redis *e, struct redis_server *s)
         if (server_of(e, sub) != s)
             continue;
         if (sub->home_handle == 0 && sub->first == NULL)
-            redis_sub_unuse(e, sub);
+            linger(e, sub);
         else if (sub->state == REDIS_SUB_NEEDED)
             queue(e, sub, &s->batches.needed);
     }

@@ -58,7 +58,8 @@ struct redis_sub *redis_sub_find(struct engine_redis *e, const char *channel, ui
 /* The room with that name, made when needed. NULL without memory. */
 struct redis_sub *redis_sub_get(struct engine_redis *e, const void *name, uint32_t len);
 
-/* Somebody waits for it: it is subscribed to as soon as may be. */
+/* Somebody waits for it: it is subscribed to as soon as may be. While the link is down nothing is
+ * queued: redis_subs_up() sees who waits. */
 void redis_sub_hurry(struct engine_redis *e, struct redis_sub *sub);
 
 /* Nobody is there any more: it lingers, then is unsubscribed. */

@@ -111,6 +111,39 @@ Test(redis_canary, bytes_of_before_do_not_help_for_ever)
                  REDIS_CANARY_PUBLISHER_SILENT);
 }
 
+Test(redis_canary, who_has_lagged_waits_as_long_again)
+{
+    uint64_t late_ns = START + 5 * SECOND;
+
+    begin(START);
+    redis_canary_excuse(&canary, late_ns);
+    cr_assert_eq(redis_canary_judge(&canary, late_ns, 20, 10), REDIS_CANARY_FINE);
+    cr_assert_eq(redis_canary_judge(&canary, late_ns + REDIS_CANARY_SILENT_NS, 20, 10),
+                 REDIS_CANARY_PUBLISHER_SILENT);
+}
+
+Test(redis_canary, lagging_is_no_excuse_for_ever)
+{
+    uint64_t now_ns = START;
+
+    begin(START);
+    while (redis_canary_judge(&canary, now_ns, 20, 10) == REDIS_CANARY_FINE) {
+        now_ns += SECOND / 2;
+        redis_canary_excuse(&canary, now_ns);
+        cr_assert_leq(now_ns, START + 11 * SECOND);
+    }
+    cr_assert_geq(now_ns, START + REDIS_CANARY_SLOW_NS);
+}
+
+Test(redis_canary, nothing_is_waited_for_by_an_excuse)
+{
+    begin(START);
+    redis_canary_publish_answered(&canary);
+    cr_assert(redis_canary_returned(&canary, 1, START + 5));
+    redis_canary_excuse(&canary, START + SECOND / 2);
+    cr_assert_eq(redis_canary_next_ns(&canary), START + SECOND);
+}
+
 Test(redis_canary, the_oldest_is_waited_for)
 {
     begin(START);

@@ -63,6 +63,19 @@ Test(redis_link, tells_why_it_is_refused_and_comes_up_when_it_is_not_any_more)
     }
 }
 
+Test(redis_link, does_not_tell_a_password_that_the_server_repeats)
+{
+    struct link_rig *r = link_rig_new(1, NULL, REDIS_ROLE_COMMAND);
+
+    r->redis.auth_error = "ERR unknown command 'AUTH', with args beginning with: 'secret' ";
+    r->config.password = "secret";
+    link_rig_link(r);
+    link_rig_until(r, r->downs == 1);
+    cr_assert_eq(r->why, REDIS_DOWN_REFUSED);
+    cr_assert_str_eq(r->text, "AUTH: err");
+    link_rig_free(r);
+}
+
 Test(redis_link, waits_until_the_server_has_loaded)
 {
     struct link_rig *r = link_rig_new(1, NULL, REDIS_ROLE_COMMAND);

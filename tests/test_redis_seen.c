@@ -84,14 +84,22 @@ Test(redis_seen, nodes_do_not_disturb_each_other)
     cr_assert_eq(seen.count, REDIS_SEEN_MAX);
 }
 
-Test(redis_seen, beyond_the_bound_the_oldest_is_given_up)
+Test(redis_seen, beyond_the_bound_the_oldest_but_the_first_is_given_up)
 {
     for (uint64_t node = 1; node <= REDIS_SEEN_MAX + 10; node++)
         note(node, 1, 10);
     cr_assert_eq(seen.count, REDIS_SEEN_MAX);
-    cr_assert_eq(note(11, 1, 12), 1);
+    cr_assert_eq(note(1, 1, 12), 1);
+    cr_assert_eq(note(12, 1, 12), 1);
     cr_assert_eq(note(REDIS_SEEN_MAX + 10, 1, 12), 1);
-    cr_assert_eq(note(10, 1, 12), 0); /* not known any more */
+    cr_assert_eq(note(11, 1, 12), 0); /* not known any more */
+}
+
+Test(redis_seen, the_first_stays_however_many_come)
+{
+    for (uint64_t node = 1; node <= 3 * REDIS_SEEN_MAX; node++)
+        note(node, 1, 10);
+    cr_assert_eq(note(1, 1, 12), 1);
 }
 
 Test(redis_seen, the_memory_goes_back)

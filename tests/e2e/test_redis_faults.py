@@ -260,6 +260,7 @@ def test_what_redis_does_not_take_is_bounded(backend, redis):
         redis.resume()
         t.join(20)
         assert not t.is_alive()
-        assert 64 << 10 < worst <= (256 << 10) + 11000, redis_metrics(server)
+        # At least one message: more depends on whether the room's home is the publisher's shard.
+        assert 10000 < worst <= (256 << 10) + 11000, redis_metrics(server)
         assert server.metric("tidewire_redis_dropped_total") == 0
         finish(n, "bound")

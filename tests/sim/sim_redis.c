@@ -252,6 +252,10 @@ static void do_auth(struct sim_redis_conn *c, const struct arg *args, uint32_t c
     struct sim_redis *r = c->redis;
     const char *user = r->user != NULL ? r->user : "default";
 
+    if (r->auth_error != NULL) {
+        put_error(c, r->auth_error);
+        return;
+    }
     if (r->password == NULL) {
         put_error(c, "ERR AUTH <password> called without any password configured for the default "
                      "user. Are you sure your configuration is correct?");

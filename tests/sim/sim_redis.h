@@ -55,6 +55,7 @@ struct sim_redis {
     const char *error_text; /* of faults.error, without '-'; NULL: an OOM error */
     const char *user;       /* NULL: the default one */
     const char *password;   /* NULL: no AUTH is needed */
+    const char *auth_error; /* AUTH is answered by this, without '-'; NULL: as Redis does */
     const char *allowed;    /* prefix of channels that may be used, others are NOPERM; NULL: all */
     const struct sim_sentinel *sentinel; /* it is a Sentinel, and says this; NULL: it is none */
     bool loading;                        /* answers -LOADING */

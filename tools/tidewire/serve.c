@@ -27,6 +27,8 @@
 /* Descriptors that are not connections: standard streams, listeners, doorbells, rings, spare. */
 #define DESCRIPTORS_FIXED 32
 #define DESCRIPTORS_PER_SHARD 16
+/* Links of a shard: one publishes, one subscribes, one asks the Sentinels. */
+#define DESCRIPTORS_PER_REDIS 3
 /* A drain that goes on this much longer than it should is cut off. */
 #define DRAIN_GRACE_NS (2 * NS_PER_SEC)
 /* How often main looks at the expiry of certificates. */
@@ -89,10 +91,17 @@ static int count_shards(struct serve *s)
     return 0;
 }
 
+static uint64_t fixed_descriptors(const struct serve *s)
+{
+    uint32_t links = s->config.pubsub.redis.urls.count * DESCRIPTORS_PER_REDIS;
+
+    return DESCRIPTORS_FIXED + (uint64_t)s->shard_count * (DESCRIPTORS_PER_SHARD + links);
+}
+
 static int raise_descriptors(struct serve *s)
 {
     int64_t n = io_socket_raise_nofile();
-    uint64_t fixed = DESCRIPTORS_FIXED + (uint64_t)s->shard_count * DESCRIPTORS_PER_SHARD;
+    uint64_t fixed = fixed_descriptors(s);
 
     if (n < 0)
         return fail(EXIT_LIMIT, "RLIMIT_NOFILE", "", strerror((int)-n), "set it with ulimit -n");
@@ -111,7 +120,7 @@ static int make_ios(struct serve *s, struct io **ios,
                     int (*make)(const struct io_config *, struct io **, const char **),
                     const char **why)
 {
-    uint32_t fixed = DESCRIPTORS_FIXED + s->shard_count * DESCRIPTORS_PER_SHARD;
+    uint32_t fixed = (uint32_t)fixed_descriptors(s);
     struct io_config cfg = {.conns_max = min_u32(s->nofile - fixed, NET_CONNS_MAX),
                             .recv_buffers = s->config.core.recv_buffers};
 
