@@ -43,7 +43,7 @@ enum option_type {
                         several lines, in the environment separated by commas */
 };
 
-/* What changes it: at start only, or also a reload. */
+/* What may change it: a start only, or also a reload, which no program has so far. */
 enum option_reload { OPTION_START, OPTION_RELOAD };
 
 enum option_source { OPTION_DEFAULT, OPTION_FILE, OPTION_ENV, OPTION_COMMAND };

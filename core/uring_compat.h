@@ -5,7 +5,8 @@
 
 /* What kernels newer than liburing 2.3's headers understand: numbers of the kernel's interface and
  * the preparation of the requests that use them. Names differ from later headers' on purpose, so
- * that both can be included. Whether the running kernel knows them is found out in io_uring.c. */
+ * that both can be included. Whether the running kernel knows them is found out in uring_setup.c.
+ */
 
 #include <liburing.h>
 

@@ -19,8 +19,10 @@ void http_date_format(uint64_t unix_s, char out[HTTP_DATE_BYTES])
     struct tm tm;
 
     gmtime_r(&at, &tm);
-    snprintf(out, HTTP_DATE_BYTES, "%s, %02d %s %04d %02d:%02d:%02d GMT", days[tm.tm_wday],
-             tm.tm_mday, months[tm.tm_mon], tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
+    /* The form has four digits for the year. */
+    snprintf(out, HTTP_DATE_BYTES, "%s, %02d %s %04u %02d:%02d:%02d GMT", days[tm.tm_wday],
+             tm.tm_mday, months[tm.tm_mon], (unsigned)(tm.tm_year + 1900) % 10000, tm.tm_hour,
+             tm.tm_min, tm.tm_sec);
 }
 
 const char *http_date_now(struct http_date *d, struct io *io)

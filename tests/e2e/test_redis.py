@@ -269,4 +269,4 @@ def test_nothing_of_it_runs_without_the_flag(server):
 
 def test_version_names_the_engine():
     text = subprocess.run([binary(), "version"], capture_output=True, text=True, check=True).stdout
-    assert "hiredis" in text and "redis" in text.split("engines:")[1]
+    assert "hiredis" in text and "nettle" in text and "redis" in text.split("engines:")[1]

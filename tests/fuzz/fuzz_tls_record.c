@@ -78,6 +78,18 @@ static uint8_t *write_key(struct tls_record *r)
     return r->keys + tls_aead_key_bytes((enum tls_aead)r->aead);
 }
 
+/* What the layer may give out of a record. In 1.3 a type of zero is padding: the type is the last
+ * byte before it that is not (RFC 8446 5.4). */
+static void note_data(struct input content, uint8_t type)
+{
+    while (is_13 && type == 0 && content.len > 0)
+        type = content.p[--content.len];
+    if (type == 23 && sealed_len + content.len <= STREAM_MAX) {
+        memcpy(sealed + sealed_len, content.p, content.len);
+        sealed_len += content.len;
+    }
+}
+
 /* Seals `content` and what a 1.3 record has behind it as one record of the peer's. */
 static void forge(uint8_t type, struct input content, size_t padding)
 {
@@ -114,10 +126,7 @@ static void forge(uint8_t type, struct input content, size_t padding)
     r->write_seq++;
     memcpy(stream + stream_len, record, 5 + len);
     stream_len += 5 + len;
-    if (type == 23 && sealed_len + content.len <= STREAM_MAX) {
-        memcpy(sealed + sealed_len, content.p, content.len);
-        sealed_len += content.len;
-    }
+    note_data(content, type);
 }
 
 /* Data by the peer's own layer, from two spans. */

@@ -85,7 +85,7 @@ static bool start_node(struct nodes *c, uint32_t n)
 {
     struct node_one *one = &c->nodes[n];
     struct io *ios[NODES_SHARDS_MAX];
-    char ip[16];
+    char ip[24];
 
     snprintf(ip, sizeof(ip), "10.0.2.%u", n + 1);
     CHECK(io_addr_parse(&one->address, ip, 8000) == 0);
@@ -116,7 +116,7 @@ bool nodes_start(struct nodes *c)
     if (c->fibers == NULL)
         return false;
     for (uint32_t i = 0; i < c->redis_count; i++) {
-        char ip[16];
+        char ip[24];
 
         snprintf(ip, sizeof(ip), "10.0.1.%u", i + 1);
         if (!sim_redis_init(&c->redis[i], c->net, ip, 6379))

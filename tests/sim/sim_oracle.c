@@ -415,7 +415,7 @@ void oracle_closed(struct user *u, uint16_t code)
  * server gives up waiting. */
 static bool reset_is_possible(const struct user *u)
 {
-    return u->w->faults.reset != 0 || u->w->faults.accept_error != 0 || !u->intact ||
+    return u->w->faults.reset != 0 || u->w->faults.accept_error != 0 || !u->intact || u->is_tls ||
            u->w->draining || u->w->crowded || may_be_slow(u) || policy_is_possible(u) ||
            world_now(u->w) - u->connect_ns >= u->w->config.net.handshake_timeout_ns;
 }

@@ -50,8 +50,10 @@ static void bad_request(struct user *u)
         "\x16\x03\x01\x02\r\n\r\n",
     };
 
+    const char *text = texts[world_below(u->w, ARRAY_LEN(texts))];
     u->is_http = true;
-    user_request(u, texts[world_below(u->w, ARRAY_LEN(texts))]);
+    u->is_tls = text[0] == 0x16;
+    user_request(u, text);
 }
 
 static void proxy_header(struct user *u)

@@ -57,6 +57,7 @@ struct user {
     bool mute;          /* answers no pings */
     uint8_t pong_every; /* answers each so many-th only; 0: all */
     bool is_http;       /* never upgrades */
+    bool is_tls;        /* begins as TLS does, on a plain port: cut off with what it sent unread */
     bool is_eager;      /* speaks before the handshake is answered */
     bool fin_sent;
     bool fate_done;

@@ -25,6 +25,10 @@
 #define TW_INIH_VERSION "of unknown version"
 #endif
 
+#ifndef TW_NETTLE_VERSION
+#define TW_NETTLE_VERSION "of unknown version"
+#endif
+
 #if defined(__clang__)
 #define COMPILER "clang " __clang_version__
 #else
@@ -37,9 +41,10 @@
 static void print_libraries(void)
 {
     unsigned xxhash = XXH_versionNumber();
-    printf("libraries:  liburing %s, wolfSSL %s, xxhash %u.%u.%u, zlib %s, inih %s, hiredis %s\n",
-           TW_URING_VERSION, wolfSSL_lib_version(), xxhash / 10000, xxhash / 100 % 100,
-           xxhash % 100, zlibVersion(), TW_INIH_VERSION, TW_HIREDIS_VERSION);
+    printf("libraries:  liburing %s, wolfSSL %s, nettle %s, xxhash %u.%u.%u, zlib %s, inih %s, "
+           "hiredis %s\n",
+           TW_URING_VERSION, wolfSSL_lib_version(), TW_NETTLE_VERSION, xxhash / 10000,
+           xxhash / 100 % 100, xxhash % 100, zlibVersion(), TW_INIH_VERSION, TW_HIREDIS_VERSION);
 }
 
 static void print_kernels(void)
@@ -79,7 +84,7 @@ int cmd_version(int argc, char **argv, char **envp)
     printf("build:      %s, %s, sanitizers: %s\n", TW_BUILD_TYPE, COMPILER,
            TW_SANITIZE[0] != 0 ? TW_SANITIZE : "none");
     print_libraries();
-    printf("engines:    memory, redis (one or several servers; no Sentinel, no Cluster)\n");
+    printf("engines:    memory, redis (one or several servers, Sentinel; no Cluster)\n");
     print_kernels();
     print_backend("uring", io_uring_new);
     print_backend("epoll", io_epoll_new);
