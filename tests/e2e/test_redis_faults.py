@@ -3,7 +3,6 @@
 """What Redis and the network do to nodes under load, with the oracle of nodes.py over everything
 that was published."""
 
-import socket
 import threading
 import time
 
@@ -11,6 +10,7 @@ import pytest
 
 from nodes import Nodes, chatter, redis_metrics
 from peers import until
+from proxy import Proxy
 from redis_servers import RedisServer
 from wire import Raw, request
 
@@ -19,60 +19,6 @@ from wire import Raw, request
 def redis():
     with RedisServer() as r:
         yield r
-
-
-class Proxy:
-    """Forwards TCP to a port of loopback; can be slow, swallow everything, or cut all."""
-
-    def __init__(self, port):
-        self.target = port
-        self.delay_s = 0.0
-        self.swallow = False
-        self.pairs = []
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.listener.close()
-        self.cut()
-
-    def _accept(self):
-        while True:
-            try:
-                a, _ = self.listener.accept()
-                b = socket.create_connection(("127.0.0.1", self.target))
-            except OSError:
-                return
-            for s in (a, b):
-                s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self.pairs.append((a, b))
-            threading.Thread(target=self._pump, args=(a, b), daemon=True).start()
-            threading.Thread(target=self._pump, args=(b, a), daemon=True).start()
-
-    def _pump(self, a, b):
-        try:
-            while data := a.recv(65536):
-                if self.delay_s:
-                    time.sleep(self.delay_s)
-                if not self.swallow:
-                    b.sendall(data)
-        except OSError:
-            pass
-        for s in (a, b):
-            try:
-                s.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-
-    def cut(self):
-        for pair in self.pairs:
-            for s in pair:
-                s.close()
-        self.pairs.clear()
 
 
 def two_each(n, room):
@@ -182,8 +128,7 @@ def test_rights_taken_away_and_given_back(backend, redis):
 
 def test_a_link_that_swallows_everything(backend, redis):
     with Proxy(redis.port) as proxy:
-        url = f"redis://127.0.0.1:{proxy.port}"
-        with Nodes(backend, 1, "--redis", url) as n:
+        with Nodes(backend, 1, "--redis", proxy.url) as n:
             members = two_each(n, "swallow")
             with chatter(members):
                 proxy.swallow = True
@@ -198,7 +143,7 @@ def test_a_link_that_swallows_everything(backend, redis):
 
 def test_a_slow_link_is_no_silent_one(backend, redis):
     with Proxy(redis.port) as proxy:
-        with Nodes(backend, 2, "--redis", f"redis://127.0.0.1:{proxy.port}") as n:
+        with Nodes(backend, 2, "--redis", proxy.url) as n:
             members = two_each(n, "slow")
             proxy.delay_s = 0.15
             with chatter(members, 0.02):
