@@ -113,6 +113,94 @@ def test_a_redis_out_of_memory_goes_on_publishing(backend, redis):
         assert metric_sum(n, "tidewire_redis_lost_total") == 0
 
 
+def test_a_master_that_becomes_a_replica(backend, redis):
+    """PUBLISH is no write: whoever is connected goes on. Whoever connects anew is told."""
+    with RedisServer() as other, Nodes(backend, 2, "--redis", redis.url) as n:
+        members = two_each(n, "replica")
+        with chatter(members[1:]):
+            redis.call("REPLICAOF", other.host, other.port)
+            assert redis.call("ROLE")[0] == b"slave"
+            members[2].wait_for(members[0].say())
+            assert metric_sum(n, "tidewire_redis_local_only_total") == 0
+            for kind in ("normal", "pubsub"):
+                redis.call("CLIENT", "KILL", "TYPE", kind)
+            for s in n.servers:
+                assert until(lambda s=s: s.metric("tidewire_redis_downs_total",
+                                                  reason="not_master") > 0), redis_metrics(s)
+                assert s.get("/health/ready")[0] == 503
+            redis.call("REPLICAOF", "NO", "ONE")
+            n.wait_ready()
+        finish(n, "replica")
+        assert metric_sum(n, "tidewire_redis_local_only_total") > 0
+
+
+def test_a_password_that_is_asked_for_all_at_once(backend, redis):
+    """Whoever is connected stays; whoever connects anew is refused, until the password goes."""
+    with Nodes(backend, 2, "--redis", redis.url) as n:
+        members = two_each(n, "noauth")
+        admin = redis.connect()
+        with chatter(members[1:]):
+            admin.call("CONFIG", "SET", "requirepass", "new")
+            members[2].wait_for(members[0].say())
+            assert metric_sum(n, "tidewire_redis_local_only_total") == 0
+            admin.call("CLIENT", "KILL", "TYPE", "pubsub")
+            for s in n.servers:
+                assert until(lambda s=s: s.metric("tidewire_redis_errors_total",
+                                                  error="noauth") > 0), redis_metrics(s)
+                assert s.get("/health/ready")[0] == 503
+            admin.call("CONFIG", "SET", "requirepass", "")
+            n.wait_ready()
+        finish(n, "noauth")
+        assert metric_sum(n, "tidewire_redis_local_only_total") > 0
+        assert any("NOAUTH" in line for line in n.servers[0].lines)
+        admin.close()
+
+
+def test_a_redis_that_loads_its_data_is_waited_for(backend):
+    """It answers LOADING to whoever connects, for a second or two."""
+    with RedisServer("key-load-delay 1000", "loading-process-events-interval-bytes 1024") as redis:
+        admin = redis.connect()
+        for i in range(1000):
+            admin.send("SET", f"key{i}", "x" * 100)
+        assert {admin.read() for i in range(1000)} == {b"OK"}
+        with Nodes(backend, 2, "--redis", redis.url) as n:
+            members = two_each(n, "loading")
+            admin.call("SAVE")
+            admin.close()
+            with chatter(members):
+                redis.kill()
+                starting = threading.Thread(target=redis.start)
+                starting.start()
+                for s in n.servers:
+                    assert until(lambda s=s: s.metric("tidewire_redis_errors_total",
+                                                      error="loading") > 0), redis_metrics(s)
+                    assert s.get("/health/ready")[0] == 503
+                starting.join()
+                n.wait_ready()
+            finish(n, "loading")
+            assert metric_sum(n, "tidewire_redis_local_only_total") > 0
+            assert any("LOADING" in line for line in n.servers[0].lines)
+
+
+def test_publishes_that_are_refused_go_to_the_nodes_own_members(backend, redis):
+    """Whatever the error: nobody else has the message, and it is counted; then all is as before."""
+    with Proxy(redis.port) as proxy:
+        with Nodes(backend, 2, "--redis", proxy.url) as n:
+            members = two_each(n, "refused")
+            with chatter(members):
+                for word in ("READONLY", "OOM"):
+                    before = metric_sum(n, "tidewire_redis_local_only_total")
+                    proxy.error = f"{word} not now"
+                    for s in n.servers:
+                        assert until(lambda s=s, w=word: s.metric(
+                            "tidewire_redis_errors_total", error=w.lower()) > 0), redis_metrics(s)
+                    assert until(lambda: all(s.get("/health/ready")[0] == 503 for s in n.servers))
+                    proxy.error = ""
+                    n.wait_ready()
+                    assert metric_sum(n, "tidewire_redis_local_only_total") > before
+            finish(n, "refused")
+
+
 def test_rights_taken_away_and_given_back(backend, redis):
     with Nodes(backend, 2, "--redis", redis.url) as n:
         members = two_each(n, "rights")
