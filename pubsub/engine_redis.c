@@ -430,11 +430,19 @@ static void narrow_window(struct engine_redis *e)
         min_u64(hub->window_bytes, e->config->queue_bytes / 8 / e->shard->node->shard_count);
 }
 
+static bool is_done(const struct engine *base)
+{
+    const struct engine_redis *e = of(base);
+
+    return e->under_way == 0 && e->waiting_bytes == 0;
+}
+
 static const struct engine_calls calls = {.name = "redis",
                                           .open = open_channel,
                                           .close = close_channel,
                                           .publish = publish,
-                                          .room = room};
+                                          .room = room,
+                                          .is_done = is_done};
 
 /* The module
  * ------------------------------------------------------------------------------------- */
@@ -479,10 +487,23 @@ static void on_flush(void *ctx)
     }
 }
 
+/* The drain has waited long enough. */
+static void note_unanswered(const struct engine_redis *e)
+{
+    struct log_num messages, waiting;
+
+    if (!is_done(&e->engine))
+        log_warn("stopping before redis has answered: messages are given up", "under_way",
+                 log_u64(&messages, e->under_way), "waiting_bytes",
+                 log_u64(&waiting, e->waiting_bytes), NULL);
+}
+
 static void on_phase(void *ctx, enum node_phase phase)
 {
     struct engine_redis *e = ctx;
 
+    if (phase == NODE_STOPPING && !e->stopping)
+        note_unanswered(e);
     e->stopping = phase == NODE_STOPPING;
     for (uint32_t i = 0; phase == NODE_STOPPING && i < e->server_count; i++) {
         redis_link_stop(&e->servers[i].publish);

@@ -297,3 +297,55 @@ def test_what_redis_does_not_take_is_bounded(backend, redis):
         assert 10000 < worst <= (256 << 10) + 11000, redis_metrics(server)
         assert server.metric("tidewire_redis_dropped_total") == 0
         finish(n, "bound")
+
+
+# The end ------------------------------------------------------------------------------------------
+
+# Members do not answer the close frame.
+QUICK = ("--close-timeout", "200ms")
+
+
+def leave(server):
+    """SIGTERM. Returns how long it took."""
+    begin = time.monotonic()
+    server.stop()
+    return time.monotonic() - begin
+
+
+def gives_up(server):
+    return any("messages are given up" in line for line in server.lines)
+
+
+def test_a_drain_waits_until_redis_has_all(backend, redis):
+    """Four megabytes on a slow way when the node is told to end."""
+    with Proxy(redis.port, rcvbuf=16384) as proxy, Nodes(backend, 1, "--redis", redis.url) as there, \
+            Nodes(backend, 1, "--redis", proxy.url, "--redis-queue", "64MiB", *QUICK,
+                  "--redis-timeout", "10s") as here:
+        here.wait_ready()
+        there.wait_ready()
+        speaker, hearer = here.join(0, "drain", "?echo=0"), there.join(0, "drain")
+        hearer.wait_for(speaker.say())
+        proxy.delay_s = 0.005
+        for _ in range(80):
+            speaker.say(50000)
+        server = here.servers[0]
+        assert until(lambda: server.metric("tidewire_published_total") == speaker.sent)
+        assert server.metric("tidewire_redis_taken_total") < speaker.sent
+        leave(server)
+        assert not gives_up(server)
+        assert until(lambda: len(hearer.got) == speaker.sent), len(hearer.got)
+        there.check("drain")
+
+
+def test_a_drain_does_not_wait_for_ever(backend, redis):
+    with Nodes(backend, 1, "--redis", redis.url, *QUICK, "--redis-timeout", "400ms") as n:
+        n.wait_ready()
+        speaker, server = n.join(0, "drain"), n.servers[0]
+        speaker.wait_for(speaker.say())
+        redis.pause()
+        for _ in range(10):
+            speaker.say()
+        assert until(lambda: server.metric("tidewire_published_total") == speaker.sent)
+        assert 0.4 <= leave(server) < 2
+        assert gives_up(server), server.log()
+        redis.resume()
