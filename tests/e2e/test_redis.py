@@ -2,6 +2,7 @@
 # Copyright (c) 2026 The Tidewire authors
 """Rooms over several nodes by a real Redis: who gets what, in which order; what ends and begins."""
 
+import os
 import subprocess
 import time
 
@@ -260,6 +261,41 @@ def test_a_url_that_is_not_right_is_refused(url, says):
     assert done.returncode == 2
     assert says in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
     assert "secret" not in done.stderr
+
+
+def print_config(*flags, **env):
+    done = subprocess.run([binary(), "serve", "--print-config", *flags], capture_output=True,
+                          text=True, timeout=10, env={**os.environ, **env})
+    assert done.returncode == 0, done.stderr
+    return [line.split(" ; ")[0].split(" = ")[1].strip() for line in done.stdout.splitlines()
+            if line.startswith("redis = ")]
+
+
+def test_passwords_are_printed_nowhere(tmp_path):
+    sentinel = "redis+sentinel://:secret@a,b/m?sentinel=s:secret"
+    assert print_config("--redis", "redis://u:secret@h", "--redis", sentinel) == \
+        ["redis://u:***@h", "redis+sentinel://:***@a,b/m?sentinel=s:***"]
+    for url in (f"redis://:secret{'x' * 165}@h", f"redis://u:secret{'x' * 165}"):
+        (tmp_path / "conf").write_text(f"redis = {url}\n")
+        for how, env in ((("serve", "--redis", url), {}), (("serve",), {"TIDEWIRE_REDIS": url}),
+                         (("check-config", tmp_path / "conf"), {})):
+            done = subprocess.run([binary(), *how], capture_output=True, text=True, timeout=10,
+                                  env={**os.environ, **env})
+            assert done.returncode == 2, (how, done.stdout)
+            assert "redis" in done.stderr and "secret" not in done.stderr, done.stderr
+
+
+def test_the_environment_takes_several_urls_with_commas_in_them():
+    urls = "redis+sentinel://redis-1,redis-2:26380/m, redis://h ,unix:/run/r.sock"
+    assert print_config(TIDEWIRE_REDIS=urls) == \
+        ["redis+sentinel://redis-1,redis-2:26380/m", "redis://h", "unix:/run/r.sock"]
+
+
+def test_a_prefix_can_not_be_the_beginning_of_another():
+    for prefix in ("a", "a:b:", "a:b"):
+        done = subprocess.run([binary(), "serve", "--redis-prefix", prefix], capture_output=True,
+                              text=True, timeout=10)
+        assert done.returncode == 2 and "colon" in done.stderr, done.stderr
 
 
 def test_nothing_of_it_runs_without_the_flag(server):
