@@ -4,6 +4,7 @@
 
 import os
 import subprocess
+import threading
 import time
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from harness import binary
 from nodes import Nodes, redis_metrics
 from peers import until
+from proxy import Proxy
 from redis_servers import RedisServer
 from wire import BINARY, TEXT, Client, Raw, frame, request
 
@@ -162,6 +164,33 @@ def test_the_101_comes_when_redis_has_confirmed(nodes, redis):
             redis.resume()
             assert c.response().status == 101
             assert subscribers(redis, "wait") == 1
+
+
+def test_who_comes_back_while_the_room_is_given_up_misses_nothing(nodes, redis):
+    """What passes between the end of the subscription and the new one is nobody's loss."""
+    with Proxy(redis.port) as slow, nodes(1, "--redis", slow.url, "--redis-linger", "0", "--shards",
+                                          "1") as n, nodes(1, "--redis", redis.url) as other:
+        n.wait_ready()
+        other.wait_ready()
+        server, far = n.servers[0], other.join(0, "back")
+        first = n.join(0, "back")
+        first.wait_for(far.say())
+        far.wait_for(first.say())
+        slow.delay_s = 0.3
+        first.close()
+        assert until(lambda: server.metric("tidewire_redis_subscriptions_confirmed") == 0)
+        again = []
+        coming = threading.Thread(target=lambda: again.append(n.join(0, "back")))
+        coming.start()
+        assert until(lambda: subscribers(redis, "back") == 1)
+        missed = [far.say() for _ in range(5)]
+        coming.join(10)
+        slow.delay_s = 0
+        again[0].wait_for(far.say())
+        far.wait_for(again[0].say())
+        assert not set(missed) & set(again[0].got)
+        assert subscribers(redis, "back") == 2
+        assert server.metric("tidewire_redis_lost_total") == 0, redis_metrics(server)
 
 
 # Messages that are none of ours -------------------------------------------------------------------
