@@ -140,10 +140,12 @@ static int send_command(struct engine_redis *e, struct redis_sub *sub, struct me
         return -ENOBUFS;
     shard_message_ref(e->shard, m, 1); /* the link's, until on_release() */
     err = redis_link_command(&sub->server->publish, "PUBLISH", args, ARRAY_LEN(args), tag);
-    if (err != 0)
+    if (err != 0) {
         shard_message_release(e->shard, m);
-    else
+    } else {
         redis_stat(e, REDIS_STAT_PUBLISHED);
+        e->under_way++;
+    }
     e->shard->next_turn_ns = 0; /* it may be past the links' flush of this turn */
     return err;
 }
@@ -272,6 +274,7 @@ void redis_publish_answered(struct redis_server *s, uint64_t tag, const struct r
     bool refused = r->type == REDIS_TYPE_ERROR;
     struct message *m;
 
+    e->under_way--;
     if (unlikely(refused))
         note_error(s, r);
     if (REDIS_TAG_KIND(tag) == REDIS_TAG_LOCAL) {
@@ -293,6 +296,7 @@ void redis_publish_lost(struct redis_server *s, uint64_t tag, bool was_sent)
     struct engine_redis *e = s->engine;
     struct message *m;
 
+    e->under_way--;
     if (REDIS_TAG_KIND(tag) == REDIS_TAG_LOCAL) {
         local_over(e, tag, was_sent ? REDIS_STAT_UNKNOWN : REDIS_STAT_LOCAL_ONLY);
         return;

@@ -157,6 +157,8 @@ void redis_subs_down(struct engine_redis *e, struct redis_server *s)
     while ((sub = pool_next(&e->pool, &i)) != NULL) {
         if (sub->server != s)
             continue;
+        if (sub->state == REDIS_SUB_NEEDED && sub->answers_due > 0) /* as left() would have */
+            redis_seen_resume(&sub->seen, sub->seq);
         sub->answers_due = 0;
         set_state(e, sub, REDIS_SUB_NEEDED);
         if (sub->home_handle == 0 && sub->first == NULL)
@@ -173,7 +175,9 @@ static void left(struct engine_redis *e, struct redis_sub *sub)
         redis_sub_free(e, sub);
         return;
     }
-    set_state(e, sub, REDIS_SUB_NEEDED); /* somebody came meanwhile, or nobody had asked for it */
+    if (sub->state == REDIS_SUB_NEEDED) /* somebody came meanwhile; else nobody had asked for it */
+        redis_seen_resume(&sub->seen, sub->seq);
+    set_state(e, sub, REDIS_SUB_NEEDED);
     queue(e, sub, &sub->server->batches.urgent);
 }
 
