@@ -368,8 +368,6 @@ static void send_gathered(uint32_t slot, uint32_t buffer, const struct raw_batch
 /* One send; or a chain, whose order the links keep, and which one submit takes as a whole. */
 static void send_batch(uint32_t slot, uint32_t buffer, const struct raw_batch *b)
 {
-    struct io_uring_sqe *sqe = NULL;
-
     if (b->count == 1 && b->spans[0].len <= QUICK_MAX) {
         send_quick(slot, buffer, b->spans[0]);
         return;
@@ -381,10 +379,10 @@ static void send_batch(uint32_t slot, uint32_t buffer, const struct raw_batch *b
     if (b->count > 1 && io_uring_sq_space_left(&ring) < (unsigned)b->count)
         submit();
     for (int i = 0; i < b->count; i++) {
-        sqe = send_span(slot, buffer, b->spans[i]);
-        sqe->flags |= IOSQE_IO_LINK;
+        struct io_uring_sqe *sqe = send_span(slot, buffer, b->spans[i]);
+        if (i + 1 < b->count)
+            sqe->flags |= IOSQE_IO_LINK;
     }
-    sqe->flags &= (unsigned char)~IOSQE_IO_LINK;
 }
 
 static inline void send_or_wait(uint32_t slot, uint32_t buffer, const struct raw_batch *b)
