@@ -685,11 +685,13 @@ static void end_input(struct conn *c, bool awaits_close)
         conn_unhold(c, (enum conn_hold)c->holds);
 }
 
-/* Whether the handshake's answer is still the front of the queue: frames of ours begin with FIN. */
+/* Whether the handshake's answer still waits: frames of ours begin with FIN. */
 static bool answer_waits(const struct conn *c)
 {
     const struct sendq_ref *front = &c->sendq.first;
 
+    if ((c->flags & CONN_F_TLS_OPEN) && c->tls->raw > 0) /* behind a flight of TLS */
+        return true;
     if ((c->flags & CONN_F_TLS_OPEN) && c->tls->is_cut) /* the rest of a large reference */
         return false;
     return !sendq_is_empty(&c->sendq) && (front->run->bytes[front->off] & 0x80) == 0;
