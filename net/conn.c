@@ -715,7 +715,8 @@ static bool says_goodbye(struct conn *c)
 {
     struct net *n = c->net;
 
-    if (!(c->flags & CONN_F_TLS_OPEN) || !conn_tls_has_last_word(c))
+    if (!(c->flags & CONN_F_TLS_OPEN) || !conn_tls_has_last_word(c) ||
+        PLANTED(PLANT_TLS_NO_GOODBYE))
         return false;
     n->queue_bytes -= sendq_drop(&c->sendq, n->shard, &n->chunks, false);
     c->flags |= CONN_F_EOF; /* and what the peer still sends is not waited for */

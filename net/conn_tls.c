@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "core/log.h"
+#include "core/plant.h"
 #include "net/conn_rx.h"
 
 /* Plaintext that is sealed for one send: three full records, which with what is around them fill a
@@ -197,6 +198,8 @@ static void keep_cut(struct conn *c, const struct bytes *in, size_t need)
 {
     struct conn_rx *rx = conn_rx_get(c);
 
+    if (PLANTED(PLANT_TLS_SKIP_HEAD) && in->len < TLS_RECORD_HEAD_BYTES)
+        return;
     c->tls->is_lost = rx == NULL || !conn_rx_append(c, &rx->record, &rx->record_len, in->ptr,
                                                     in->len, min_size(need, CUT_AT_ONCE));
 }
@@ -443,6 +446,8 @@ static void gathered_left(struct conn *c)
         return; /* it was a record of our own */
     if (t->raw > 0)
         t->raw -= c->sendq.gathered;
+    if (PLANTED(PLANT_TLS_CUT_AS_WHOLE))
+        t->cut = 0;
     t->is_cut = t->cut != 0;
     n->queue_bytes -= sendq_sent_upto(&c->sendq, n->shard, &n->chunks, t->cut);
     t->cut = 0;

@@ -31,6 +31,10 @@ static const char *const names[PLANT_MAX] = {
     [PLANT_STALE_INTEREST] = "stale-interest",
     [PLANT_LOSE_CREDIT] = "lose-credit",
     [PLANT_SHORT_SEND_AS_WHOLE] = "short-send-as-whole",
+    [PLANT_TLS_SKIP_HEAD] = "tls-skip-head",
+    [PLANT_TLS_CUT_AS_WHOLE] = "tls-cut-as-whole",
+    [PLANT_TLS_NO_GOODBYE] = "tls-no-goodbye",
+    [PLANT_TLS_KEEP_KEYS] = "tls-keep-keys",
 };
 
 /* What the child tells, in memory that both see. */
