@@ -40,8 +40,8 @@ uint64_t redis_publish_bytes(const struct engine_redis *e)
 {
     uint64_t sum = e->waiting_bytes;
 
-    for (uint32_t i = 0; i < e->server_count; i++)
-        sum += e->servers[i].publish.unanswered_bytes;
+    for (const struct redis_server *s = e->servers; s != NULL; s = s->next)
+        sum += s->publish.unanswered_bytes;
     return sum;
 }
 
@@ -139,8 +139,7 @@ static int send_command(struct engine_redis *e, struct redis_sub *sub, struct me
     if (redis_publish_bytes(e) > e->config->queue_bytes)
         return -ENOBUFS;
     shard_message_ref(e->shard, m, 1); /* the link's, until on_release() */
-    err =
-        redis_link_command(&e->servers[sub->server].publish, "PUBLISH", args, ARRAY_LEN(args), tag);
+    err = redis_link_command(&sub->server->publish, "PUBLISH", args, ARRAY_LEN(args), tag);
     if (err != 0)
         shard_message_release(e->shard, m);
     else
@@ -151,7 +150,7 @@ static int send_command(struct engine_redis *e, struct redis_sub *sub, struct me
 
 static void send_message(struct engine_redis *e, struct redis_sub *sub, struct message *m)
 {
-    struct redis_server *s = &e->servers[sub->server];
+    struct redis_server *s = sub->server;
     int err = send_command(e, sub, m, (uint32_t)m->seq, REDIS_TAG(REDIS_TAG_PUBLISH, 0));
 
     if (likely(err == 0))
@@ -179,7 +178,7 @@ static void wait_for_room(struct engine_redis *e, struct redis_sub *sub, struct 
 static void publish_local(struct engine_redis *e, struct redis_sub *sub, struct message *m,
                           uint32_t seq)
 {
-    struct redis_server *s = &e->servers[sub->server];
+    struct redis_server *s = sub->server;
     uint32_t from = m->origin;
     uint64_t cost = home_cost(m);
     int err = -ENOTCONN;
@@ -211,7 +210,7 @@ static uint32_t next_seq(struct engine_redis *e, struct redis_sub *sub)
 
 void redis_publish(struct engine_redis *e, struct redis_sub *sub, struct message *m)
 {
-    struct redis_server *s = &e->servers[sub->server];
+    struct redis_server *s = sub->server;
     uint32_t seq = next_seq(e, sub);
 
     if (e->config->order == REDIS_ORDER_LOCAL) {
