@@ -573,6 +573,18 @@ const struct option config_table[] = {
      .def = "off",
      .offset = AT(pubsub.echo),
      .type = OPTION_BOOL},
+    {.name = "write-delay",
+     .group = ROOMS,
+     .help =
+         "How long a message may wait to be sent together with others of its room, which spares "
+         "processor time where rooms talk fast. A room that has been quiet for that long sends "
+         "at once, so only those that talk faster than this are delayed.",
+     .def = "0",
+     .min = 100 * NS_PER_US,
+     .max = NS_PER_SEC,
+     .zero_off = true,
+     .offset = AT(pubsub.write_delay_ns),
+     .type = OPTION_DURATION},
 
     {.name = "redis",
      .group = REDIS,
