@@ -95,9 +95,9 @@ struct io_listener_events {
      * of memory: counted as accept_refused, and the socket comes as a ticket (io_uring before Linux
      * 6.8 can only close it); the callback has not unlistened then. `peer` is borrowed. */
     struct io_conn *(*on_accept)(struct io_listener *l, const struct io_addr *peer);
-    /* The same in IO_ACCEPT_TICKETS mode, or when the backend's own table is full, or on_accept()
-     * has refused it. Takes the ticket: io_adopt() it here later, pass it to another shard, or
-     * io_discard() it. */
+    /* The same in IO_ACCEPT_TICKETS mode, or when the backend's own table is full, or descriptors
+     * have run out (counted as accept_errors, too), or on_accept() has refused it. Takes the
+     * ticket: io_adopt() it here later, pass it to another shard, or io_discard() it. */
     void (*on_ticket)(struct io_listener *l, struct io_ticket t, const struct io_addr *peer);
 };
 

@@ -23,27 +23,44 @@
 /* How long a listener rests when it can neither accept nor turn away. */
 #define EP_STARVED_NS (100 * NS_PER_MS)
 
+/* A descriptor, or -1 with errno. */
+static int accept_socket(struct io_epoll *ep, const struct io_listener *l, struct io_addr *peer)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof(ss);
+    int fd = accept4(l->fd, (struct sockaddr *)&ss, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+    ep_count(&ep->io.stats.syscalls, 1);
+    if (fd >= 0)
+        io_addr_from_sockaddr(peer, (struct sockaddr *)&ss, len);
+    return fd;
+}
+
 enum turned { TURNED_AWAY, TURNED_NOBODY, TURNED_FAILED };
 
-/* Out of descriptors: the spare one is given up, so that the connection can at least be taken from
- * the backlog and closed. Without descriptors accept(2) fails even when nobody waits, so only this
- * tells whether somebody does. */
+/* Out of descriptors: the spare one is given up for as long as the owner takes to answer the
+ * connection and close it. Without descriptors accept(2) fails even when nobody waits, so only this
+ * tells whether somebody does. A ticket that the owner keeps costs the spare until one is free. */
 static enum turned turn_away(struct io_epoll *ep, struct io_listener *l)
 {
     enum turned result = TURNED_FAILED;
 
     if (ep->spare_fd >= 0) {
+        struct io_addr peer;
         close(ep->spare_fd);
-        int fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC);
+        ep->spare_fd = -1;
+        int fd = accept_socket(ep, l, &peer);
         if (fd >= 0) {
             result = TURNED_AWAY;
-            ep_close_fd(ep, fd);
+            ep_count(&ep->io.stats.accepts, 1);
+            ep->callbacks++;
+            l->events->on_ticket(l, (struct io_ticket){fd}, &peer);
         } else if (errno == EAGAIN) {
             result = TURNED_NOBODY;
         }
     }
     ep->spare_fd = fcntl(ep->wake_fd, F_DUPFD_CLOEXEC, 0);
-    ep_count(&ep->io.stats.syscalls, 3);
+    ep_count(&ep->io.stats.syscalls, 2);
     return result;
 }
 
@@ -88,14 +105,10 @@ static void accepted(struct io_epoll *ep, struct io_listener *l, int fd, const s
 /* Takes one connection from the backlog. Returns false when there is none, or none can be had. */
 static bool accept_one(struct io_epoll *ep, struct io_listener *l)
 {
-    struct sockaddr_storage ss;
     struct io_addr peer;
-    socklen_t len = sizeof(ss);
+    int fd = accept_socket(ep, l, &peer);
 
-    int fd = accept4(l->fd, (struct sockaddr *)&ss, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    ep_count(&ep->io.stats.syscalls, 1);
     if (fd >= 0) {
-        io_addr_from_sockaddr(&peer, (struct sockaddr *)&ss, len);
         accepted(ep, l, fd, &peer);
         return true;
     }

@@ -268,7 +268,10 @@ void conn_flush(struct conn *c);       /* as it is */
 void conn_tls_flush(struct conn *c);   /* sealed; with CONN_F_TLS_OPEN */
 void conn_flushed(struct conn *c);     /* everything that was queued has left */
 void conn_send_failed(struct conn *c); /* nothing can be sent any more */
+void conn_on_sent(struct io_conn *io, int err);
 void conn_on_closed(struct io_conn *io);
+/* Whether the peer may still be sending: to close now could reset what it has not read yet. */
+bool conn_must_linger(const struct conn *c);
 void conn_close_now(struct conn *c, bool reset);
 
 /* conn_time.c */

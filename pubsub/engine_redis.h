@@ -9,23 +9,19 @@
  *      home --publish--> PUBLISH --> Redis --push--> every node that has the room, this one too
  *                                      `--answer--> the publisher's credit
  *
- * A pair is up when both links are and a canary has come back. While it is not, nothing is
- * published: --engine-down says what happens to messages and to those who come.
- *
- * The modules: redis_envelope (the header), redis_seen (gaps and repeats), redis_canary (health),
- * redis_subs (subscriptions), redis_publish (what is under way); this one puts them together. */
+ * The modules: redis_server (a pair of links and its health), redis_subs (subscriptions),
+ * redis_publish (what is under way), redis_envelope (the header), redis_seen (gaps and repeats);
+ * this one puts them together. */
 
 #include <stdatomic.h>
 
 #include "core/map.h"
 #include "core/shard.h"
 #include "pubsub/engine.h"
-#include "pubsub/redis_canary.h"
 #include "pubsub/redis_config.h"
 #include "pubsub/redis_hash.h"
-#include "pubsub/redis_master.h"
+#include "pubsub/redis_server.h"
 #include "pubsub/redis_stats.h"
-#include "pubsub/redis_subs.h"
 
 struct home;
 
@@ -44,35 +40,20 @@ struct redis_shared {
     struct redis_resolver *resolver;
 };
 
-/* One server as one shard sees it. */
-struct redis_server {
-    struct engine_redis *engine;
-    struct redis_link publish;
-    struct redis_link subscribe;
-    struct redis_sentinel *sentinel; /* tells where the links go; NULL: the URL does */
-    struct redis_canary canary;
-    struct redis_batches batches;
-    struct message *first; /* publishes that Redis has not answered, oldest first */
-    struct message *last;
-    struct message *canary_channel; /* payload: its name */
-    uint64_t down_since_ns;
-    bool is_away; /* an attempt to connect has failed since it was up */
-    char text[REDIS_URL_TEXT_MAX];
-};
-
 struct engine_redis {
     struct engine engine; /* first: the home's view */
     struct shard *shard;
     struct home *home;
     struct redis_shared *shared;
     const struct redis_config *config;
-    struct redis_server *servers;
-    uint32_t server_count;
+    struct redis_server *servers; /* list */
+    struct redis_server *by_url[REDIS_SERVERS_MAX];
     struct map subs;          /* of struct redis_sub, by channel */
     struct pool pool;         /* of struct redis_sub */
     struct due_queue unused;  /* rooms that linger */
     struct due_queue opening; /* rooms whose home waits to be told, until when */
     uint64_t waiting_bytes;   /* of publishes that wait for a subscription */
+    uint32_t under_way;       /* publishes that a link has taken and Redis has not answered */
     uint32_t epoch;           /* of the room made last */
     bool stopping;
     stats_value stats[REDIS_STAT_COUNT];
@@ -106,13 +87,8 @@ static inline void redis_stat(struct engine_redis *e, enum redis_stat i)
     stats_inc(&e->stats[i]);
 }
 
-static inline bool redis_server_is_up(const struct redis_server *s)
-{
-    return s->canary.is_up;
-}
-
-/* For redis_master: nobody says where the server is. */
-void engine_redis_unreachable(struct redis_server *s);
+/* For redis_server: it is up or away now. Looks at all rooms of it that are waited for. */
+void engine_redis_look_at_openings(struct engine_redis *e, const struct redis_server *s);
 
 /* For redis_subs: Redis has confirmed the room. */
 void engine_redis_confirmed(struct engine_redis *e, struct redis_sub *sub);

@@ -47,7 +47,7 @@ static void on_useless(struct redis_sentinel *sentinel, const struct redis_endpo
     log_warn("a sentinel is of no use", "server", s->text, "address", address, "detail", text,
              NULL);
     redis_stat(s->engine, REDIS_STAT_SENTINELS_USELESS);
-    engine_redis_unreachable(s);
+    redis_server_unreachable(s);
 }
 
 static const struct redis_sentinel_events events = {.on_master = on_master,

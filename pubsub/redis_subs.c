@@ -8,17 +8,13 @@
 #include <string.h>
 
 #include "core/log.h"
+#include "core/plant.h"
 #include "pubsub/engine_redis.h"
 #include "pubsub/redis_publish.h"
 
 struct redis_sub *redis_sub_find(struct engine_redis *e, const char *channel, uint32_t len)
 {
     return map_find(&e->subs, channel, len);
-}
-
-static struct redis_server *server_of(struct engine_redis *e, const struct redis_sub *sub)
-{
-    return &e->servers[sub->server];
 }
 
 /* Making and freeing
@@ -53,14 +49,12 @@ static void set_state(struct engine_redis *e, struct redis_sub *sub, enum redis_
 static struct redis_sub *make(struct engine_redis *e, struct message *channel)
 {
     struct redis_sub *sub = pool_acquire(&e->pool);
-    uint32_t missed;
+    uint32_t missed, url;
 
     if (sub == NULL)
         return NULL;
-    *sub = (struct redis_sub){.channel = channel,
-                              .epoch = ++e->epoch,
-                              .server = (uint16_t)redis_shared_server(
-                                  e->shared, message_payload(channel), channel->payload_len)};
+    url = redis_shared_server(e->shared, message_payload(channel), channel->payload_len);
+    *sub = (struct redis_sub){.channel = channel, .epoch = ++e->epoch, .server = e->by_url[url]};
     if (map_insert(&e->subs, sub) != 0) {
         pool_release(&e->pool, sub);
         return NULL;
@@ -105,15 +99,15 @@ void redis_sub_free(struct engine_redis *e, struct redis_sub *sub)
 static void queue(struct engine_redis *e, struct redis_sub *sub, struct due_queue *q)
 {
     if (!due_queue_push(q, pool_handle(&e->pool, sub), 0))
-        server_of(e, sub)->batches.rescan = true;
+        sub->server->batches.rescan = true;
 }
 
 void redis_sub_hurry(struct engine_redis *e, struct redis_sub *sub)
 {
     if (sub->state == REDIS_SUB_LEAVING)
         set_state(e, sub, REDIS_SUB_NEEDED);
-    if (sub->state == REDIS_SUB_NEEDED && redis_link_is_up(&server_of(e, sub)->subscribe))
-        queue(e, sub, &server_of(e, sub)->batches.urgent);
+    if (sub->state == REDIS_SUB_NEEDED && redis_link_is_up(&sub->server->subscribe))
+        queue(e, sub, &sub->server->batches.urgent);
 }
 
 /* It is looked at when it may go, or later: sub->since_ns says whether it has lingered. */
@@ -122,7 +116,7 @@ static void linger(struct engine_redis *e, struct redis_sub *sub)
     uint64_t due_ns = e->shard->io->now_ns + e->config->linger_ns;
 
     if (!due_queue_push(&e->unused, pool_handle(&e->pool, sub), due_ns))
-        server_of(e, sub)->batches.rescan = true;
+        sub->server->batches.rescan = true;
 }
 
 void redis_sub_unuse(struct engine_redis *e, struct redis_sub *sub)
@@ -142,7 +136,9 @@ void redis_subs_up(struct engine_redis *e, struct redis_server *s)
     uint32_t i = 0;
 
     while ((sub = pool_next(&e->pool, &i)) != NULL) {
-        if (server_of(e, sub) == s)
+        if (PLANTED(PLANT_REDIS_FORGET_ROOM) && i == 1)
+            continue;
+        if (sub->server == s)
             queue(e, sub, sub->opening ? &s->batches.urgent : &s->batches.needed);
     }
 }
@@ -162,8 +158,10 @@ void redis_subs_down(struct engine_redis *e, struct redis_server *s)
     s->batches.under_way = 0;
     s->batches.rescan = false;
     while ((sub = pool_next(&e->pool, &i)) != NULL) {
-        if (server_of(e, sub) != s)
+        if (sub->server != s)
             continue;
+        if (sub->state == REDIS_SUB_NEEDED && sub->answers_due > 0) /* as left() would have */
+            redis_seen_resume(&sub->seen, sub->seq);
         sub->answers_due = 0;
         set_state(e, sub, REDIS_SUB_NEEDED);
         if (sub->home_handle == 0 && sub->first == NULL)
@@ -180,15 +178,17 @@ static void left(struct engine_redis *e, struct redis_sub *sub)
         redis_sub_free(e, sub);
         return;
     }
-    set_state(e, sub, REDIS_SUB_NEEDED); /* somebody came meanwhile, or nobody had asked for it */
-    queue(e, sub, &server_of(e, sub)->batches.urgent);
+    if (sub->state == REDIS_SUB_NEEDED) /* somebody came meanwhile; else nobody had asked for it */
+        redis_seen_resume(&sub->seen, sub->seq);
+    set_state(e, sub, REDIS_SUB_NEEDED);
+    queue(e, sub, &sub->server->batches.urgent);
 }
 
 void redis_subs_push(struct engine_redis *e, struct redis_server *s, const struct redis_push *push)
 {
     struct redis_sub *sub = redis_sub_find(e, push->channel, push->channel_len);
 
-    if (sub == NULL || server_of(e, sub) != s)
+    if (sub == NULL || sub->server != s)
         return;
     if (sub->answers_due > 0 && --sub->answers_due > 0)
         return;
@@ -216,7 +216,7 @@ void redis_subs_batch_over(struct engine_redis *e, struct redis_server *s, uint3
         return;
     s->batches.rescan = true; /* at the next look, not at once */
     while ((sub = pool_next(&e->pool, &i)) != NULL) {
-        if (server_of(e, sub) != s || sub->batch != batch || sub->answers_due == 0)
+        if (sub->server != s || sub->batch != batch || sub->answers_due == 0)
             continue;
         sub->answers_due--;
         if (sub->state == REDIS_SUB_ASKED) /* else its UNSUBSCRIBE is under way, too */
@@ -301,7 +301,7 @@ void redis_subs_look_again(struct engine_redis *e, struct redis_server *s)
         return;
     s->batches.rescan = false;
     while ((sub = pool_next(&e->pool, &i)) != NULL) {
-        if (server_of(e, sub) != s)
+        if (sub->server != s)
             continue;
         if (sub->home_handle == 0 && sub->first == NULL)
             linger(e, sub);
@@ -358,9 +358,9 @@ uint64_t redis_subs_turn(struct engine_redis *e, uint64_t now_ns)
 
         if (!has_lingered(e, sub, now_ns))
             continue;
-        if (s != server_of(e, sub))
+        if (s != sub->server)
             give_up(e, s, &b, NULL); /* the next ones are another server's */
-        s = server_of(e, sub);
+        s = sub->server;
         give_up(e, s, &b, sub);
     }
     give_up(e, s, &b, NULL);

@@ -27,6 +27,7 @@ struct redis_sub {
     struct message *channel; /* payload: prefix and name */
     struct message *first;   /* publishes that wait until it is confirmed, oldest first */
     struct message *last;
+    struct redis_server *server; /* that carries it */
     struct redis_seen seen;
     uint64_t since_ns;    /* when the last member left; while `opening`: when the first came */
     uint32_t home_handle; /* the home's channel; 0: nobody is there */
@@ -34,7 +35,6 @@ struct redis_sub {
     uint32_t seq;         /* of our own last message */
     uint32_t batch;       /* of its last SUBSCRIBE */
     uint16_t answers_due;
-    uint16_t server;
     uint8_t state; /* enum redis_sub_state */
     bool opening;  /* the home waits to be told */
 };

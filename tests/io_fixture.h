@@ -77,6 +77,7 @@ struct fixture {
     struct io_addr peer; /* of the last accept or ticket */
     struct io_ticket tickets[FIXTURE_CONNS_MAX];
     int ticket_count;
+    const char *last_words; /* tickets are discarded with them at once; NULL: kept */
     void (*accept_hook)(struct fixture *t, struct side *s);
     struct side *hook_side;
 };
@@ -228,7 +229,10 @@ static inline void fixture_on_ticket(struct io_listener *l, struct io_ticket tic
     callback_enter(t);
     t->peer = *peer;
     cr_assert_lt(t->ticket_count, (int)ARRAY_LEN(t->tickets));
-    t->tickets[t->ticket_count++] = ticket;
+    if (t->last_words != NULL)
+        io_discard(t->io, ticket, t->last_words, strlen(t->last_words));
+    else
+        t->tickets[t->ticket_count++] = ticket;
     t->in_callback = false;
 }
 

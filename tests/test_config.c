@@ -312,6 +312,14 @@ Test(config, listening_beyond_loopback_needs_insecure)
     assert_accepted(ARGS("--admin-address", "off"));
 }
 
+Test(config, packets_are_followed_only_to_shards_that_stay_on_their_cores)
+{
+    assert_accepted(ARGS("--incoming-cpu", "on"));
+    assert_accepted(ARGS("--incoming-cpu", "off", "--pin", "off"));
+    assert_refused(ARGS("--incoming-cpu", "on", "--pin", "off"),
+                   WORDS("--incoming-cpu: ", "--pin on"));
+}
+
 Test(config, the_exposed_address_is_told)
 {
     struct reading r;
@@ -383,6 +391,9 @@ Test(config, single_values_have_their_bounds)
         {"--allow-origin", "http://[::1]:3000", "://x", "no origin"},
         {"--allow-origin", "app://x", "https://", "no origin"},
         {"--byte-rate", "64KiB/1MiB", "17GiB", "up to 16GiB"},
+        {"--redis-prefix", "staging-1:", "staging", "end with a colon"},
+        {"--redis-prefix", ":", "a:b:", "hold no other"},
+        {"--redis-prefix", "tidewire:", "tide:wire", "hold no other"},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         assert_accepted(ARGS(rows[i].flag, rows[i].good));
@@ -454,6 +465,30 @@ Test(config, print_config_and_help_end_the_program, .init = cr_redirect_stdout)
     cr_assert_gt(len, 0);
     cr_assert_not_null(strstr(text, "port = 7                             ; --port\n"));
     cr_assert_not_null(strstr(text, "Usage: tidewire serve"));
+}
+
+Test(config, no_password_is_shown, .init = cr_redirect_stdout)
+{
+    struct reading r;
+    char text[65536] = "", longer[256] = "redis://u:hunter2hunter2";
+    read_with(&r, ARGS("--redis=redis://u:hunter2@h", "--print-config",
+                       "--redis=redis+sentinel://:hunter2@a,b/m?sentinel=s:hunter2"));
+    cr_assert_eq(r.code, CONFIG_DONE, "%s", r.err);
+    fflush(stdout);
+    cr_assert_gt(fread(text, 1, 32768, cr_get_redirected_stdout()), 0);
+    cr_assert_not_null(strstr(text, "redis = redis://u:***@h              ; --redis; the password "
+                                    "is not shown\n"));
+    cr_assert_not_null(strstr(text, "redis = redis+sentinel://:***@a,b/m?sentinel=s:*** ; "));
+    cr_assert_null(strstr(text, "hunter2"));
+
+    for (size_t i = strlen(longer); i < 200; i++)
+        longer[i] = 'x';
+    read_with(&r, ARGS("--redis", longer));
+    cr_assert_eq(r.code, OPTIONS_EXIT_USAGE);
+    cr_assert_null(strstr(r.err, "hunter2"), "%s", r.err);
+    strcpy(longer + 190, "@host");
+    read_with(&r, ARGS("--redis", longer));
+    cr_assert_not_null(strstr(r.err, "\"redis://u:***@host\" is out of range"), "%s", r.err);
 }
 
 Test(config, print_config_does_not_hide_a_mistake)
@@ -582,13 +617,15 @@ Test(config, the_sample_has_every_key_of_the_table_once_with_its_default_and_no_
     free(text);
 }
 
-/* Writes the text from `from` on, with the '#' of its settings removed, and checks the file. */
-static int check_uncommented(const char *text)
+/* Writes the text with the '#' of its settings removed, but for the setting `but`, and checks the
+ * file. */
+static int check_uncommented(const char *text, const char *but)
 {
     char name[] = "/tmp/tidewire-XXXXXX", flag[64], key[64], value[64];
     FILE *f = fdopen(mkstemp(name), "w");
     for (const char *line = text; *line != 0; line += strcspn(line, "\n") + 1) {
-        const char *shown = sample_setting(line, key, value) ? line + 1 : line;
+        bool shows = sample_setting(line, key, value) && strcmp(key, but) != 0;
+        const char *shown = shows ? line + 1 : line;
         fprintf(f, "%.*s\n", (int)strcspn(shown, "\n"), shown);
     }
     fclose(f);
@@ -606,9 +643,12 @@ Test(config, the_sample_is_right_as_it_is_with_all_its_lines_and_with_its_recomm
 {
     char *text = source_text(SAMPLE);
     char *block = strstr(text, OPEN_INTERNET);
-    cr_assert_eq(check_uncommented(block), 0);
+    cr_assert_eq(check_uncommented(block, ""), 0);
     *block = 0;
-    cr_assert_eq(check_uncommented(text), 0);
+    /* The one or the other. */
+    cr_assert_eq(check_uncommented(text, "tls-ocsp"), 0);
+    cr_assert_eq(check_uncommented(text, "tls-client-ca"), 0);
+    cr_assert_eq(check_uncommented(text, ""), OPTIONS_EXIT_USAGE);
     free(text);
 
     char path[4096], *cut = strstr(__FILE__, "tests/test_config.c");

@@ -206,7 +206,7 @@ static void check_leaks(struct nodes *c, uint32_t n, uint32_t i)
     struct server_shard *ss = &c->nodes[n].server.shards[i];
     struct message_pool *mp = &ss->shard.messages;
     struct engine_redis *e = ss->redis;
-    uint32_t used = 0;
+    uint32_t used = 0, servers = 0;
 
     for (uint32_t k = 0; k < c->shard_count; k++) {
         REST("bytes of credit", ss->routes.pubsub.hub.credit_used[k]);
@@ -214,13 +214,13 @@ static void check_leaks(struct nodes *c, uint32_t n, uint32_t i)
     }
     REST("channels of the home", ss->routes.pubsub.home.pool.used);
     REST("bytes that wait", e->waiting_bytes);
-    for (uint32_t k = 0; k < e->server_count; k++)
-        REST("publishes under way", e->servers[k].first != NULL);
+    for (const struct redis_server *s = e->servers; s != NULL; s = s->next, servers++)
+        REST("publishes under way", s->first != NULL);
     message_pool_trim(mp);
     for (uint32_t k = 0; k < MESSAGE_CLASSES; k++)
         used += mp->classes[k].used;
     /* The ping, the canaries' channels, and those of rooms that linger. */
-    REST("messages", used - 1 - e->server_count - e->pool.used);
+    REST("messages", used - 1 - servers - e->pool.used);
     REST("runs", mp->runs.used);
     if (ss->err != 0)
         nodes_fail(c, "shard %u of node %u has ended with %d", i, n, ss->err);

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pubsub/redis_url.h"
 #include "tools/tidewire/address.h"
 #include "tools/tidewire/config.h"
 
@@ -116,7 +117,13 @@ static const char *check_origin(const void *value)
 static const char *check_redis_prefix(const void *value)
 {
     const char *text = value;
-    return strlen(text) <= 64 ? NULL : "is too long; 64 bytes are the most";
+    size_t len = strlen(text);
+    if (len > 64)
+        return "is too long; 64 bytes are the most";
+    /* Else "a:" with the room b:x would be "a:b:" with the room x. */
+    return strchr(text, ':') == text + len - 1
+               ? NULL
+               : "must end with a colon and hold no other, such as tidewire: or staging:";
 }
 
 const struct option config_table[] = {
@@ -175,6 +182,14 @@ const struct option config_table[] = {
      .help = "Binds each shard to a core. Switch it off where other busy programs share the cores.",
      .def = "on",
      .offset = AT(core.pin),
+     .type = OPTION_BOOL},
+    {.name = "incoming-cpu",
+     .group = SHARDS,
+     .help = "Gives a connection to the shard on the core where its packets arrive, instead of one "
+             "by chance. For network cards with a queue for each core; elsewhere one shard may get "
+             "most of them. Needs --pin, a core for each shard and Linux 6.2.",
+     .def = "off",
+     .offset = AT(core.incoming_cpu),
      .type = OPTION_BOOL},
     {.name = "io",
      .group = SHARDS,
@@ -522,6 +537,14 @@ const struct option config_table[] = {
              "no session is resumed.",
      .offset = AT(net.tls_client_ca),
      .type = OPTION_LIST},
+    {.name = "tls-ocsp",
+     .group = TLS,
+     .arg = "FILE",
+     .help = "An OCSP response in DER, stapled to the certificate that it speaks of, whose chain "
+             "must hold the issuer. SIGHUP reads it again; once expired it is sent to nobody. Not "
+             "with --tls-client-ca.",
+     .offset = AT(net.tls_ocsp),
+     .type = OPTION_LIST},
     {.name = "tls-handshakes-max",
      .group = TLS,
      .help = "How many handshakes each shard has under way at once, of 60 KB each; more wait in "
@@ -558,6 +581,18 @@ const struct option config_table[] = {
      .def = "off",
      .offset = AT(pubsub.echo),
      .type = OPTION_BOOL},
+    {.name = "write-delay",
+     .group = ROOMS,
+     .help =
+         "How long a message may wait to be sent together with others of its room, which spares "
+         "processor time where rooms talk fast. A room that has been quiet for that long sends "
+         "at once, so only those that talk faster than this are delayed.",
+     .def = "0",
+     .min = 100 * NS_PER_US,
+     .max = NS_PER_SEC,
+     .zero_off = true,
+     .offset = AT(pubsub.write_delay_ns),
+     .type = OPTION_DURATION},
 
     {.name = "redis",
      .group = REDIS,
@@ -566,12 +601,15 @@ const struct option config_table[] = {
              "redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], unix:PATH, or "
              "redis+sentinel://[[USER]:PASSWORD@]HOST[:PORT],.../MASTER[/DB] with the addresses of "
              "Sentinels. Several independent servers share the rooms by consistent hashing.",
+     .mask = redis_url_mask,
+     .is_item = redis_url_begins,
      .offset = AT(pubsub.redis.urls),
      .type = OPTION_LIST},
     {.name = "redis-prefix",
      .group = REDIS,
      .arg = "TEXT",
-     .help = "Begins the name of every channel in Redis; nodes with different ones do not meet.",
+     .help = "Begins the name of every channel in Redis; nodes with different ones do not meet. "
+             "Ends with a colon and holds no other.",
      .def = "tidewire:",
      .check = check_redis_prefix,
      .offset = AT(pubsub.redis.prefix),

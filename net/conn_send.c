@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: MIT
+ * Copyright (c) 2026 The Tidewire authors */
+
+/* From a connection's queue to io: what is queued, gathered sends, what has left. On the shard's
+ * thread. */
+
+#include <string.h>
+
+#include "core/plant.h"
+#include "net/conn.h"
+
+void conn_queue_failed(struct conn *c, enum conn_end why)
+{
+    conn_end(c, c->sendq.refs >= SENDQ_REFS_MAX ? CONN_END_SLOW_CONSUMER : why);
+}
+
+bool conn_queue_bytes(struct conn *c, const void *bytes, uint32_t len)
+{
+    struct net *n = c->net;
+    struct message *m = message_new(&n->shard->messages, len);
+    struct run *r;
+    bool ok;
+
+    if (m == NULL)
+        return false;
+    memcpy(message_payload(m), bytes, len);
+    m->payload_len = len;
+    m->head_len = 0;
+    r = run_new(&n->shard->messages, m);
+    if (r == NULL) {
+        shard_message_release(n->shard, m);
+        return false;
+    }
+    ok = sendq_push(&c->sendq, &n->chunks, r, 0, len);
+    if (ok) {
+        n->queue_bytes += len;
+        conn_mark_dirty(c);
+    }
+    shard_run_unref(n->shard, r);
+    return ok;
+}
+
+void conn_flushed(struct conn *c)
+{
+    if (c->state == CONN_FLUSHING) {
+        if (!conn_must_linger(c)) {
+            conn_close_now(c, false);
+            return;
+        }
+        io_shutdown(c->net->io, &c->io);
+        c->state = CONN_LINGER;
+        io_recv(c->net->io, &c->io, true);
+    } else if (c->holds & CONN_HOLD_OUTPUT) {
+        conn_unhold(c, CONN_HOLD_OUTPUT);
+    }
+}
+
+void conn_send_failed(struct conn *c)
+{
+    c->net->queue_bytes -= sendq_drop(&c->sendq, c->net->shard, &c->net->chunks, true);
+    c->flags |= CONN_F_BROKEN;
+    if (c->state > CONN_ENDING)
+        conn_close_now(c, false);
+    else
+        conn_end(c, CONN_END_SEND_ERROR);
+}
+
+/* Planted only: the front's run goes before its bytes are sent; the ping's stands in its place. */
+static inline void unref_early(struct conn *c)
+{
+    struct sendq_ref *front = &c->sendq.first;
+
+    shard_run_unref(c->net->shard, front->run);
+    front->run = c->net->ping;
+    run_ref(front->run);
+}
+
+/* The usual case: one reference waits, and leaves at once. */
+static inline bool flush_single(struct conn *c)
+{
+    struct net *n = c->net;
+    struct sendq_ref *ref = &c->sendq.first;
+    struct iovec iov = {(void *)(ref->run->bytes + ref->off), ref->len};
+    int r;
+
+    c->sendq.gathered = 1;
+    r = io_send(n->io, &c->io, &iov, 1, ref->len);
+    net_stat(n, NET_STAT_SENDS);
+    if (r == IO_PENDING) {
+        if (PLANTED(PLANT_EARLY_UNREF))
+            unref_early(c);
+        return true;
+    }
+    if (unlikely(r < 0)) {
+        conn_send_failed(c);
+        return true;
+    }
+    stats_add(&n->stats[NET_STAT_SENT_BYTES], ref->len);
+    n->queue_bytes -= ref->len;
+    sendq_sent_single(&c->sendq, n->shard);
+    return false;
+}
+
+static void flush_many(struct conn *c);
+
+/* One gathered send at a time; what io takes at once may be followed by more. */
+void conn_flush(struct conn *c)
+{
+    if (unlikely(c->sendq.gathered > 0 || c->state >= CONN_LINGER || (c->holds & CONN_HOLD_APP)))
+        return;
+    if (likely(c->sendq.refs == 1)) {
+        if (flush_single(c))
+            return;
+        if (unlikely(c->state == CONN_FLUSHING || c->holds != 0))
+            conn_flushed(c);
+    } else {
+        flush_many(c);
+    }
+}
+
+static void flush_many(struct conn *c)
+{
+    struct net *n = c->net;
+    struct iovec iov[IO_IOV_MAX];
+
+    for (int round = 0; !sendq_is_empty(&c->sendq); round++) {
+        size_t bytes;
+        int count, r;
+
+        if (round == FLUSH_ROUNDS_MAX) {
+            conn_mark_dirty(c);
+            n->flush_again = true;
+            return;
+        }
+        count = sendq_gather(&c->sendq, iov, &bytes);
+        r = io_send(n->io, &c->io, iov, count, bytes);
+        net_stat(n, NET_STAT_SENDS);
+        if (r == IO_PENDING) {
+            if (PLANTED(PLANT_EARLY_UNREF))
+                unref_early(c);
+            return;
+        }
+        if (unlikely(r < 0)) {
+            conn_send_failed(c);
+            return;
+        }
+        stats_add(&n->stats[NET_STAT_SENT_BYTES], bytes);
+        n->queue_bytes -= sendq_sent(&c->sendq, n->shard, &n->chunks);
+    }
+    if (unlikely(c->state == CONN_FLUSHING || c->holds != 0))
+        conn_flushed(c);
+}
+
+void conn_on_sent(struct io_conn *io, int err)
+{
+    struct conn *c = conn_of(io);
+    struct net *n = c->net;
+    uint32_t bytes;
+
+    if (unlikely(err != 0)) {
+        conn_send_failed(c);
+        return;
+    }
+    bytes = sendq_sent(&c->sendq, n->shard, &n->chunks);
+    n->queue_bytes -= bytes;
+    stats_add(&n->stats[NET_STAT_SENT_BYTES], bytes);
+    if (!sendq_is_empty(&c->sendq))
+        conn_mark_dirty(c);
+    else if (unlikely(c->state == CONN_FLUSHING || c->holds != 0))
+        conn_flushed(c);
+}

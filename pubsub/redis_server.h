@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT
+ * Copyright (c) 2026 The Tidewire authors */
+#ifndef PUBSUB_REDIS_SERVER_H
+#define PUBSUB_REDIS_SERVER_H
+
+/* One Redis server as one shard sees it: a pair of links, one publishes, one subscribes, and the
+ * canary that goes out by the one and comes back by the other. On the shard's thread.
+ *
+ *      away    an attempt to connect has failed, or Redis refuses canaries: nobody waits for it
+ *      up      both links are, and a canary has come back
+ *
+ * While it is not up, nothing is published: --engine-down says what happens to messages and to
+ * those who come. */
+
+#include "pubsub/redis_canary.h"
+#include "pubsub/redis_link.h"
+#include "pubsub/redis_subs.h"
+
+struct engine_redis;
+struct redis_sentinel;
+
+struct redis_server {
+    struct engine_redis *engine;
+    struct redis_server *next; /* in the engine's list */
+    struct redis_link publish;
+    struct redis_link subscribe;
+    struct redis_sentinel *sentinel; /* tells where the links go; NULL: the URL does */
+    struct redis_canary canary;
+    struct redis_batches batches;
+    struct message *first; /* publishes that Redis has not answered, oldest first */
+    struct message *last;
+    struct message *canary_channel; /* payload: its name */
+    uint64_t down_since_ns;
+    bool is_away; /* an attempt to connect has failed since it was up */
+    char text[REDIS_URL_TEXT_MAX];
+};
+
+/* Makes the pair; nothing is connected. Of *links, role and queue_bytes_max are not used; text is
+ * for the log. 0 or -ENOMEM. */
+MUST_USE int redis_server_init(struct redis_server *s, struct engine_redis *e,
+                               const struct redis_link_config *links, const char *text);
+
+/* The links are idle, or wait. */
+void redis_server_deinit(struct redis_server *s);
+
+/* The links begin to connect, and end. After the end nobody waits for the server. */
+void redis_server_start(struct redis_server *s);
+void redis_server_stop(struct redis_server *s);
+
+/* Once a turn, and at its end; returns when it wants the next. */
+uint64_t redis_server_turn(struct redis_server *s, uint64_t now_ns);
+void redis_server_flush(struct redis_server *s);
+
+/* In quiet moments. */
+void redis_server_trim(struct redis_server *s);
+
+static inline bool redis_server_is_up(const struct redis_server *s)
+{
+    return s->canary.is_up;
+}
+
+/* For redis_master: nobody says where the server is. */
+void redis_server_unreachable(struct redis_server *s);
+
+#endif
