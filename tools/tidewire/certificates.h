@@ -18,7 +18,6 @@ enum certificates_stat {
 };
 
 struct certificates {
-    const struct net_config *config;
     struct tls_shared shared;
     int64_t warned_s; /* when the log was last told of an expiry that is near */
     stats_value stats[CERTIFICATES_STAT_COUNT];
@@ -27,9 +26,9 @@ struct certificates {
 /* How long ahead of an expiry the log begins to warn, once a day. */
 #define CERTIFICATES_WARN_S (21 * 86400)
 
-/* Loads, and shakes hands with itself (net/tls_self_test.h). The config is borrowed for good.
- * Returns 0; -EINVAL: the files are not right; -ENOTSUP: the linked library is not; -EIO: no random
- * numbers. Then complaint has one line and nothing is held. */
+/* Loads, and shakes hands with itself (net/tls_self_test.h). Returns 0; -EINVAL: the files are not
+ * right; -ENOTSUP: the linked library is not; -EIO: no random numbers. Then complaint has one line
+ * and nothing is held. */
 MUST_USE int certificates_init(struct certificates *c, const struct net_config *config,
                                char complaint[TLS_COMPLAINT_MAX]);
 void certificates_deinit(struct certificates *c);
@@ -39,8 +38,9 @@ void certificates_register(struct certificates *c, struct stats_registry *r);
 /* Forgets the seed of the tickets' keys, once every shard has taken it. */
 void certificates_forget_seed(struct certificates *c);
 
-/* The same files again. What is not right is logged, and what there was stays. */
-void certificates_reload(struct certificates *c);
+/* The files of these settings, read now. Returns 0, or -errno: what is not right was logged, and
+ * what there was stays. */
+MUST_USE int certificates_reload(struct certificates *c, const struct net_config *config);
 
 /* Warns of an expiry that is near, at most once a day. */
 void certificates_watch(struct certificates *c);
