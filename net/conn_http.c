@@ -267,7 +267,8 @@ static bool whole_head(struct conn *c, struct bytes *in, struct http_scan *scan)
     return true;
 }
 
-/* How much more of a head is of interest; 0: the limit was lowered meanwhile, and it is too long. */
+/* How much more of a head is of interest; 0: the limit was lowered meanwhile, and it is too long.
+ */
 static size_t head_room(const struct conn *c)
 {
     uint32_t wanted = c->net->http_limits.max_head_bytes + 1;

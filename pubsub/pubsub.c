@@ -9,6 +9,7 @@
 
 #include "pubsub/dialect_rooms.h"
 #include "pubsub/hub_credit.h"
+#include "pubsub/hub_pending.h"
 
 const struct stats_desc pubsub_stat_descs[PUBSUB_STAT_COUNT] = {
 #define X(id, name, labels, help, kind)                                                            \
@@ -63,7 +64,7 @@ static void on_flush(void *ctx)
 {
     struct pubsub *p = ctx;
 
-    if (p->hub.dirty != NULL)
+    if (p->hub.dirty != NULL || p->hub.delayed != NULL)
         hub_flush(&p->hub);
     home_flush(&p->home);
     if (unlikely(p->hub.waits_for_memory))
@@ -86,6 +87,7 @@ static void on_publish(void *ctx)
         stats_set(&p->stats[rows[i].bytes], pool_mapped_bytes(rows[i].pool));
         stats_set(&p->stats[rows[i].failed], rows[i].pool->failures);
     }
+    stats_set(&p->stats[PUBSUB_STAT_DELAYED_BYTES], p->hub.delayed_cost);
 }
 
 static void on_quiet(void *ctx)
@@ -97,6 +99,33 @@ static void on_quiet(void *ctx)
     pool_trim(&p->home.pool);
 }
 
+/* Clients may publish until the last of them is closed, and that is still to be answered. Whoever
+ * is told to go shall have what was said before. */
+static void on_phase(void *ctx, enum node_phase phase)
+{
+    struct pubsub *p = ctx;
+
+    hub_end_delay(&p->hub);
+    if (phase == NODE_DRAINING)
+        p->drain_until_ns =
+            p->shard->io->now_ns + p->net->config->drain_time_ns + p->config->redis.timeout_ns;
+}
+
+/* A home's own work is done within turns; an engine's takes its time. */
+static bool is_done(void *ctx)
+{
+    struct pubsub *p = ctx;
+    const struct engine *e = p->home.engine;
+    struct shard *s = p->shard;
+
+    if (e == NULL || s->io->now_ns >= p->drain_until_ns)
+        return true;
+    if (hub_is_answered(&p->hub) && e->calls->is_done(e))
+        return true;
+    s->next_turn_ns = min_u64(s->next_turn_ns, p->drain_until_ns);
+    return false;
+}
+
 int pubsub_init(struct pubsub *p, struct shard *s, struct net *n,
                 const struct pubsub_config *config)
 {
@@ -104,7 +133,9 @@ int pubsub_init(struct pubsub *p, struct shard *s, struct net *n,
                                   .on_item = on_item,
                                   .on_flush = on_flush,
                                   .on_quiet = on_quiet,
-                                  .on_publish = on_publish};
+                                  .on_publish = on_publish,
+                                  .on_phase = on_phase,
+                                  .is_done = is_done};
     int err;
 
     *p = (struct pubsub){.shard = s, .net = n, .config = config};

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "core/log.h"
+#include "core/plant.h"
 #include "net/net.h"
 #include "pubsub/home.h"
 #include "pubsub/redis_envelope.h"
@@ -56,6 +57,8 @@ static void note_missed(struct engine_redis *e, const struct redis_sub *sub, uin
 
     if (likely(missed == 0) || sub->home_handle == 0)
         return; /* nobody was here to miss it */
+    if (PLANTED(PLANT_REDIS_SMALL_GAP) && missed == 1)
+        return;
     redis_stat(e, REDIS_STAT_GAPS);
     stats_add(&e->stats[REDIS_STAT_LOST], missed);
     snprintf(name, sizeof(name), "%016llx", (unsigned long long)node);
@@ -70,7 +73,7 @@ static bool has_turn(struct engine_redis *e, struct redis_sub *sub, uint64_t nod
 
     if (!redis_seen_note(&sub->seen, &e->shard->messages, node, epoch, seq, &missed)) {
         redis_stat(e, REDIS_STAT_REPEATED);
-        return false;
+        return PLANTED(PLANT_REDIS_REPEAT);
     }
     note_missed(e, sub, node, missed);
     return true;
@@ -140,10 +143,12 @@ static int send_command(struct engine_redis *e, struct redis_sub *sub, struct me
         return -ENOBUFS;
     shard_message_ref(e->shard, m, 1); /* the link's, until on_release() */
     err = redis_link_command(&sub->server->publish, "PUBLISH", args, ARRAY_LEN(args), tag);
-    if (err != 0)
+    if (err != 0) {
         shard_message_release(e->shard, m);
-    else
+    } else {
         redis_stat(e, REDIS_STAT_PUBLISHED);
+        e->under_way++;
+    }
     e->shard->next_turn_ns = 0; /* it may be past the links' flush of this turn */
     return err;
 }
@@ -272,6 +277,7 @@ void redis_publish_answered(struct redis_server *s, uint64_t tag, const struct r
     bool refused = r->type == REDIS_TYPE_ERROR;
     struct message *m;
 
+    e->under_way--;
     if (unlikely(refused))
         note_error(s, r);
     if (REDIS_TAG_KIND(tag) == REDIS_TAG_LOCAL) {
@@ -293,17 +299,19 @@ void redis_publish_lost(struct redis_server *s, uint64_t tag, bool was_sent)
     struct engine_redis *e = s->engine;
     struct message *m;
 
+    e->under_way--;
     if (REDIS_TAG_KIND(tag) == REDIS_TAG_LOCAL) {
         local_over(e, tag, was_sent ? REDIS_STAT_UNKNOWN : REDIS_STAT_LOCAL_ONLY);
         return;
     }
     m = pop(&s->first);
-    if (!was_sent) {
+    if (!was_sent || PLANTED(PLANT_REDIS_UNKNOWN_ALONE)) {
         go_alone(e, sub_of(e, m), m);
         return;
     }
     redis_stat(e, REDIS_STAT_UNKNOWN);
-    home_taken(e->home, m->origin, home_cost(m));
+    if (!PLANTED(PLANT_REDIS_LOSE_CREDIT))
+        home_taken(e->home, m->origin, home_cost(m));
     shard_message_release(e->shard, m);
 }
 

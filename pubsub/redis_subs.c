@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/log.h"
+#include "core/plant.h"
 #include "pubsub/engine_redis.h"
 #include "pubsub/redis_publish.h"
 
@@ -135,6 +136,8 @@ void redis_subs_up(struct engine_redis *e, struct redis_server *s)
     uint32_t i = 0;
 
     while ((sub = pool_next(&e->pool, &i)) != NULL) {
+        if (PLANTED(PLANT_REDIS_FORGET_ROOM) && i == 1)
+            continue;
         if (sub->server == s)
             queue(e, sub, sub->opening ? &s->batches.urgent : &s->batches.needed);
     }
@@ -157,6 +160,8 @@ void redis_subs_down(struct engine_redis *e, struct redis_server *s)
     while ((sub = pool_next(&e->pool, &i)) != NULL) {
         if (sub->server != s)
             continue;
+        if (sub->state == REDIS_SUB_NEEDED && sub->answers_due > 0) /* as left() would have */
+            redis_seen_resume(&sub->seen, sub->seq);
         sub->answers_due = 0;
         set_state(e, sub, REDIS_SUB_NEEDED);
         if (sub->home_handle == 0 && sub->first == NULL)
@@ -173,7 +178,9 @@ static void left(struct engine_redis *e, struct redis_sub *sub)
         redis_sub_free(e, sub);
         return;
     }
-    set_state(e, sub, REDIS_SUB_NEEDED); /* somebody came meanwhile, or nobody had asked for it */
+    if (sub->state == REDIS_SUB_NEEDED) /* somebody came meanwhile; else nobody had asked for it */
+        redis_seen_resume(&sub->seen, sub->seq);
+    set_state(e, sub, REDIS_SUB_NEEDED);
     queue(e, sub, &sub->server->batches.urgent);
 }
 

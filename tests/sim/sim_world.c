@@ -196,6 +196,8 @@ static void draw_config(struct world *w)
     c->net.pong_misses = 1 + (uint32_t)world_below(w, 3);
     c->net.drain_time_ns = DRAW(w, 0, 300, 3000) * NS_PER_MS;
     c->net.backlog = 64;
+    if (world_one_in(w, 4))
+        c->pubsub.write_delay_ns = DRAW(w, 1, 5, 20, 200) * NS_PER_MS;
     if (world_one_in(w, 6))
         c->net.message_timeout_ns = (50 + world_below(w, 500)) * NS_PER_MS;
     if (world_one_in(w, 6))
