@@ -183,6 +183,14 @@ const struct option config_table[] = {
      .def = "on",
      .offset = AT(core.pin),
      .type = OPTION_BOOL},
+    {.name = "incoming-cpu",
+     .group = SHARDS,
+     .help = "Gives a connection to the shard on the core where its packets arrive, instead of one "
+             "by chance. For network cards with a queue for each core; elsewhere one shard may get "
+             "most of them. Needs --pin, a core for each shard and Linux 6.2.",
+     .def = "off",
+     .offset = AT(core.incoming_cpu),
+     .type = OPTION_BOOL},
     {.name = "io",
      .group = SHARDS,
      .help = "How shards talk to the kernel. auto takes io_uring where the kernel has all that is "
@@ -529,6 +537,15 @@ const struct option config_table[] = {
      .help = "Clients must show a certificate that one of these authorities (PEM) has signed. Then "
              "no session is resumed.",
      .offset = AT(net.tls_client_ca),
+     .type = OPTION_LIST,
+     .reload = OPTION_RELOAD},
+    {.name = "tls-ocsp",
+     .group = TLS,
+     .arg = "FILE",
+     .help = "An OCSP response in DER, stapled to the certificate that it speaks of, whose chain "
+             "must hold the issuer. SIGHUP reads it again; once expired it is sent to nobody. Not "
+             "with --tls-client-ca.",
+     .offset = AT(net.tls_ocsp),
      .type = OPTION_LIST,
      .reload = OPTION_RELOAD},
     {.name = "tls-handshakes-max",
