@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/log.h"
+#include "core/plant.h"
 #include "pubsub/engine_redis.h"
 #include "pubsub/redis_publish.h"
 
@@ -135,6 +136,8 @@ void redis_subs_up(struct engine_redis *e, struct redis_server *s)
     uint32_t i = 0;
 
     while ((sub = pool_next(&e->pool, &i)) != NULL) {
+        if (PLANTED(PLANT_REDIS_FORGET_ROOM) && i == 1)
+            continue;
         if (sub->server == s)
             queue(e, sub, sub->opening ? &s->batches.urgent : &s->batches.needed);
     }

@@ -312,6 +312,14 @@ Test(config, listening_beyond_loopback_needs_insecure)
     assert_accepted(ARGS("--admin-address", "off"));
 }
 
+Test(config, packets_are_followed_only_to_shards_that_stay_on_their_cores)
+{
+    assert_accepted(ARGS("--incoming-cpu", "on"));
+    assert_accepted(ARGS("--incoming-cpu", "off", "--pin", "off"));
+    assert_refused(ARGS("--incoming-cpu", "on", "--pin", "off"),
+                   WORDS("--incoming-cpu: ", "--pin on"));
+}
+
 Test(config, the_exposed_address_is_told)
 {
     struct reading r;
@@ -609,13 +617,15 @@ Test(config, the_sample_has_every_key_of_the_table_once_with_its_default_and_no_
     free(text);
 }
 
-/* Writes the text from `from` on, with the '#' of its settings removed, and checks the file. */
-static int check_uncommented(const char *text)
+/* Writes the text with the '#' of its settings removed, but for the setting `but`, and checks the
+ * file. */
+static int check_uncommented(const char *text, const char *but)
 {
     char name[] = "/tmp/tidewire-XXXXXX", flag[64], key[64], value[64];
     FILE *f = fdopen(mkstemp(name), "w");
     for (const char *line = text; *line != 0; line += strcspn(line, "\n") + 1) {
-        const char *shown = sample_setting(line, key, value) ? line + 1 : line;
+        bool shows = sample_setting(line, key, value) && strcmp(key, but) != 0;
+        const char *shown = shows ? line + 1 : line;
         fprintf(f, "%.*s\n", (int)strcspn(shown, "\n"), shown);
     }
     fclose(f);
@@ -633,9 +643,12 @@ Test(config, the_sample_is_right_as_it_is_with_all_its_lines_and_with_its_recomm
 {
     char *text = source_text(SAMPLE);
     char *block = strstr(text, OPEN_INTERNET);
-    cr_assert_eq(check_uncommented(block), 0);
+    cr_assert_eq(check_uncommented(block, ""), 0);
     *block = 0;
-    cr_assert_eq(check_uncommented(text), 0);
+    /* The one or the other. */
+    cr_assert_eq(check_uncommented(text, "tls-ocsp"), 0);
+    cr_assert_eq(check_uncommented(text, "tls-client-ca"), 0);
+    cr_assert_eq(check_uncommented(text, ""), OPTIONS_EXIT_USAGE);
     free(text);
 
     char path[4096], *cut = strstr(__FILE__, "tests/test_config.c");

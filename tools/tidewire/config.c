@@ -20,6 +20,7 @@
 typedef int (*config_check_fn)(const struct config *c, const struct options *o, FILE *err);
 
 static int check_admin_off(const struct config *c, const struct options *o, FILE *err);
+static int check_incoming_cpu(const struct config *c, const struct options *o, FILE *err);
 static int check_same_address(const struct config *c, const struct options *o, FILE *err);
 static int check_exposed(const struct config *c, const struct options *o, FILE *err);
 static int check_sizes(const struct config *c, const struct options *o, FILE *err);
@@ -29,8 +30,8 @@ static int check_tls_files(const struct config *c, const struct options *o, FILE
 static int check_tls_ports(const struct config *c, const struct options *o, FILE *err);
 
 static const config_check_fn checks[] = {
-    check_admin_off, check_same_address, check_exposed,   check_sizes,
-    check_byte_rate, check_redis,        check_tls_files, check_tls_ports,
+    check_incoming_cpu, check_admin_off, check_same_address, check_exposed,   check_sizes,
+    check_byte_rate,    check_redis,     check_tls_files,    check_tls_ports,
 };
 
 static int config_check(const struct config *c, const struct options *o, FILE *err)
@@ -119,6 +120,14 @@ const char *config_exposed_address(const struct config *c)
 {
     uint32_t i = first_exposed(c);
     return i < place_count(c) ? place_text(c, i) : NULL;
+}
+
+static int check_incoming_cpu(const struct config *c, const struct options *o, FILE *err)
+{
+    if (!c->core.incoming_cpu || c->core.pin)
+        return 0;
+    options_complain(o, "incoming-cpu", err, "needs shards that stay on their cores: --pin on");
+    return OPTIONS_EXIT_USAGE;
 }
 
 static int check_admin_off(const struct config *c, const struct options *o, FILE *err)
@@ -253,6 +262,7 @@ static int check_tls_files(const struct config *c, const struct options *o, FILE
     const char *idle = net->tls_cert.count > 0        ? "tls-cert"
                        : net->tls_key.count > 0       ? "tls-key"
                        : net->tls_client_ca.count > 0 ? "tls-client-ca"
+                       : net->tls_ocsp.count > 0      ? "tls-ocsp"
                        : c->redirect_http             ? "redirect-http"
                                                       : NULL;
 
@@ -276,6 +286,12 @@ static int check_tls_files(const struct config *c, const struct options *o, FILE
     if (net->tls_cert.count > TLS_IDENTITIES_MAX) {
         options_complain(o, "tls-cert", err, "%u are too many; give at most %u",
                          net->tls_cert.count, TLS_IDENTITIES_MAX);
+        return OPTIONS_EXIT_USAGE;
+    }
+    if (net->tls_ocsp.count > 0 && net->tls_client_ca.count > 0) {
+        options_complain(o, "tls-ocsp", err,
+                         "can't be used with tls-client-ca: the issuer of our own certificate "
+                         "would be an authority for clients as well; leave one of them out");
         return OPTIONS_EXIT_USAGE;
     }
     return 0;
