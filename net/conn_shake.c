@@ -319,6 +319,18 @@ static void shake_step(struct conn_shake *k, const struct tls_hello *hello, uint
         conn_input_over(c, 0); /* it came behind this */
 }
 
+/* Takes the certificates of the last reload; the old ones go with the last handshake by them. */
+static void renew(struct net *n)
+{
+    struct net_shake *s = &n->tls->shake;
+    bool is_first = s->context == NULL;
+    uint32_t before = s->generation;
+
+    tls_shared_renew(s->shared, &s->context, &s->generation);
+    if (!is_first && s->generation != before)
+        net_stat(n, NET_STAT_TLS_RENEWED);
+}
+
 /* The ClientHello is looked at again: it may have been some time in line, and a reload between. */
 static void shake_start(struct net *n, struct conn_shake *k, uint64_t now_ns)
 {
@@ -331,7 +343,7 @@ static void shake_start(struct net *n, struct conn_shake *k, uint64_t now_ns)
     list_append(&s->running, k);
     k->since_ns = now_ns;
     k->until_ns = now_ns + SHAKE_SLOT_NS;
-    tls_shared_renew(s->shared, &s->context, &s->generation);
+    renew(n);
     CHECK(tls_hello_parse(message_payload(rx->head), rx->head_len, s->scratch, &hello) ==
           TLS_HELLO_OK);
     id = tls_context_choose(s->context, &hello);
@@ -488,6 +500,8 @@ uint64_t conn_shake_turn(struct net *n, uint64_t now_ns)
 {
     struct net_shake *s = &n->tls->shake;
 
+    if (s->context != NULL)
+        renew(n); /* a shard without handshakes shall not keep old keys */
     n->work_left = max_u64(n->work_left, n->turn_work / 4); /* others may have used up all */
     while (s->ready != NULL && n->work_left > 0) {
         struct conn_shake *k = s->ready;

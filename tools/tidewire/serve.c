@@ -457,10 +457,12 @@ static int run(struct serve *s)
     notify("READY=1");
     do {
         sig = sigtimedwait(&s->signals, NULL, &watch);
-        if (has_tls(s) && sig == SIGHUP)
+        if (has_tls(s) && sig == SIGHUP) {
             certificates_reload(&s->certificates);
-        else if (has_tls(s))
+            server_wake(&s->server);
+        } else if (has_tls(s)) {
             certificates_watch(&s->certificates);
+        }
     } while (sig != SIGTERM && sig != SIGINT);
     drain(s);
     for (uint32_t i = 0; i < s->shard_count; i++) {
