@@ -5,9 +5,11 @@ message costs few instructions of their own, and what arrives together takes one
 send. The client in lock step (tests/programs/lockstep.c) judges the bytes."""
 
 import contextlib
+import json
 import os
 import re
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -111,6 +113,23 @@ def test_a_wrong_argument_is_refused(flags):
                           text=True, timeout=10)
     assert done.returncode == 1
     assert "limit_epoll: " in done.stderr
+
+
+SINGLE = ("shards", "accept", "latency", "slow-reader", "hot-channel")
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_a_single_figure_is_measured(name, tmp_path):
+    """Whether it is good is not asked for: the shortest run says nothing about that."""
+    env = {**os.environ, "TW_BUILD": str(BUILD),
+           "PYTHONPATH": f"{ROOT / 'tests' / 'e2e'}:{ROOT / 'bench'}"}
+    done = subprocess.run([sys.executable, "-B", "-m", "measure.single", "--rounds", "1",
+                           "--seconds", "0.6", "--backend", "epoll", "--out", str(tmp_path), name],
+                          env=env, capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode in (0, 1) and not done.stderr, done.stderr
+    assert f"`bench/single {name}`" in done.stdout
+    result = json.loads((tmp_path / "single.json").read_text())[f"{name}, epoll"]
+    assert len(result["values"]) == 1 and result["median"] > 0
 
 
 KERNELS = {

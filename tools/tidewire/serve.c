@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -22,6 +23,7 @@
 #include "tools/tidewire/certificates.h"
 #include "tools/tidewire/commands.h"
 #include "tools/tidewire/notify.h"
+#include "tools/tidewire/reload.h"
 #include "tools/tidewire/server.h"
 
 /* Descriptors that are not connections: standard streams, listeners, doorbells, rings, spare. */
@@ -54,6 +56,7 @@ struct serve {
     struct options *options;
     struct certificates certificates; /* where there are TLS ports */
     struct server server;
+    struct reload reload;
     struct place places[NET_LISTENERS_MAX];
     uint32_t place_count;
     uint32_t shard_count;
@@ -207,6 +210,19 @@ static int listen_failed(const struct place *p, int err)
     return fail(EXIT_LISTEN, "can't listen on", where, strerror(-err), remedy);
 }
 
+/* The core that a shard is pinned to: the n-th usable one. -1: none, as --pin is off or cores are
+ * too few. */
+static int core_of(const struct serve *s, uint32_t n)
+{
+    if (!s->config.core.pin || s->shard_count > (uint32_t)CPU_COUNT(&s->cpus))
+        return -1;
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (CPU_ISSET(cpu, &s->cpus) && n-- == 0)
+            return cpu;
+    }
+    return -1;
+}
+
 static int try_place(struct serve *s, struct place *p)
 {
     bool everywhere = p->kind != NET_LISTENER_ADMIN && p->address.path == NULL;
@@ -220,6 +236,8 @@ static int try_place(struct serve *s, struct place *p)
     if (everywhere && p->address.addr.port != 0)
         err = io_socket_probe(&p->address.addr);
     for (uint32_t i = 0; err == 0 && i < s->shard_count; i++) {
+        if (s->config.core.incoming_cpu)
+            opt.core_plus_1 = (uint32_t)(core_of(s, i) + 1);
         if (i == 0 || everywhere) {
             err = io_socket_listen(&p->address.addr, p->address.path, &opt, &p->fds[i]);
         } else if (p->kind != NET_LISTENER_ADMIN) {
@@ -270,6 +288,9 @@ static int open_places(struct serve *s)
     const struct config *c = &s->config;
     int code = 0;
 
+    if (c->core.incoming_cpu && core_of(s, 0) < 0)
+        return fail(EXIT_USAGE, "--incoming-cpu", "on", "there are more shards than cores",
+                    "lower --shards");
     for (uint32_t i = 0; i < c->address.count && code == 0; i++)
         code = add_place(s, c->address.items[i], (uint16_t)c->port, NET_LISTENER_PUBLIC);
     for (uint32_t i = 0; i < c->address.count * c->tls_port.count && code == 0; i++)
@@ -300,23 +321,16 @@ static int load_certificates(struct serve *s)
 /* Shards
  * ------------------------------------------------------------------------------------------- */
 
-/* The n-th usable core, round and round. */
 static void pin(const struct serve *s, uint32_t n)
 {
-    uint32_t count = (uint32_t)CPU_COUNT(&s->cpus);
+    int core = core_of(s, n);
     cpu_set_t one;
 
-    if (!s->config.core.pin || count == 0 || s->shard_count > count)
+    if (core < 0)
         return;
-    n %= count;
-    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-        if (!CPU_ISSET(cpu, &s->cpus) || n-- > 0)
-            continue;
-        CPU_ZERO(&one);
-        CPU_SET(cpu, &one);
-        (void)pthread_setaffinity_np(pthread_self(), sizeof(one), &one); /* only a wish */
-        return;
-    }
+    CPU_ZERO(&one);
+    CPU_SET(core, &one);
+    (void)pthread_setaffinity_np(pthread_self(), sizeof(one), &one); /* only a wish */
 }
 
 static int start_listening(struct serve *s, struct server_shard *ss)
@@ -383,6 +397,17 @@ static int start_shards(struct serve *s)
 /* Life -------------------------------------------------------------------------------------------
  */
 
+/* Linux before 6.2 does not ask SO_INCOMING_CPU of listeners that share a port. */
+static bool kernel_heeds_incoming_cpu(void)
+{
+    struct utsname u;
+    int major, minor;
+
+    if (uname(&u) != 0 || sscanf(u.release, "%d.%d", &major, &minor) != 2)
+        return true;
+    return major > 6 || (major == 6 && minor >= 2);
+}
+
 static void log_start(const struct serve *s)
 {
     static const char *const what[] = {[NET_LISTENER_PUBLIC] = "listening",
@@ -404,6 +429,8 @@ static void log_start(const struct serve *s)
     if (exposed != NULL)
         log_warn("listening beyond loopback without authentication, as --insecure allows",
                  "address", exposed, NULL);
+    if (s->config.core.incoming_cpu && !kernel_heeds_incoming_cpu())
+        log_warn("--incoming-cpu does nothing before Linux 6.2", NULL);
     log_info("ready", "version", TW_VERSION, "shards", log_u64(&a, s->shard_count), "io",
              s->backend, "io_reason", s->backend_reason, "connections_fit",
              log_u64(&b, s->capacity), "max_connections",
@@ -423,7 +450,7 @@ static uint64_t ns_between(const struct timespec *a, const struct timespec *b)
 /* Everyone is asked to go within --drain-time, and has --close-timeout to answer. */
 static void drain(struct serve *s)
 {
-    const struct net_config *net = &s->config.net;
+    const struct net_config *net = &reload_config(&s->reload)->net;
     uint64_t bound_ns = net->drain_time_ns + net->close_timeout_ns + DRAIN_GRACE_NS;
     struct timespec begin, now, look = {.tv_nsec = DRAIN_LOOK_NS};
 
@@ -457,12 +484,10 @@ static int run(struct serve *s)
     notify("READY=1");
     do {
         sig = sigtimedwait(&s->signals, NULL, &watch);
-        if (has_tls(s) && sig == SIGHUP) {
-            certificates_reload(&s->certificates);
-            server_wake(&s->server);
-        } else if (has_tls(s)) {
+        if (sig == SIGHUP)
+            reload_run(&s->reload);
+        else if (has_tls(s))
             certificates_watch(&s->certificates);
-        }
     } while (sig != SIGTERM && sig != SIGINT);
     drain(s);
     for (uint32_t i = 0; i < s->shard_count; i++) {
@@ -502,8 +527,7 @@ static void block_signals(struct serve *s)
     sigemptyset(&s->signals);
     sigaddset(&s->signals, SIGTERM);
     sigaddset(&s->signals, SIGINT);
-    sigaddset(&s->signals,
-              SIGHUP); /* without TLS there is nothing to reload: not a reason to die */
+    sigaddset(&s->signals, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &s->signals, NULL);
     signal(SIGPIPE, SIG_IGN);
 }
@@ -542,7 +566,10 @@ static int build(struct serve *s)
     if (has_tls(s)) {
         certificates_register(&s->certificates, &s->server.stats);
         certificates_forget_seed(&s->certificates);
+        s->reload.certificates = &s->certificates;
     }
+    s->reload.server = &s->server;
+    reload_register(&s->reload, &s->server.stats);
     if (s->config.redirect_http)
         s->server.routes_shared.redirect_port = first_tls_port(s);
     return 0;
@@ -560,6 +587,11 @@ int serve_main(int argc, char **argv, char **envp)
         free(s);
         return code == CONFIG_DONE ? EXIT_OK : code;
     }
+    s->reload = (struct reload){.argc = argc,
+                                .argv = argv,
+                                .envp = envp,
+                                .started = &s->config,
+                                .started_options = s->options};
     log_setup((enum log_level)s->config.log_level, (enum log_format)s->config.log_format);
     /* The heap serves what is large and rare: tables, messages over 96 KiB. Fixed thresholds give
      * it back as soon as it is free; glibc would raise them with use. */
@@ -582,6 +614,7 @@ int serve_main(int argc, char **argv, char **envp)
             _exit(code);
         }
         server_deinit(&s->server);
+        reload_deinit(&s->reload);
         if (has_tls(s))
             certificates_deinit(&s->certificates);
     }

@@ -46,10 +46,10 @@ void server_settle(struct server *s);
 
 void server_deinit(struct server *s);
 
+/* Wakes all shards. Any thread. */
+void server_wake(struct server *s);
+
 /* Sets the phase and wakes all shards. Any thread. */
 void server_set_phase(struct server *s, enum node_phase phase);
-
-/* Has all shards take a turn, idle ones too. Any thread. */
-void server_wake(struct server *s);
 
 #endif
