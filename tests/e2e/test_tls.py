@@ -471,6 +471,14 @@ def test_sighup_takes_new_files_and_keeps_connections(new_server, certs):
         until(lambda: any("is not the key of" in line for line in s.lines), True)
 
 
+def test_shards_without_handshakes_let_old_certificates_go(new_server, certs):
+    s = new_server("--tls-port", "0", "--drain-time", "0", "--shards", "2", *certs.ecdsa.flags())
+    for _ in range(24):  # that both shards have had one
+        connect(s, context(certs)).close()
+    s.process.send_signal(signal.SIGHUP)
+    until(lambda: s.metric("tidewire_tls_renewals_total"), 2)
+
+
 def test_an_expiry_that_is_near_is_warned_of(new_server, certs):
     pair = certs.authority.pair("soon", end=3)
     s = new_server("--tls-port", "0", "--drain-time", "0", *pair.flags())
