@@ -171,3 +171,15 @@ def test_the_kernels_are_timed(name):
              for line in text.splitlines()[1:]}
     assert set(KERNELS[name]) <= set(times)
     assert all(t > 0 for t in times.values())
+
+
+@pytest.mark.parametrize("name, rows", (("bench_tls_record", 9), ("bench_tls_handshake", 2)))
+def test_the_programs_of_tls_measure_what_they_name(name, rows, tmp_path):
+    """One round says nothing of the bounds."""
+    out = tmp_path / "rows"
+    done = subprocess.run([BUILD / "bench" / name, "1", out], capture_output=True, text=True,
+                          timeout=SECONDS)
+    assert done.returncode in (0, 1), done.stderr
+    found = [json.loads(line) for line in out.read_text().splitlines()]
+    assert len({row["figure"] for row in found}) == rows
+    assert all(row["low"] == row["value"] == row["high"] > 0 for row in found)
