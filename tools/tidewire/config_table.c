@@ -550,15 +550,6 @@ const struct option config_table[] = {
      .offset = AT(net.tls_client_ca),
      .type = OPTION_LIST,
      .reload = OPTION_RELOAD},
-    {.name = "tls-ocsp",
-     .group = TLS,
-     .arg = "FILE",
-     .help = "An OCSP response in DER, stapled to the certificate that it speaks of, whose chain "
-             "must hold the issuer. SIGHUP reads it again; once expired it is sent to nobody. Not "
-             "with --tls-client-ca.",
-     .offset = AT(net.tls_ocsp),
-     .type = OPTION_LIST,
-     .reload = OPTION_RELOAD},
     {.name = "tls-handshakes-max",
      .group = TLS,
      .help = "How many handshakes each shard has under way at once, of 60 KB each; more wait in "
