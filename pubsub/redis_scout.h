@@ -3,8 +3,8 @@
 #ifndef PUBSUB_REDIS_SCOUT_H
 #define PUBSUB_REDIS_SCOUT_H
 
-/* Asks one of several servers the same question, again and again: Sentinels for the master. One
- * shard.
+/* Asks one of several servers the same question, again and again: Sentinels for the master, nodes
+ * of a cluster for its slots. One shard.
  *
  * It keeps one link. Where that comes to nothing, where no answer comes in time, and where the
  * answer is of no use, it goes on to the next server of the list. It asks every interval_ns, and at
