@@ -24,6 +24,8 @@
 #define CANARY_MARK "\xff"
 #define CANARY_NAME_MAX 64
 #define CANARY_TAG_MAX 16 /* of them */
+/* Between names: a master whose every slot has gone says so of one at a time. */
+#define CANARY_PAUSE_NS (100 * NS_PER_MS)
 
 /* Up and down
  * ------------------------------------------------------------------------------------ */
@@ -396,7 +398,7 @@ void redis_server_set_canary(struct redis_server *s, uint32_t tag)
     end += snprintf(end, CANARY_TAG_MAX, "{%u}", tag);
     m->payload_len = (uint32_t)(end - text);
     s->canary_names++;
-    redis_canary_rename(&s->canary, s->engine->shard->io->now_ns);
+    redis_canary_rename(&s->canary, s->engine->shard->io->now_ns + CANARY_PAUSE_NS);
     s->engine->shard->next_turn_ns = 0;
 }
 

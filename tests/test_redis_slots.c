@@ -96,7 +96,7 @@ Test(redis_slots, every_slot_has_a_tag)
     uint32_t highest = 0;
     char text[32];
 
-    for (uint32_t slot = 0; slot < REDIS_SLOT_COUNT; slot++) {
+    for (uint32_t slot = 0; slot < REDIS_SLOT_COUNT; slot += 37) {
         uint32_t tag;
 
         redis_slots_init(&slots);
@@ -105,8 +105,6 @@ Test(redis_slots, every_slot_has_a_tag)
         sprintf(text, "any{%u}", tag);
         cr_assert_eq(slot_of(text), slot);
         highest = tag > highest ? tag : highest;
-        if (slot % 512 != 0)
-            slot += 36; /* some 450 of them */
     }
     cr_assert_lt(highest, REDIS_SLOT_COUNT * 8);
     cr_assert_eq(redis_slots_tag(&slots, 4), REDIS_SLOT_COUNT * 8, "it has no slot");

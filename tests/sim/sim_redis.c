@@ -262,7 +262,7 @@ uint32_t sim_cluster_slot(const char *channel, size_t len)
         for (int bit = 0; bit < 8; bit++)
             crc = (crc << 1 ^ ((crc & 0x8000) != 0 ? 0x1021 : 0)) & 0xffff;
     }
-    return crc % 16384;
+    return crc % SIM_CLUSTER_SLOTS;
 }
 
 static void put_slots(struct sim_redis_conn *c, uint32_t first, uint32_t last,
@@ -290,12 +290,12 @@ static void do_cluster_slots(struct sim_redis_conn *c)
         if (round == 1)
             put_number(c, '*', rows);
         first = 0;
-        for (uint32_t slot = 1; slot <= 16384; slot++) {
-            if (slot < 16384 && cluster->owner[slot] == cluster->owner[first])
+        for (uint32_t slot = 1; slot <= SIM_CLUSTER_SLOTS; slot++) {
+            if (slot < SIM_CLUSTER_SLOTS && cluster->told[slot] == cluster->told[first])
                 continue;
-            if (cluster->owner[first] < cluster->count) {
+            if (cluster->told[first] < cluster->count) {
                 if (round == 1)
-                    put_slots(c, first, slot - 1, cluster->nodes[cluster->owner[first]]);
+                    put_slots(c, first, slot - 1, cluster->nodes[cluster->told[first]]);
                 rows++;
             }
             first = slot;
@@ -337,30 +337,48 @@ void sim_cluster_init(struct sim_cluster *c, struct sim_redis *nodes, uint32_t c
         c->nodes[i] = &nodes[i];
         nodes[i].cluster = c;
     }
-    for (uint32_t slot = 0; slot < 16384; slot++)
-        c->owner[slot] = (uint8_t)(slot * count / 16384);
+    for (uint32_t slot = 0; slot < SIM_CLUSTER_SLOTS; slot++)
+        c->owner[slot] = (uint8_t)(slot * count / SIM_CLUSTER_SLOTS);
+    sim_cluster_tell(c);
+}
+
+void sim_cluster_tell(struct sim_cluster *c)
+{
+    memcpy(c->told, c->owner, sizeof(c->told));
+}
+
+/* Ends the subscriptions of the slot's channels, unasked. */
+static void end_slot(struct sim_redis_conn *c, uint32_t slot)
+{
+    struct sub *found[ARGS_MAX], *s;
+    uint32_t count = 0, cursor = 0;
+
+    while ((s = map_next(&c->subs[1], &cursor)) != NULL && count < ARGS_MAX) {
+        if (sim_cluster_slot(s->name, s->len) == slot)
+            found[count++] = s;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        struct arg name = {found[i]->name, found[i]->len};
+        char copy[256];
+
+        CHECK(name.len <= sizeof(copy));
+        memcpy(copy, name.ptr, name.len);
+        name.ptr = copy;
+        unsubscribe(c, true, &name);
+    }
 }
 
 void sim_cluster_move(struct sim_cluster *cluster, uint32_t slot, uint32_t to)
 {
-    struct sim_redis *from = cluster->nodes[cluster->owner[slot]];
+    uint32_t from = cluster->owner[slot];
 
     cluster->owner[slot] = (uint8_t)to;
-    for (struct sim_redis_conn *c = from->conns; c != NULL; c = c->next) {
-        struct sub *found[ARGS_MAX], *s;
-        uint32_t count = 0, cursor = 0;
-        while ((s = map_next(&c->subs[1], &cursor)) != NULL && count < ARGS_MAX) {
-            if (sim_cluster_slot(s->name, s->len) == slot)
-                found[count++] = s;
-        }
-        for (uint32_t i = 0; i < count; i++) {
-            struct arg name = {found[i]->name, found[i]->len};
-            char copy[256];
-            CHECK(name.len <= sizeof(copy));
-            memcpy(copy, name.ptr, name.len);
-            name.ptr = copy;
-            unsubscribe(c, true, &name);
-        }
+    if (from == to || from >= cluster->count)
+        return;
+    for (struct sim_redis_conn *c = cluster->nodes[from]->conns; c != NULL; c = c->next) {
+        if (c->is_closing || c->subs[1].count == 0)
+            continue;
+        end_slot(c, slot);
         flush(c);
     }
 }

@@ -25,10 +25,12 @@ struct sim_sentinel {
 
 /* Masters that share the hash slots; see sim_cluster_init(). */
 #define SIM_CLUSTER_NODES_MAX 8
+#define SIM_CLUSTER_SLOTS 16384
 struct sim_cluster {
     struct sim_redis *nodes[SIM_CLUSTER_NODES_MAX];
     uint32_t count;
-    uint8_t owner[16384]; /* index of nodes[]; SIM_CLUSTER_NODES_MAX: nobody */
+    uint8_t owner[SIM_CLUSTER_SLOTS]; /* index of nodes[]; SIM_CLUSTER_NODES_MAX: nobody */
+    uint8_t told[SIM_CLUSTER_SLOTS];  /* what CLUSTER SLOTS says; see sim_cluster_tell() */
 };
 
 /* Rates in parts per million of the occasions. */
@@ -97,8 +99,12 @@ void sim_redis_silence(struct sim_redis *r, bool on);
 /* Slots are shared out evenly, in order, to nodes that are initialised. */
 void sim_cluster_init(struct sim_cluster *c, struct sim_redis *nodes, uint32_t count);
 
-/* The slot goes to another node: who had subscribed to a channel of it is told sunsubscribe. */
+/* The slot goes to another node, or to nobody: who had subscribed to a channel of it is told
+ * sunsubscribe, and who asks the old one MOVED. CLUSTER SLOTS does not know before
+ * sim_cluster_tell(). */
 void sim_cluster_move(struct sim_cluster *c, uint32_t slot, uint32_t to);
+
+void sim_cluster_tell(struct sim_cluster *c);
 
 /* The slot of a channel, computed bit by bit. */
 uint32_t sim_cluster_slot(const char *channel, size_t len);
