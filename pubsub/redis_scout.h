@@ -37,7 +37,7 @@ struct redis_scout {
     const char *name;
     const struct redis_arg *args;
     uint32_t arg_count;
-    uint64_t interval_ns;
+    uint64_t interval_ns; /* the owner may change it in on_answer() */
     uint64_t due_ns;      /* the next question */
     uint64_t asked_ns;    /* when the last one was asked */
     bool is_waiting;      /* for its answer */
