@@ -281,15 +281,17 @@ static int store_value(struct options *o, const struct option *row, const char *
     void *at = option_at(o->base, row);
     bool is_text = row->type == OPTION_TEXT || row->type == OPTION_LIST;
     int result = option_parse(row, text, at);
+    char shown[OPTION_SHOWN_MAX];
+    option_show(row, text, shown);
     if (result != 0) {
         char expected[OPTION_EXPECT_MAX];
         option_expect(row, expected);
-        return option_complain(err, where, "\"%.100s\" is %s; give %s", text,
+        return option_complain(err, where, "\"%.100s\" is %s; give %s", shown,
                                result == -ERANGE ? "out of range" : "not understood", expected);
     }
     const char *problem = row->check != NULL ? row->check(is_text ? text : at) : NULL;
     if (problem != NULL)
-        return option_complain(err, where, "\"%.*s\" %s", OPTIONS_TEXT_MAX, text, problem);
+        return option_complain(err, where, "\"%s\" %s", shown, problem);
     if (row->type == OPTION_LIST)
         return list_push(o, at, text) == 0 ? 0 : out_of_memory(err);
     if (row->type == OPTION_TEXT) {
@@ -299,13 +301,26 @@ static int store_value(struct options *o, const struct option *row, const char *
     return 0;
 }
 
+/* How long the first item of a text is. */
+static size_t item_len(const struct option *row, const char *text)
+{
+    size_t len = strcspn(text, ",");
+    while (row->is_item != NULL && text[len] == ',') {
+        const char *next = text + len + 1;
+        if (row->is_item(next + strspn(next, " ")))
+            break;
+        len += 1 + strcspn(next, ",");
+    }
+    return len;
+}
+
 /* The items of a variable stand between commas; blanks around them are not theirs. */
 static int store_items(struct options *o, const struct option *row, const char *where,
                        const char *text, FILE *err)
 {
     char item[OPTIONS_TEXT_MAX + 2];
     for (;;) {
-        size_t len = strcspn(text, ",");
+        size_t len = item_len(row, text);
         const char *start = text + min_size(strspn(text, " "), len);
         const char *end = text + len;
         while (end > start && end[-1] == ' ')
@@ -555,15 +570,20 @@ size_t options_value_text(const struct options *o, const char *name, char *text,
     const struct option *row = &o->table[i];
     char value[OPTION_VALUE_TEXT_MAX];
     if (row->type != OPTION_LIST) {
+        char shown[OPTION_SHOWN_MAX];
         option_format(row, option_at(o->base, row), value);
-        return (size_t)snprintf(text, cap, "%s", value);
+        option_show(row, value, shown);
+        return (size_t)snprintf(text, cap, "%s", shown);
     }
     const struct option_list *list = option_at(o->base, row);
     size_t len = 0;
     if (cap > 0)
         text[0] = 0;
-    for (uint32_t k = 0; k < list->count; k++)
+    for (uint32_t k = 0; k < list->count; k++) {
+        char shown[OPTION_SHOWN_MAX];
+        option_show(row, list->items[k], shown);
         len += (size_t)snprintf(len < cap ? text + len : NULL, len < cap ? cap - len : 0, "%s%s",
-                                k > 0 ? "," : "", list->items[k]);
+                                k > 0 ? "," : "", shown);
+    }
     return len;
 }

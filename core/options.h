@@ -40,7 +40,7 @@ enum option_type {
     OPTION_ENUM,     /* int: index into `choices` */
     OPTION_TEXT,     /* char *: owned by the options */
     OPTION_LIST,     /* struct option_list: repeatable; on the command line once per item, in a file
-                        several lines, in the environment separated by commas */
+                        several lines, in the environment separated by commas (see is_item) */
 };
 
 /* What may change it: a start only, or also a reload, which no program has so far. */
@@ -53,6 +53,13 @@ enum option_source { OPTION_DEFAULT, OPTION_FILE, OPTION_ENV, OPTION_COMMAND };
  * else it points to the parsed value. */
 typedef const char *(*option_check_fn)(const void *value);
 
+/* Writes what may be shown of a text into out, shortened to cap bytes with its zero: no passwords.
+ */
+typedef void (*option_mask_fn)(const char *text, char *out, size_t cap);
+
+/* Whether an item of a list begins there: of a list whose items may hold commas. */
+typedef bool (*option_item_fn)(const char *text);
+
 struct option {
     const char *name;  /* "ping-interval" */
     const char *group; /* heading in --help: "Where", "Limits", ...; rows of a group are adjacent */
@@ -61,12 +68,15 @@ struct option {
     const char *def;   /* default as text; NULL for an empty list or text */
     const char *const *choices; /* OPTION_ENUM: names, ended by NULL */
     uint64_t min, max; /* for numbers, in the type's unit; max 0: no bound; zero_off allows 0 too */
-    option_check_fn check; /* beyond type and range, or NULL */
-    size_t offset;         /* of the value in the program's struct */
-    uint8_t type;          /* enum option_type */
-    uint8_t reload;        /* enum option_reload */
-    bool zero_off;         /* 0 is allowed and means off */
-    bool sized;            /* OPTION_RATE: sizes instead of plain numbers */
+    option_check_fn check;  /* beyond type and range, or NULL */
+    option_mask_fn mask;    /* of a text or a list's items: what is shown of them; NULL: all */
+    option_item_fn is_item; /* in the environment a comma ends an item only where the next one
+                               begins; NULL: every comma does */
+    size_t offset;          /* of the value in the program's struct */
+    uint8_t type;           /* enum option_type */
+    uint8_t reload;         /* enum option_reload */
+    bool zero_off;          /* 0 is allowed and means off */
+    bool sized;             /* OPTION_RATE: sizes instead of plain numbers */
 };
 
 struct options;
@@ -111,8 +121,9 @@ enum option_source options_source(const struct options *o, const char *name, con
 void options_complain(const struct options *o, const char *name, FILE *err, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* The value of an option as the config file would have it, into text; "" for an empty list, and a
- * list's items are separated by commas. Returns the length that all of it has, as snprintf(). */
+/* The value of an option as the config file would have it, into text, masked where the row says so;
+ * "" for an empty list, and a list's items are separated by commas. Returns the length that all of
+ * it has, as snprintf(). */
 size_t options_value_text(const struct options *o, const char *name, char *text, size_t cap);
 
 /* The name that is nearest to `name` by edit distance, or NULL when none is near. */
@@ -120,7 +131,7 @@ const char *options_nearest(const char *name, const char *const *names, uint32_t
 
 /* Grouped help; man page in troff (the text before and after the options is the caller's);
  * effective values as a config file that would reproduce them, each with a comment where it came
- * from. */
+ * from; of masked ones only what may be shown. */
 void options_print_help(const struct option *table, uint32_t count, FILE *out);
 void options_print_man(const struct option *table, uint32_t count, FILE *out);
 void options_print_config(const struct options *o, FILE *out);

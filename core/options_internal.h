@@ -15,6 +15,8 @@
  * good. */
 #define OPTION_VALUE_TEXT_MAX (OPTIONS_TEXT_MAX + 1)
 #define OPTION_EXPECT_MAX 256
+/* Longest text that is shown of a value, right or wrong. */
+#define OPTION_SHOWN_MAX (OPTIONS_TEXT_MAX + 16)
 /* Longest error line, and longest name of a place in it. */
 #define COMPLAINT_MAX 1024
 
@@ -67,6 +69,10 @@ void option_complain_va(FILE *err, const char *where, const char *format, va_lis
 /* Parses a number, rate, bool or choice into *value, or checks a text (value is not used then).
  * Returns 0, -EINVAL or -ERANGE; *value is untouched on failure. */
 MUST_USE int option_parse(const struct option *row, const char *text, void *value);
+
+/* What may be shown of a text of that row, into OPTION_SHOWN_MAX bytes. Returns whether that is all
+ * of it. */
+bool option_show(const struct option *row, const char *text, char *shown);
 
 /* The text that option_parse() reads back to the same value, into OPTION_VALUE_TEXT_MAX bytes. Not
  * for OPTION_LIST. */

@@ -225,6 +225,15 @@ int option_parse(const struct option *row, const char *text, void *value)
     return -EINVAL;
 }
 
+bool option_show(const struct option *row, const char *text, char *shown)
+{
+    if (row->mask != NULL)
+        row->mask(text, shown, OPTION_SHOWN_MAX);
+    else
+        snprintf(shown, OPTION_SHOWN_MAX, "%s", text);
+    return strcmp(text, shown) == 0;
+}
+
 static void format_units(uint64_t n, const struct unit *units, size_t unit_count, char *text,
                          size_t cap)
 {

@@ -156,9 +156,21 @@ static void print_config_line(const char *name, const char *value, const char *w
 {
     int len = fprintf(out, "%s = %s", name, value);
     fprintf(out, "%*s ; ", len < CONFIG_COLUMN ? CONFIG_COLUMN - len : 0, "");
-    for (size_t i = 0; where[i] != 0 && i < CONFIG_WHERE_MAX; i++)
+    for (size_t i = 0; where[i] != 0; i++)
         fputc((unsigned char)where[i] < 0x20 ? '?' : where[i], out);
     fputc('\n', out);
+}
+
+/* A value, or what may be shown of it. */
+static void print_text_line(const struct option *row, const char *value, const char *where,
+                            FILE *out)
+{
+    char shown[OPTION_SHOWN_MAX], place[CONFIG_WHERE_MAX + 64];
+    bool is_all = option_show(row, value, shown);
+
+    snprintf(place, sizeof(place), "%.*s%s", CONFIG_WHERE_MAX, where,
+             is_all ? "" : "; the password is not shown");
+    print_config_line(row->name, shown, place, out);
 }
 
 void options_print_config(const struct options *o, FILE *out)
@@ -174,7 +186,7 @@ void options_print_config(const struct options *o, FILE *out)
         if (is_new_group(o->table, i))
             fprintf(out, "\n# %s\n", row->group);
         for (uint32_t k = 0; list != NULL && k < list->count; k++)
-            print_config_line(row->name, list->items[k], where, out);
+            print_text_line(row, list->items[k], where, out);
         if (list != NULL && list->count > 0)
             continue;
         char value[OPTION_VALUE_TEXT_MAX] = "";
@@ -183,6 +195,6 @@ void options_print_config(const struct options *o, FILE *out)
         if (value[0] == 0)
             fprintf(out, "# %s is empty ; %s\n", row->name, where);
         else
-            print_config_line(row->name, value, where, out);
+            print_text_line(row, value, where, out);
     }
 }

@@ -28,10 +28,10 @@ enum { HAVE_CLIENT_SECRET = 1, HAVE_SERVER_SECRET = 2, HAVE_SECRETS = 3 };
 
 struct tls_handshake {
     WOLFSSL *ssl;
-    struct tls_workshop *workshop;
-    struct tls_context *context;
-    struct bytes in; /* of the step under way */
-    uint8_t *out;    /* out[0..out_len) is to be sent */
+    struct tls_workshop *workshop; /* NULL: a client's */
+    struct tls_context *context;   /* NULL: a client's */
+    struct bytes in;               /* of the step under way */
+    uint8_t *out;                  /* out[0..out_len) is to be sent */
     size_t out_len;
     size_t out_cap;
     int error;               /* the library's, of the step that failed */
@@ -45,6 +45,8 @@ struct tls_handshake {
     bool has_nonce;
     bool has_sent; /* anything at all */
     bool taken;    /* the caller has seen out[0..out_len) */
+    bool is_client;
+    bool await_ticket; /* a client's, of 1.3: until one has come */
 };
 
 /* The library's callback for key derivation is given no connection. */
@@ -267,10 +269,47 @@ struct tls_handshake *tls_handshake_new(struct tls_workshop *w, struct tls_conte
     return hs;
 }
 
+static int on_session_ticket(WOLFSSL *ssl, const unsigned char *ticket, int len, void *ctx)
+{
+    (void)ssl;
+    (void)ticket;
+    (void)len;
+    ((struct tls_handshake *)ctx)->await_ticket = false;
+    return 0;
+}
+
+struct tls_handshake *tls_handshake_new_client(void *library, bool await_ticket)
+{
+    struct tls_handshake *hs = calloc(1, sizeof(*hs));
+
+    if (hs == NULL) {
+        wolfSSL_free(library);
+        return NULL;
+    }
+    hs->ssl = library;
+    hs->is_client = true;
+    hs->await_ticket = await_ticket;
+    wolfSSL_SetIOReadCtx(hs->ssl, hs);
+    wolfSSL_SetIOWriteCtx(hs->ssl, hs);
+    wolfSSL_set_SessionTicket_cb(hs->ssl, on_session_ticket, hs);
+    return hs;
+}
+
+bool tls_handshake_is_resumed(const struct tls_handshake *hs)
+{
+    return wolfSSL_session_reused(hs->ssl) != 0;
+}
+
+void *tls_handshake_session(const struct tls_handshake *hs)
+{
+    return wolfSSL_get1_session(hs->ssl);
+}
+
 void tls_handshake_free(struct tls_handshake *hs)
 {
     wolfSSL_free(hs->ssl); /* wipes its keys; NULL is allowed */
-    tls_context_unref(hs->context);
+    if (hs->context != NULL)
+        tls_context_unref(hs->context);
     free(hs->out);
     explicit_bzero(hs, sizeof(*hs));
     free(hs);
@@ -339,6 +378,19 @@ static void say_something(struct tls_handshake *hs)
         (void)on_send(hs->ssl, (char *)alert, sizeof(alert), hs);
 }
 
+/* The ticket follows the server's Finished (RFC 8446 4.6.1), before any data that we have not asked
+ * for yet. */
+static int connect_step(struct tls_handshake *hs)
+{
+    uint8_t none;
+    int r = wolfSSL_connect(hs->ssl);
+
+    if (r != WOLFSSL_SUCCESS || !hs->await_ticket || wolfSSL_GetVersion(hs->ssl) != WOLFSSL_TLSV1_3)
+        return r;
+    r = wolfSSL_peek(hs->ssl, &none, sizeof(none));
+    return hs->await_ticket ? r : WOLFSSL_SUCCESS;
+}
+
 enum tls_handshake_status tls_handshake_step(struct tls_handshake *hs, struct bytes *in)
 {
     int r, error = 0;
@@ -348,7 +400,7 @@ enum tls_handshake_status tls_handshake_step(struct tls_handshake *hs, struct by
         hs->out_len = 0;
     hs->taken = false; /* else what nobody has taken yet is followed by more */
     under_way = hs;
-    r = wolfSSL_accept(hs->ssl);
+    r = hs->is_client ? connect_step(hs) : wolfSSL_accept(hs->ssl);
     if (r != WOLFSSL_SUCCESS)
         error = wolfSSL_get_error(hs->ssl, r);
     under_way = NULL;
@@ -361,7 +413,8 @@ enum tls_handshake_status tls_handshake_step(struct tls_handshake *hs, struct by
         return TLS_HANDSHAKE_MORE;
     hs->error = error;
     hs->failure = (uint8_t)failure_of(hs, error);
-    say_something(hs);
+    if (!hs->is_client)
+        say_something(hs);
     return TLS_HANDSHAKE_FAILED;
 }
 
@@ -376,6 +429,11 @@ struct bytes tls_handshake_output(struct tls_handshake *hs)
 enum tls_failure tls_handshake_failure(const struct tls_handshake *hs)
 {
     return (enum tls_failure)hs->failure;
+}
+
+int tls_handshake_error(const struct tls_handshake *hs)
+{
+    return hs->error;
 }
 
 const char *tls_handshake_problem(const struct tls_handshake *hs)
@@ -438,11 +496,24 @@ static bool is_exportable(const struct tls_handshake *hs, const struct tls_recor
            (!gcm_12 || (hs->has_nonce && p->write_seq == 1));
 }
 
+static void swap_directions(struct tls_record_params *p)
+{
+    const uint8_t *key = p->read_key, *iv = p->read_iv, *secret = p->read_secret;
+
+    p->read_key = p->write_key;
+    p->read_iv = p->write_iv;
+    p->read_secret = p->write_secret;
+    p->write_key = key;
+    p->write_iv = iv;
+    p->write_secret = secret;
+}
+
 static bool export(struct tls_handshake *hs, struct tls_record *r, struct tls_handshake_info *info)
 {
     int fragment_max = wolfSSL_GetMaxOutputSize(hs->ssl);
     word64 read_seq = 0, write_seq = 0;
     struct tls_record_params p = {
+        .is_client = hs->is_client,
         .read_key = wolfSSL_GetClientWriteKey(hs->ssl),
         .write_key = wolfSSL_GetServerWriteKey(hs->ssl),
         .read_iv = wolfSSL_GetClientWriteIV(hs->ssl),
@@ -454,6 +525,8 @@ static bool export(struct tls_handshake *hs, struct tls_record *r, struct tls_ha
 
     if (!suite_of(hs, &p.version, &p.aead) || fragment_max <= 0)
         return false;
+    if (hs->is_client)
+        swap_directions(&p);
     (void)wolfSSL_GetPeerSequenceNumber(hs->ssl, &read_seq); /* returns whether it is 0 */
     (void)wolfSSL_GetSequenceNumber(hs->ssl, &write_seq);
     p.read_seq = read_seq;
@@ -470,7 +543,7 @@ static void read_subject(const struct tls_handshake *hs, struct tls_handshake_in
 {
     WOLFSSL_X509 *x;
 
-    if (!tls_context_wants_client(hs->context))
+    if (hs->is_client || !tls_context_wants_client(hs->context))
         return;
     x = wolfSSL_get_peer_certificate(hs->ssl);
     if (x == NULL)
@@ -486,7 +559,7 @@ bool tls_handshake_finish(struct tls_handshake *hs, struct tls_record *r,
     bool ok;
 
     memset(info, 0, sizeof(*info));
-    info->is_resumed = wolfSSL_session_reused(hs->ssl) != 0;
+    info->is_resumed = tls_handshake_is_resumed(hs);
     read_subject(hs, info);
     ok = export(hs, r, info);
     tls_handshake_free(hs);

@@ -3,7 +3,7 @@
 #ifndef NET_TLS_HANDSHAKE_H
 #define NET_TLS_HANDSHAKE_H
 
-/* The server's side of one TLS handshake, by wolfSSL, over bytes: no socket, no clock. When it is
+/* Either side of one TLS handshake, by wolfSSL, over bytes: no socket, no clock. When it is
  * complete the keys are exported into a record state (net/tls_record.h), and the library's object,
  * 60 KB of it, is freed in the same call. From then on the library knows nothing of the connection.
  *
@@ -14,6 +14,8 @@
  *     send tls_handshake_output(hs);                        the last flight, or an alert
  *     DONE:   tls_handshake_finish(hs, record, &info)
  *     FAILED: tls_handshake_free(hs)
+ *
+ * A client's begins with tls_handshake_new_client(), and with a step without input.
  *
  * What the export needs beyond the library's plain getters:
  *  - TLS 1.3: the traffic secrets, for KeyUpdates. A callback sees every HKDF-Expand-Label and
@@ -93,6 +95,19 @@ void tls_workshop_deinit(struct tls_workshop *w);
 struct tls_handshake *tls_handshake_new(struct tls_workshop *w, struct tls_context *ctx,
                                         const struct tls_identity *id);
 
+/* The client's side, with a WOLFSSL object that the caller has prepared and that is taken: freed
+ * with the handshake, or at once when the answer is NULL, for want of memory. The object's context
+ * must have gone through tls_handshake_set_up(). `await_ticket`: a handshake of 1.3 is not done
+ * before the server has sent a ticket, for tls_handshake_session(). */
+struct tls_handshake *tls_handshake_new_client(void *library, bool await_ticket);
+
+/* After DONE, before tls_handshake_finish(): whether a session was resumed. */
+bool tls_handshake_is_resumed(const struct tls_handshake *hs);
+
+/* The same, of a client: a reference to the WOLFSSL_SESSION to be
+ * resumed later, for the caller to free; NULL: there is none. */
+void *tls_handshake_session(const struct tls_handshake *hs);
+
 /* Goes on with what has arrived; steps *in behind what it has used, which at DONE may leave records
  * of the established connection, untouched. */
 enum tls_handshake_status tls_handshake_step(struct tls_handshake *hs, struct bytes *in);
@@ -100,8 +115,9 @@ enum tls_handshake_status tls_handshake_step(struct tls_handshake *hs, struct by
 /* What must be sent; a view until the next call, which forgets it. */
 struct bytes tls_handshake_output(struct tls_handshake *hs);
 
-/* After FAILED: why, for the metric; and in the library's words, for the log. */
+/* After FAILED: why, for the metric; the library's number; and in its words, for the log. */
 enum tls_failure tls_handshake_failure(const struct tls_handshake *hs);
+int tls_handshake_error(const struct tls_handshake *hs);
 const char *tls_handshake_problem(const struct tls_handshake *hs);
 
 /* After DONE: the size of the record state. 0: what was agreed can't be taken over. */

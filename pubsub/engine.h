@@ -44,6 +44,8 @@ struct engine_calls {
     /* How many bytes of further publishes (home_cost()) it would take now; at 0 they should wait.
      */
     uint64_t (*room)(const struct engine *e);
+    /* Whether all publishes are answered, or given up: a drain waits for that, for a while. */
+    bool (*is_done)(const struct engine *e);
 };
 
 /* Embedded in the implementation's own object. */

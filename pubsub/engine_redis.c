@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/log.h"
 #include "pubsub/pubsub.h"
 #include "pubsub/redis_master.h"
 #include "pubsub/redis_masters.h"
@@ -95,7 +96,7 @@ static enum engine_open open_channel(struct engine *base, struct home_channel *c
     s = sub->server;
     sub->home_handle = pool_handle(&e->home->pool, ch);
     ch->engine = pool_handle(&e->pool, sub);
-    redis_sub_hurry(e, sub);
+    redis_sub_use(e, sub);
     if (sub->state == REDIS_SUB_CONFIRMED && redis_server_is_up(s))
         return ENGINE_OPEN;
     if (s->is_away && e->config->away == REDIS_AWAY_LOCAL) {
@@ -154,11 +155,19 @@ static void narrow_window(struct engine_redis *e)
         min_u64(hub->window_bytes, e->config->queue_bytes / 8 / e->shard->node->shard_count);
 }
 
+static bool is_done(const struct engine *base)
+{
+    const struct engine_redis *e = of(base);
+
+    return e->under_way == 0 && e->waiting_bytes == 0;
+}
+
 static const struct engine_calls calls = {.name = "redis",
                                           .open = open_channel,
                                           .close = close_channel,
                                           .publish = publish,
-                                          .room = room};
+                                          .room = room,
+                                          .is_done = is_done};
 
 /* The module
  * ------------------------------------------------------------------------------------- */
@@ -201,10 +210,23 @@ static void on_flush(void *ctx)
     }
 }
 
+/* The drain has waited long enough. */
+static void note_unanswered(const struct engine_redis *e)
+{
+    struct log_num messages, waiting;
+
+    if (!is_done(&e->engine))
+        log_warn("stopping before redis has answered: messages are given up", "under_way",
+                 log_u64(&messages, e->under_way), "waiting_bytes",
+                 log_u64(&waiting, e->waiting_bytes), NULL);
+}
+
 static void on_phase(void *ctx, enum node_phase phase)
 {
     struct engine_redis *e = ctx;
 
+    if (phase == NODE_STOPPING && !e->stopping)
+        note_unanswered(e);
     e->stopping = phase == NODE_STOPPING;
     for (struct redis_server *s = e->servers; e->stopping && s != NULL; s = s->next)
         redis_server_stop(s);

@@ -134,6 +134,15 @@ void hub_credit_forget(struct hub *h, struct hub_member *m)
     }
 }
 
+bool hub_is_answered(const struct hub *h)
+{
+    uint64_t bytes = 0;
+
+    for (uint32_t i = 0; i < h->pubsub->shard->node->shard_count; i++)
+        bytes += h->credit_used[i];
+    return bytes == 0;
+}
+
 /* Events -----------------------------------------------------------------------------------------
  */
 

@@ -31,6 +31,9 @@ static inline void hub_credit_settle(struct hub *h, struct hub_member *m)
 /* m leaves: out of the line, and what was set aside for it goes to the next. */
 void hub_credit_forget(struct hub *h, struct hub_member *m);
 
+/* Whether all that was published at other homes is dealt with. */
+bool hub_is_answered(const struct hub *h);
+
 /* A home gives credit back. */
 void hub_credit(struct hub *h, uint32_t home, uint64_t bytes);
 

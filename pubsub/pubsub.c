@@ -97,6 +97,31 @@ static void on_quiet(void *ctx)
     pool_trim(&p->home.pool);
 }
 
+/* Clients may publish until the last of them is closed, and that is still to be answered. */
+static void on_phase(void *ctx, enum node_phase phase)
+{
+    struct pubsub *p = ctx;
+
+    if (phase == NODE_DRAINING)
+        p->drain_until_ns =
+            p->shard->io->now_ns + p->net->config->drain_time_ns + p->config->redis.timeout_ns;
+}
+
+/* A home's own work is done within turns; an engine's takes its time. */
+static bool is_done(void *ctx)
+{
+    struct pubsub *p = ctx;
+    const struct engine *e = p->home.engine;
+    struct shard *s = p->shard;
+
+    if (e == NULL || s->io->now_ns >= p->drain_until_ns)
+        return true;
+    if (hub_is_answered(&p->hub) && e->calls->is_done(e))
+        return true;
+    s->next_turn_ns = min_u64(s->next_turn_ns, p->drain_until_ns);
+    return false;
+}
+
 int pubsub_init(struct pubsub *p, struct shard *s, struct net *n,
                 const struct pubsub_config *config)
 {
@@ -104,7 +129,9 @@ int pubsub_init(struct pubsub *p, struct shard *s, struct net *n,
                                   .on_item = on_item,
                                   .on_flush = on_flush,
                                   .on_quiet = on_quiet,
-                                  .on_publish = on_publish};
+                                  .on_publish = on_publish,
+                                  .on_phase = on_phase,
+                                  .is_done = is_done};
     int err;
 
     *p = (struct pubsub){.shard = s, .net = n, .config = config};

@@ -37,7 +37,8 @@ struct pubsub {
     const struct pubsub_config *config;
     struct hub hub;
     struct home home;
-    struct pool members; /* of struct hub_member */
+    struct pool members;     /* of struct hub_member */
+    uint64_t drain_until_ns; /* draining: how long the engine's answers are waited for */
     stats_value stats[PUBSUB_STAT_COUNT];
 };
 

@@ -142,10 +142,12 @@ static int send_command(struct engine_redis *e, struct redis_sub *sub, struct me
     shard_message_ref(e->shard, m, 1); /* the link's, until on_release() */
     err = redis_link_command(&sub->server->publish, redis_publish_command(sub->server), args,
                              ARRAY_LEN(args), tag);
-    if (err != 0)
+    if (err != 0) {
         shard_message_release(e->shard, m);
-    else
+    } else {
         redis_stat(e, REDIS_STAT_PUBLISHED);
+        e->under_way++;
+    }
     e->shard->next_turn_ns = 0; /* it may be past the links' flush of this turn */
     return err;
 }
@@ -316,6 +318,7 @@ void redis_publish_answered(struct redis_server *s, uint64_t tag, const struct r
     struct redis_sub *sub;
     struct message *m;
 
+    e->under_way--;
     if (unlikely(refused && !moved))
         note_error(s, r);
     if (REDIS_TAG_KIND(tag) == REDIS_TAG_LOCAL) {
@@ -341,6 +344,7 @@ void redis_publish_lost(struct redis_server *s, uint64_t tag, bool was_sent)
     struct redis_sub *sub;
     struct message *m;
 
+    e->under_way--;
     if (REDIS_TAG_KIND(tag) == REDIS_TAG_LOCAL) {
         local_over(e, tag, was_sent ? REDIS_STAT_UNKNOWN : REDIS_STAT_LOCAL_ONLY);
         return;

@@ -50,6 +50,20 @@ static int32_t ahead(uint32_t a, uint32_t b)
     return (int32_t)(a - b);
 }
 
+/* How many are missing before the message. */
+static uint32_t gap(struct redis_seen *s, const struct redis_seen_node *n, uint32_t seq)
+{
+    uint32_t from = n->seq;
+
+    if (n == entries(s)) {
+        from = s->whole_to;
+        if (ahead(seq, from) <= 0)
+            return 0;
+        s->whole_to = seq;
+    }
+    return seq - from - 1;
+}
+
 bool redis_seen_note(struct redis_seen *s, struct message_pool *pool, uint64_t node, uint32_t epoch,
                      uint32_t seq, uint32_t *missed)
 {
@@ -60,6 +74,8 @@ bool redis_seen_note(struct redis_seen *s, struct message_pool *pool, uint64_t n
     while (n < end && n->node != node)
         n++;
     if (n == end) {
+        if (s->count == 0)
+            s->whole_to = seq;
         add(s, pool, (struct redis_seen_node){node, epoch, seq});
         return true;
     }
@@ -68,12 +84,21 @@ bool redis_seen_note(struct redis_seen *s, struct message_pool *pool, uint64_t n
             return false;
         n->epoch = epoch;
         n->seq = 0;
+        if (n == entries(s))
+            s->whole_to = 0;
     } else if (ahead(seq, n->seq) <= 0) {
         return false;
     }
-    *missed = seq - n->seq - 1;
+    *missed = gap(s, n, seq);
     n->seq = seq;
     return true;
+}
+
+void redis_seen_resume(struct redis_seen *s, uint32_t seq)
+{
+    s->count = (uint16_t)min_u32(s->count, 1);
+    s->replace = 0;
+    s->whole_to = seq;
 }
 
 void redis_seen_clear(struct redis_seen *s, struct message_pool *pool)

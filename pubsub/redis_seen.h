@@ -24,6 +24,7 @@ struct redis_seen_node {
 struct redis_seen {
     struct message *more; /* memory of the entries when there are many */
     struct redis_seen_node few[REDIS_SEEN_INLINE];
+    uint32_t whole_to; /* of the first node: gaps are counted behind this number */
     uint16_t count;
     uint16_t cap;     /* of `more` */
     uint16_t replace; /* the next one to be given up */
@@ -34,6 +35,11 @@ struct redis_seen {
  * for a node that was not known. */
 bool redis_seen_note(struct redis_seen *s, struct message_pool *pool, uint64_t node, uint32_t epoch,
                      uint32_t seq, uint32_t *missed);
+
+/* The room was not subscribed for a while, with nobody there: what passed meanwhile is nobody's
+ * loss. All nodes are forgotten but the first, our own: of its messages up to `seq`, the last that
+ * was published, some may still come. */
+void redis_seen_resume(struct redis_seen *s, uint32_t seq);
 
 /* Gives the memory back. */
 void redis_seen_clear(struct redis_seen *s, struct message_pool *pool);

@@ -127,10 +127,15 @@ static void queue(struct engine_redis *e, struct redis_sub *sub, struct due_queu
 
 void redis_sub_hurry(struct engine_redis *e, struct redis_sub *sub)
 {
-    if (sub->state == REDIS_SUB_LEAVING)
-        set_state(e, sub, REDIS_SUB_NEEDED);
     if (sub->state == REDIS_SUB_NEEDED && redis_link_is_up(&sub->server->subscribe))
         queue(e, sub, &sub->server->batches.urgent);
+}
+
+void redis_sub_use(struct engine_redis *e, struct redis_sub *sub)
+{
+    if (sub->state == REDIS_SUB_LEAVING)
+        set_state(e, sub, REDIS_SUB_NEEDED); /* and what passes until it is back is not missed */
+    redis_sub_hurry(e, sub);
 }
 
 /* It is looked at when it may go, or later: sub->since_ns says whether it has lingered. */
@@ -265,6 +270,8 @@ void redis_subs_down(struct engine_redis *e, struct redis_server *s)
     while ((sub = pool_next(&e->pool, &i)) != NULL) {
         if (sub->server != s)
             continue;
+        if (sub->state == REDIS_SUB_NEEDED && sub->is_awaiting) /* as left() would have */
+            redis_seen_resume(&sub->seen, sub->seq);
         sub->is_awaiting = false;
         set_state(e, sub, REDIS_SUB_NEEDED);
         if (is_unused(sub))
@@ -283,7 +290,9 @@ static void left(struct engine_redis *e, struct redis_sub *sub)
         redis_sub_free(e, sub);
         return;
     }
-    set_state(e, sub, REDIS_SUB_NEEDED); /* somebody is there, or nobody had asked for it */
+    if (sub->state == REDIS_SUB_NEEDED) /* somebody came meanwhile, see redis_sub_use() */
+        redis_seen_resume(&sub->seen, sub->seq);
+    set_state(e, sub, REDIS_SUB_NEEDED);
     if (place_of(sub) != sub->server)
         redis_sub_settle(e, sub);
     else

@@ -78,6 +78,9 @@ struct redis_sub *redis_sub_get(struct engine_redis *e, const void *name, uint32
  * queued: redis_subs_up() sees who waits. */
 void redis_sub_hurry(struct engine_redis *e, struct redis_sub *sub);
 
+/* Somebody is there again, or for the first time. */
+void redis_sub_use(struct engine_redis *e, struct redis_sub *sub);
+
 /* Nobody is there any more: it lingers, then is unsubscribed. */
 void redis_sub_unuse(struct engine_redis *e, struct redis_sub *sub);
 

@@ -300,6 +300,74 @@ int redis_url_parse(const char *text, struct redis_url *url, char *why)
                          "redis+unix:// or unix:");
 }
 
+/* What is shown
+ * ---------------------------------------------------------------------------------- */
+
+#define MASK "***"
+
+/* Whether what follows a host's colon is a port. */
+static bool is_port(const char *text, const char *end)
+{
+    while (text < end && *text >= '0' && *text <= '9')
+        text++;
+    return text == end || *text == '/' || *text == ',' || *text == '?';
+}
+
+/* The password of what stands from `begin` to `end`, credentials and hosts: what is no host in
+ * front of an @, but for a user's name; without an @, what should be a port and is none. Empty:
+ * none. */
+static struct part find_password(const char *begin, const char *end)
+{
+    const char *at = memrchr(begin, '@', (size_t)(end - begin));
+    const char *last = at != NULL ? at : end;
+    const char *colon = memchr(begin, ':', (size_t)(last - begin));
+    const char *slash = memchr(begin, '/', (size_t)(last - begin));
+
+    if (at != NULL) {
+        begin = colon != NULL ? colon + 1 : begin;
+        return (struct part){begin, (size_t)(at - begin)};
+    }
+    if (colon == NULL || *begin == '[' || (slash != NULL && slash < colon) ||
+        is_port(colon + 1, end))
+        return (struct part){end, 0};
+    return (struct part){colon + 1, (size_t)(end - colon - 1)};
+}
+
+void redis_url_mask(const char *text, char *out, size_t cap)
+{
+    static const char key[] = "sentinel=";
+    const char *scheme = strstr(text, "://");
+    const char *begin = scheme != NULL ? scheme + 3 : text, *end = text + strlen(text);
+    const char *query = strstr(begin, key);
+    const char *colon;
+    struct part first = {end, 0}, second = {end, 0};
+
+    if (query != NULL) {
+        query += strlen(key);
+        colon = strchr(query, ':');
+        second.ptr = colon != NULL ? colon + 1 : query;
+        second.len = (size_t)(end - second.ptr);
+        end = query;
+    }
+    if (strncmp(text, "unix:", 5) != 0)
+        first = find_password(begin, end);
+    if (first.len == 0)
+        first.ptr = second.ptr;
+    snprintf(out, cap, "%.*s%s%.*s%s", (int)(first.ptr - text), text, first.len > 0 ? MASK : "",
+             (int)(second.ptr - first.ptr - first.len), first.ptr + first.len,
+             second.len > 0 ? MASK : "");
+}
+
+bool redis_url_begins(const char *text)
+{
+    const char *colon = strchr(text, ':');
+
+    if (skip(&text, "unix:/"))
+        return true;
+    return skip(&text, "redis") && colon != NULL && strncmp(colon, "://", 3) == 0 &&
+           memchr(text, ',', (size_t)(colon - text)) == NULL;
+}
+
 void redis_url_format(const struct redis_url *url, char *text)
 {
     char endpoint[REDIS_ENDPOINT_TEXT_MAX];

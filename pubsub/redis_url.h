@@ -58,6 +58,13 @@ struct redis_url {
  * and what is right; it never repeats a password. */
 MUST_USE int redis_url_parse(const char *text, struct redis_url *url, char *why);
 
+/* Writes the text into out with *** for every password, right URL or not, shortened to cap bytes
+ * with its zero. */
+void redis_url_mask(const char *text, char *out, size_t cap);
+
+/* Whether a URL begins there: a scheme of redis, or "unix:/". The names of Sentinels do not. */
+bool redis_url_begins(const char *text);
+
 /* What the URL names, without credentials, from its first host: for logs, and as the identity that
  * all nodes write alike. */
 #define REDIS_URL_TEXT_MAX (REDIS_ENDPOINT_TEXT_MAX + REDIS_HOST_MAX + 16)

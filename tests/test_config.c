@@ -383,6 +383,9 @@ Test(config, single_values_have_their_bounds)
         {"--allow-origin", "http://[::1]:3000", "://x", "no origin"},
         {"--allow-origin", "app://x", "https://", "no origin"},
         {"--byte-rate", "64KiB/1MiB", "17GiB", "up to 16GiB"},
+        {"--redis-prefix", "staging-1:", "staging", "end with a colon"},
+        {"--redis-prefix", ":", "a:b:", "hold no other"},
+        {"--redis-prefix", "tidewire:", "tide:wire", "hold no other"},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         assert_accepted(ARGS(rows[i].flag, rows[i].good));
@@ -454,6 +457,30 @@ Test(config, print_config_and_help_end_the_program, .init = cr_redirect_stdout)
     cr_assert_gt(len, 0);
     cr_assert_not_null(strstr(text, "port = 7                             ; --port\n"));
     cr_assert_not_null(strstr(text, "Usage: tidewire serve"));
+}
+
+Test(config, no_password_is_shown, .init = cr_redirect_stdout)
+{
+    struct reading r;
+    char text[65536] = "", longer[256] = "redis://u:hunter2hunter2";
+    read_with(&r, ARGS("--redis=redis://u:hunter2@h", "--print-config",
+                       "--redis=redis+sentinel://:hunter2@a,b/m?sentinel=s:hunter2"));
+    cr_assert_eq(r.code, CONFIG_DONE, "%s", r.err);
+    fflush(stdout);
+    cr_assert_gt(fread(text, 1, 32768, cr_get_redirected_stdout()), 0);
+    cr_assert_not_null(strstr(text, "redis = redis://u:***@h              ; --redis; the password "
+                                    "is not shown\n"));
+    cr_assert_not_null(strstr(text, "redis = redis+sentinel://:***@a,b/m?sentinel=s:*** ; "));
+    cr_assert_null(strstr(text, "hunter2"));
+
+    for (size_t i = strlen(longer); i < 200; i++)
+        longer[i] = 'x';
+    read_with(&r, ARGS("--redis", longer));
+    cr_assert_eq(r.code, OPTIONS_EXIT_USAGE);
+    cr_assert_null(strstr(r.err, "hunter2"), "%s", r.err);
+    strcpy(longer + 190, "@host");
+    read_with(&r, ARGS("--redis", longer));
+    cr_assert_not_null(strstr(r.err, "\"redis://u:***@host\" is out of range"), "%s", r.err);
 }
 
 Test(config, print_config_does_not_hide_a_mistake)

@@ -745,3 +745,95 @@ Test(options, a_complaint_names_the_place_of_the_value)
     }
     options_free(r.o);
 }
+
+/* Texts that are not shown, and items that hold commas
+ * ---------------------------------------------
+ */
+
+static void mask_behind_colon(const char *text, char *out, size_t cap)
+{
+    const char *colon = strchr(text, ':');
+    size_t len = colon != NULL ? (size_t)(colon - text) + 1 : strlen(text);
+
+    snprintf(out, cap, "%.*s%s", (int)len, text, colon != NULL ? "*" : "");
+}
+
+static bool begins_with_a(const char *text)
+{
+    return text[0] == 'a';
+}
+
+struct secrets {
+    struct option_list list;
+    char *one;
+};
+
+static const struct option secret_table[] = {
+    {.name = "list",
+     .group = "One",
+     .help = "Items.",
+     .mask = mask_behind_colon,
+     .is_item = begins_with_a,
+     .offset = offsetof(struct secrets, list),
+     .type = OPTION_LIST},
+    {.name = "one",
+     .group = "One",
+     .help = "A text.",
+     .mask = mask_behind_colon,
+     .offset = offsetof(struct secrets, one),
+     .type = OPTION_TEXT},
+};
+
+static int read_secrets(struct secrets *v, char **args, char **env, char *said, struct options **o)
+{
+    int argc = 0;
+    while (args[argc] != NULL)
+        argc++;
+    FILE *err = fmemopen(said, 1024, "w");
+    int code = options_read(secret_table, 2, v, argc, args, env, NULL, err, o);
+    fclose(err);
+    return code;
+}
+
+Test(options, a_comma_ends_an_item_where_the_next_one_begins)
+{
+    struct secrets v;
+    struct options *o;
+    char said[1024] = "";
+    cr_assert_eq(read_secrets(&v, ARGS(), ENV("TIDEWIRE_LIST=a1,b, a2 ,a3, ,c"), said, &o), 0);
+    cr_assert_eq(v.list.count, 3);
+    cr_assert_str_eq(v.list.items[0], "a1,b");
+    cr_assert_str_eq(v.list.items[1], "a2");
+    cr_assert_str_eq(v.list.items[2], "a3, ,c");
+    options_free(o);
+}
+
+Test(options, what_is_masked_is_nowhere_shown)
+{
+    struct secrets v;
+    struct options *o;
+    char said[1024] = "", text[64], *printed = NULL;
+    size_t len = 0;
+    cr_assert_eq(read_secrets(&v, ARGS("--list=a:pw", "--list=b", "--one=c:pw"), ENV(), said, &o),
+                 0);
+    cr_assert_str_eq(v.list.items[0], "a:pw");
+    cr_assert_str_eq(v.one, "c:pw");
+    cr_assert_eq(options_value_text(o, "list", text, sizeof(text)), 5);
+    cr_assert_str_eq(text, "a:*,b");
+    options_value_text(o, "one", text, sizeof(text));
+    cr_assert_str_eq(text, "c:*");
+    FILE *out = open_memstream(&printed, &len);
+    options_print_config(o, out);
+    fclose(out);
+    cr_assert_null(strstr(printed, "pw"), "%s", printed);
+    cr_assert_not_null(strstr(printed,
+                              "list = a:*                           ; --list; the password "
+                              "is not shown\n"));
+    cr_assert_not_null(strstr(printed, "list = b                             ; --list\n"));
+    free(printed);
+    options_free(o);
+
+    cr_assert_neq(read_secrets(&v, ARGS("--one=c:pw "), ENV(), said, &o), 0);
+    cr_assert_not_null(strstr(said, "\"c:*\" is not understood"), "%s", said);
+    cr_assert_null(strstr(said, "pw"));
+}

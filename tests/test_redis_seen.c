@@ -102,6 +102,40 @@ Test(redis_seen, the_first_stays_however_many_come)
     cr_assert_eq(note(1, 1, 12), 1);
 }
 
+Test(redis_seen, what_passes_while_nobody_is_there_is_not_missing)
+{
+    note(1, 1, 10);
+    note(2, 1, 10);
+    redis_seen_resume(&seen, 15);
+    cr_assert_eq(note(2, 1, 50), 0);
+    cr_assert_eq(note(2, 1, 53), 2);
+    cr_assert_eq(note(1, 1, 10), -1);
+    cr_assert_eq(note(1, 1, 13), 0); /* published before, ordered after */
+    cr_assert_eq(note(1, 1, 12), -1);
+    cr_assert_eq(note(1, 1, 17), 1);
+    cr_assert_eq(note(1, 1, 19), 1);
+}
+
+Test(redis_seen, our_own_first_message_afterwards_is_the_next)
+{
+    note(1, 1, 0);
+    note(1, 1, 4);
+    redis_seen_resume(&seen, 6);
+    cr_assert_eq(note(1, 1, 7), 0);
+    redis_seen_resume(&seen, 7);
+    cr_assert_eq(note(1, 1, 9), 1);
+    redis_seen_resume(&seen, 20);
+    cr_assert_eq(note(1, 2, 3), 2); /* a new epoch */
+}
+
+Test(redis_seen, gaps_of_the_first_node_are_counted_beyond_two_billion)
+{
+    note(1, 1, 0);
+    for (uint32_t seq = 1; seq < 0xf0000000; seq += 0x10000000)
+        note(1, 1, seq);
+    cr_assert_eq(note(1, 1, 0xf0000000), 0x0fffffff - 1);
+}
+
 Test(redis_seen, the_memory_goes_back)
 {
     for (uint64_t node = 1; node <= REDIS_SEEN_MAX; node++)

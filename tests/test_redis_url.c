@@ -174,3 +174,49 @@ Test(redis_url, names_and_secrets_have_bounds)
     snprintf(text, sizeof(text), "redis://:%0*d@h", REDIS_SECRET_MAX, 1);
     cr_assert_eq(redis_url_parse(text, &url, why), -EINVAL);
 }
+
+Test(redis_url, passwords_are_masked_wherever_they_stand)
+{
+    static const char *const rows[][2] = {
+        {"redis://h", "redis://h"},
+        {"redis://h:6379/2", "redis://h:6379/2"},
+        {"redis://[::1]:6379", "redis://[::1]:6379"},
+        {"unix:/a:b@c", "unix:/a:b@c"},
+        {"redis+unix:///a:b", "redis+unix:///a:b"},
+        {"redis+sentinel://a:1,b:2/m", "redis+sentinel://a:1,b:2/m"},
+        {"redis://:pw@h", "redis://:***@h"},
+        {"redis://u:pw@h:1/2", "redis://u:***@h:1/2"},
+        {"redis://u:@h", "redis://u:@h"},
+        {"redis+unix://u:p/w@/a?db=1", "redis+unix://u:***@/a?db=1"},
+        {"redis+sentinel://u:pw@a,b/m?sentinel=s:pw",
+         "redis+sentinel://u:***@a,b/m?sentinel=s:***"},
+        {"redis+sentinel://a/m?sentinel=:p@w:", "redis+sentinel://a/m?sentinel=:***"},
+        {"redis+sentinel://a/m?sentinel=pw", "redis+sentinel://a/m?sentinel=***"},
+        {"redis+sentinel://a/m?sentinel=", "redis+sentinel://a/m?sentinel="},
+        /* What is no right URL. */
+        {"redis://pw@h", "redis://***@h"},
+        {"redis://u:p@w:/x?@h", "redis://u:***@h"},
+        {"redis://u:pw", "redis://u:***"},
+        {"redis://:1pw/x", "redis://:***"},
+        {"u:pw@h", "u:***@h"},
+        {"", ""},
+    };
+    char out[64], small[12];
+
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        redis_url_mask(rows[i][0], out, sizeof(out));
+        cr_assert_str_eq(out, rows[i][1], "%s", rows[i][0]);
+    }
+    redis_url_mask("redis://u:pw@host", small, sizeof(small));
+    cr_assert_str_eq(small, "redis://u:*");
+}
+
+Test(redis_url, a_scheme_begins_a_url_and_a_host_does_not)
+{
+    cr_assert(redis_url_begins("redis://a") && redis_url_begins("rediss://a,b"));
+    cr_assert(redis_url_begins("redis+sentinel://a") && redis_url_begins("redis+unix:///a"));
+    cr_assert(redis_url_begins("unix:/a"));
+    cr_assert(!redis_url_begins("redis-2:26379,b") && !redis_url_begins("redis-2"));
+    cr_assert(!redis_url_begins("redis-2,redis://x") && !redis_url_begins("unix:26379"));
+    cr_assert(!redis_url_begins("") && !redis_url_begins("http://a"));
+}

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import figures
 from harness import ROOT, Server
 from measure import machine
+from probe import private_dirty
 
 FEW = 100
 CONNECT_S = 120
@@ -95,9 +96,9 @@ def measure(program, backend, count, compressed, heartbeat_s):
     server = Server(backend, *flags, *(["--compress", "on"] if compressed else []))
     try:
         with held(program, server, FEW, compressed):
-            user, kernel = figures.private_dirty(server), kernel_bytes()
+            user, kernel = private_dirty(server.process.pid), kernel_bytes()
             with held(program, server, count - FEW, compressed):
-                user = figures.private_dirty(server) - user
+                user = private_dirty(server.process.pid) - user
                 kernel = kernel_bytes() - kernel
                 cpu = heartbeat_cpu(server, heartbeat_s) if count > PER_RING else None
     finally:

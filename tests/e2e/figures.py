@@ -28,12 +28,14 @@ from typing import Callable, NamedTuple
 
 import load
 from harness import BACKENDS, ROOT, Server, binary
+from lockstep import PROGRAM_S, callgrind, idle, lockstep, program, run, shared_core
+from probe import private_dirty, settled
 from wire import BINARY, Client, frame
 
-PROGRAM_S = 180
 MEMBERS = 1000
 IDLE_FEW, IDLE_MANY = 100, 15000
 STEADY_PAIRS = 3
+SETTLE_S = 0.05
 LIBRARIES = {"libc.so.6", "libm.so.6", "liburing.so.2", "libwolfssl.so.35", "libxxhash.so.0",
              "libz.so.1", "libinih.so.1", "libhiredis.so.0.14", "libnettle.so.8",
              "linux-vdso.so.1", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}
@@ -47,21 +49,6 @@ class Figure(NamedTuple):
     digits: int = 1
 
 
-def program(name):
-    return str(Path(os.environ.get("TW_BUILD", Path(binary()).parent)) / "tests" / name)
-
-
-def run(*argv):
-    """Runs a client to its end; what it printed."""
-    done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=PROGRAM_S)
-    assert done.returncode == 0, f"{argv} exited with {done.returncode}: {done.stderr}"
-    return done.stdout
-
-
-def lockstep(server, mode, count, window, rounds, size=125, prefix=()):
-    run(*prefix, program("lockstep"), mode, server.port, count, window, rounds, size)
-
-
 @contextlib.contextmanager
 def started(backend, *flags, **how):
     server = Server(backend, *flags, **how)
@@ -73,48 +60,14 @@ def started(backend, *flags, **how):
         raise
 
 
-@contextlib.contextmanager
-def idle(server, count):
-    """That many members of a room, connected, silent."""
-    p = subprocess.Popen([program("lockstep"), "idle", str(server.port), str(count), "300"],
-                         text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    try:
-        line = p.stdout.readline()
-        assert line == "connected\n", line
-        yield
-    finally:
-        p.kill()
-        p.communicate()
-
-
-SETTLE_S = 0.05
-
-
-def settled(read):
-    """Counters are told to other threads a few milliseconds late."""
-    last = read()
-    for _ in range(200):
-        time.sleep(SETTLE_S)
-        value = read()
-        if value == last:
-            return value
-        last = value
-    raise AssertionError(f"a counter keeps changing: {last}")
-
-
 # Instructions -------------------------------------------------------------------------------------
 
 def instructions(mode, count, window, rounds, *flags):
     """Of a server under callgrind, from its start to its end."""
-    core = str(max(os.sched_getaffinity(0)))
-    with tempfile.TemporaryDirectory() as where:
-        out = Path(where) / "callgrind"
-        share = ("taskset", "-c", core)
-        with started("epoll", "--echo", "--shards", "1", *flags,
-                     prefix=(*share, "chrt", "--batch", "0", "valgrind", "-q", "--tool=callgrind",
-                             f"--callgrind-out-file={out}")) as server:
-            lockstep(server, mode, count, window, rounds, prefix=share)
-        return int(re.search(r"^totals: (\d+)", out.read_text(), re.M).group(1))
+    with callgrind() as counter:
+        with started("epoll", "--echo", "--shards", "1", *flags, prefix=counter.prefix) as server:
+            lockstep(server.port, mode, count, window, rounds, prefix=shared_core())
+        return counter.total()
 
 
 def instructions_each(mode, count, window, few, many, *flags):
@@ -126,16 +79,13 @@ def instructions_each(mode, count, window, few, many, *flags):
 def generator_instructions(window, few, many):
     """Of tidewire-load per echo, counted like those of the server, between two runs."""
     totals = []
-    share = ("taskset", "-c", str(max(os.sched_getaffinity(0))))
-    with started("epoll", "--echo", "--shards", "1", prefix=share) as server, \
-            tempfile.TemporaryDirectory() as where:
-        out = Path(where) / "callgrind"
+    with started("epoll", "--echo", "--shards", "1", prefix=shared_core()) as server, \
+            callgrind() as counter:
         for messages in (few, many):
-            run(*share, "chrt", "--batch", "0", "valgrind", "-q", "--tool=callgrind",
-                f"--callgrind-out-file={out}", load.program(), "echo", "--io", "epoll", "--url",
+            run(*counter.prefix, load.program(), "echo", "--io", "epoll", "--url",
                 f"ws://127.0.0.1:{server.port}", "--lockstep", "--window", window, "--messages",
                 messages)
-            totals.append(int(re.search(r"^totals: (\d+)", out.read_text(), re.M).group(1)))
+            totals.append(counter.total())
     return (totals[1] - totals[0]) / ((many - few) * 64)
 
 
@@ -144,13 +94,13 @@ def generator_instructions(window, few, many):
 def traced_calls(backend, mode, count, rounds):
     """All system calls of the process, as strace counts them, and those that it counts itself. As
     with instructions, client and server share a core, so that windows come as a whole."""
-    share = ("taskset", "-c", str(max(os.sched_getaffinity(0))))
+    share = shared_core()
     with tempfile.TemporaryDirectory() as where:
         out = Path(where) / "strace"
         with started(backend, "--echo", "--shards", "1", "--pin", "off",
                      prefix=(*share, "chrt", "--batch", "0", "strace", "-D", "-f", "-qq", "-c",
                              "-o", str(out))) as server:
-            lockstep(server, mode, count, 1, rounds, prefix=share)
+            lockstep(server.port, mode, count, 1, rounds, prefix=share)
             time.sleep(SETTLE_S)  # asking is itself some calls, as many in every run
             own = server.metric("tidewire_io_syscalls_total")
         deadline = time.monotonic() + 20
@@ -208,7 +158,7 @@ def allocations_each():
         with heap_counted(backend, "--echo", "--shards", "1") as (server, heap):
             for mode, count, window in (("echo", 64, 1), ("echo", 64, 16),
                                         ("fanout", 200, 1), ("fanout", 200, 16)):
-                lockstep(server, mode, count, window, 100)  # warms up
+                lockstep(server.port, mode, count, window, 100)  # warms up
                 least = min(allocations_of_rounds(server, heap, mode, count, window)
                             for _ in range(STEADY_PAIRS))
                 worst = max(worst, least / (100 * window))
@@ -220,7 +170,7 @@ def allocations_of_rounds(server, heap, mode, count, window):
     made = []
     for rounds in (10, 110):
         before, _ = heap.read()
-        lockstep(server, mode, count, window, rounds)
+        lockstep(server.port, mode, count, window, rounds)
         made.append(heap.read()[0] - before)
     return max(0, made[1] - made[0])
 
@@ -231,18 +181,12 @@ def allocations_of_idle():
     bytes count in bytes_of_idle()."""
     worst = 0
     for backend in BACKENDS:
-        with heap_counted(backend, "--shards", "1") as (server, heap), idle(server, IDLE_FEW):
+        with heap_counted(backend, "--shards", "1") as (server, heap), idle(server.port, IDLE_FEW):
             before, _ = heap.read()
-            with idle(server, IDLE_MANY - IDLE_FEW):
+            with idle(server.port, IDLE_MANY - IDLE_FEW):
                 after, _ = heap.read()
         worst = max(worst, (after - before) / (IDLE_MANY - IDLE_FEW))
     return worst
-
-
-def private_dirty(server):
-    text = Path(f"/proc/{server.process.pid}/smaps_rollup").read_text()
-    return sum(int(n) for n in re.findall(r"^(?:Private_Dirty|Private_Hugetlb|Shared_Dirty): +(\d+)",
-                                          text, re.M)) * 1024
 
 
 def pool_bytes(server):
@@ -254,13 +198,13 @@ QUIET_S = 1.3  # after a second without events a shard gives back what it kept f
 
 def bytes_of_idle(backend):
     """User space per idle member: what the process grows by, or its pools, if that is more."""
-    with started(backend, "--shards", "1") as server, idle(server, IDLE_FEW):
+    with started(backend, "--shards", "1") as server, idle(server.port, IDLE_FEW):
         server.metrics()  # the memory of this answer is none of theirs
         time.sleep(QUIET_S)
-        dirty, pools = private_dirty(server), pool_bytes(server)
-        with idle(server, IDLE_MANY - IDLE_FEW):
+        dirty, pools = private_dirty(server.process.pid), pool_bytes(server)
+        with idle(server.port, IDLE_MANY - IDLE_FEW):
             time.sleep(QUIET_S)
-            dirty, pools = private_dirty(server) - dirty, pool_bytes(server) - pools
+            dirty, pools = private_dirty(server.process.pid) - dirty, pool_bytes(server) - pools
             assert server.metric("tidewire_members") == IDLE_MANY
     return max(dirty, pools) / (IDLE_MANY - IDLE_FEW)
 
@@ -375,7 +319,7 @@ def large_cpu_us(window, rounds, turns=5):
         for turn in range(turns + 1):
             for backend, server in servers.items():
                 before = cpu_ns(server)
-                lockstep(server, "echo", 64, window, rounds, 16384)
+                lockstep(server.port, "echo", 64, window, rounds, 16384)
                 if turn > 0:
                     spent[backend].append((cpu_ns(server) - before) / (rounds * 64 * window) / 1e3)
         return {b: statistics.median(v) for b, v in spent.items()}

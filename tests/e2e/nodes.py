@@ -72,11 +72,17 @@ class Nodes:
         self.members = []
         self.baseline = {}
         try:
-            for _ in range(count):
-                self.servers.append(Server(backend, "--shards", "2", "--drain-time", "0", *flags))
+            for i in range(count):
+                self.servers.append(self.start_server(i, backend, "--shards", "2", "--drain-time",
+                                                      "0", *flags))
         except BaseException:
             self.close()
             raise
+
+    def start_server(self, i, backend, *flags):
+        """The i-th of them; for subclasses."""
+        del i
+        return Server(backend, *flags)
 
     def __enter__(self):
         return self

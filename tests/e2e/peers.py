@@ -208,8 +208,3 @@ def check_gauges(server):
 
     names = (*GAUGES, "tidewire_connections")
     assert until(is_empty), {name: server.metric(name) for name in names}
-
-
-def private_dirty_kib(pid):
-    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as f:
-        return sum(int(line.split()[1]) for line in f if line.startswith("Private_Dirty:"))

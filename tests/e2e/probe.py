@@ -12,6 +12,7 @@ import socket
 import struct
 import subprocess
 import time
+from pathlib import Path
 
 from harness import binary
 from wire import Client, Raw, request
@@ -59,6 +60,18 @@ def until(what, want, timeout=SETTLE_S):
             return got
         assert time.monotonic() < deadline, f"still {got}"
         time.sleep(0.01)
+
+
+def settled(read):
+    """Shards tell their counters a few milliseconds late: reads until nothing changes any more."""
+    last = read()
+    for _ in range(200):
+        time.sleep(0.05)
+        value = read()
+        if value == last:
+            return value
+        last = value
+    raise AssertionError(f"a counter keeps changing: {last}")
 
 
 def expect_metric(server, name, want, timeout=SETTLE_S, **labels):
@@ -133,12 +146,10 @@ def open_or_code(port, path="/rooms/limits", headers=None):
 
 
 def private_dirty(pid):
-    """Bytes that the process has to itself and has written."""
-    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as f:
-        for line in f:
-            if line.startswith("Private_Dirty:"):
-                return int(line.split()[1]) * 1024
-    raise ValueError("no Private_Dirty")
+    """Bytes that the process has written, those of huge and of shared pages too."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+    kinds = r"^(?:Private_Dirty|Private_Hugetlb|Shared_Dirty): +(\d+)"
+    return sum(int(n) for n in re.findall(kinds, text, re.M)) * 1024
 
 
 def peak_rss(pid):

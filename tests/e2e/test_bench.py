@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from figures import program, run
 from harness import ROOT
+from lockstep import callgrind, lockstep, run, shared_core
 
 BUILD = Path(os.environ.get("TW_BUILD", ROOT / "build" / "test"))
 PROGRAMS = ("limit_epoll", "limit_uring")
@@ -37,10 +37,6 @@ def limit(name, *flags, prefix=()):
             p.kill()
 
 
-def lockstep(port, mode, count, window, rounds, size=125, prefix=()):
-    run(*prefix, program("lockstep"), mode, port, count, window, rounds, size)
-
-
 @pytest.mark.parametrize("flags", ((), ("--gather",)))
 @pytest.mark.parametrize("mode", ("echo", "fanout"))
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -60,14 +56,10 @@ def test_every_byte_comes_back_however_the_buffers_cut_it(size):
 
 
 def instructions(name, flags, mode, count, window, rounds):
-    share = ("taskset", "-c", str(max(os.sched_getaffinity(0))))
-    with tempfile.TemporaryDirectory() as where:
-        out = Path(where) / "callgrind"
-        with limit(name, *flags, prefix=(*share, "chrt", "--batch", "0", "valgrind", "-q",
-                                         "--tool=callgrind",
-                                         f"--callgrind-out-file={out}")) as port:
-            lockstep(port, mode, count, window, rounds, prefix=share)
-        return int(re.search(r"^totals: (\d+)", out.read_text(), re.M).group(1))
+    with callgrind() as counter:
+        with limit(name, *flags, prefix=counter.prefix) as port:
+            lockstep(port, mode, count, window, rounds, prefix=shared_core())
+        return counter.total()
 
 
 @pytest.mark.parametrize("mode", ("echo", "fanout"))

@@ -2,10 +2,9 @@
 # Copyright (c) 2026 The Tidewire authors
 """What ends a connection is counted, by reason and by close code."""
 
-import time
-
 import pytest
 
+from probe import settled, until
 from wire import (BINARY, CONT, PING, TEXT, Client, Raw, close_frame, deflate_message, frame,
                   frame_head, join_all, request)
 
@@ -23,27 +22,6 @@ ENDS = {
 OFFER = {"Sec-WebSocket-Extensions": "permessage-deflate"}
 
 
-SETTLE_S = 0.05
-
-
-def settled(read):
-    """Shards tell their counters a few milliseconds late: reads until nothing changes any more."""
-    last = read()
-    while True:
-        time.sleep(SETTLE_S)
-        value = read()
-        if value == last:
-            return value
-        last = value
-
-
-def until(check, seconds=5.0):
-    deadline = time.monotonic() + seconds
-    while not (value := check()) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return value
-
-
 @pytest.fixture
 def counted(shared_server):
     return shared_server("--compress", "on", "--max-fragments", "16")
@@ -58,7 +36,7 @@ def test_each_end_is_counted_by_its_reason(counted, reason):
         with Client(counted.port, headers=OFFER) as c:
             c.send(cause)
             c.expect_close(code)
-    assert until(lambda: counted.metric(name, reason=reason) == before + 3), counted.metrics()
+    until(lambda: counted.metric(name, reason=reason), before + 3)
 
 
 @pytest.mark.parametrize("code", sorted({code for _, code in ENDS.values() if code < 3000}))
@@ -69,7 +47,7 @@ def test_each_close_code_sent_is_counted(counted, code):
     with Client(counted.port, headers=OFFER) as c:
         c.send(cause)
         c.expect_close(code)
-    assert until(lambda: counted.metric(name, code=code) == before + 1), counted.metrics()
+    until(lambda: counted.metric(name, code=code), before + 1)
 
 
 def test_answers_are_counted_by_status(counted):
@@ -80,17 +58,17 @@ def test_answers_are_counted_by_status(counted):
         with Raw(counted.port) as c:
             c.ask(request(path, c.host, **how))
     for status, count in before.items():
-        assert until(lambda: counted.metric(name, status=status) == count + 1), status
+        until(lambda: counted.metric(name, status=status), count + 1)
 
 
 def test_connections_are_counted_while_they_last(counted):
     """The connection that asks is one of them."""
     clients = [Client(counted.port, "/rooms/gauge") for _ in range(10)]
     join_all(clients)
-    assert until(lambda: counted.metric("tidewire_connections") >= 11)
+    until(lambda: counted.metric("tidewire_connections"), lambda n: n >= 11)
     for c in clients:
         c.sock.close()
-    assert until(lambda: counted.metric("tidewire_connections") == 1), counted.metrics()
+    until(lambda: counted.metric("tidewire_connections"), 1)
 
 
 def test_each_message_received_is_counted_once(counted):

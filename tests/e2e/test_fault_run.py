@@ -12,8 +12,8 @@ import pytest
 
 from faults import SHORT, Faults
 from harness import Server
-from peers import CUT, Ended, Peer, Room, check_gauges, private_dirty_kib, until
-from probe import expect_metric
+from peers import CUT, Ended, Peer, Room, check_gauges, until
+from probe import expect_metric, private_dirty
 from wire import TEXT, Raw
 
 LONG = bool(os.environ.get("TW_LONG"))
@@ -326,7 +326,7 @@ def test_nothing_is_left_behind(backend):
         for turn in range(20 if LONG else 5):
             for rule, error in rules:
                 f.run(rule, error=error, chance=CHANCE, seed=turn)
-            sizes.append(private_dirty_kib(f.server.process.pid))
+            sizes.append(private_dirty(f.server.process.pid) >> 10)
             if turn == 0:
                 descriptors = count_descriptors(f.server)
             assert until(lambda: count_descriptors(f.server) == descriptors), \

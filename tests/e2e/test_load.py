@@ -3,10 +3,14 @@
 """tidewire-load: each scenario on both backends, of the server and its own; what it sees of a bad
 server; flags, exit codes and the JSON object."""
 
+import contextlib
 import json
 import re
 import signal
+import socket
+import ssl
 import subprocess
+import threading
 import time
 
 import pytest
@@ -223,6 +227,113 @@ def test_slow_readers_are_ended_and_the_others_get_everything(new_server, load_i
     assert server.metric("tidewire_connections_closed_total", reason="slow_consumer") > 0
 
 
+# TLS ----------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def tls(certs):
+    """Flags of a generator that trusts the tests' authority; the certificates name no address."""
+    return "--tls", "--tls-ca", certs.authority.file, "--tls-name", "localhost"
+
+
+@pytest.mark.parametrize("scenario, flags", [
+    ("echo", ("--window", 16, "--threads", 2)),
+    ("echo", ("--payload", "40KiB", "--window", 5)),
+    ("echo", ("--rate", 2000, "--opcode", "text")),
+    ("fanout", ("--publishers", 2, "--window", 4, "--payload", "4KiB", "--one-order")),
+], ids=("window", "large", "rate", "fanout"))
+def test_messages_over_tls_are_judged_and_good(tls_server, load_io, tls, scenario, flags):
+    crowd = "--connections" if scenario == "echo" else "--subscribers"
+    before = tls_server.metric("tidewire_tls_records_received_total")
+    result = load(scenario, tls_server.tls_port, "--io", load_io, crowd, 20, *tls, *SHORT, *flags)
+    assert_good(result)
+    assert result["tls"]["full_handshakes"] == result["connections"]["wanted"]
+    assert result["tls"]["resumed_handshakes"] == 0
+    assert result["tls"]["suite"] == "TLS 1.3, AES-128-GCM"
+    assert tls_server.metric("tidewire_tls_records_received_total") > before
+
+
+def test_compressed_messages_over_tls(new_server, certs, load_io, tls):
+    server = new_server("--echo", "--tls-port", "0", *certs.rsa.flags(), "--compress", "on",
+                        "--compress-min", "0")
+    result = load("echo", server.tls_port, "--io", load_io, *tls, "--compress", "--payload", 1000,
+                  *SHORT)
+    assert_good(result)
+    assert result["tls"]["full_handshakes"] == 64
+
+
+@pytest.mark.parametrize("close", ("frame", "mixed"))
+def test_a_storm_over_tls_resumes_one_session(tls_server, load_io, tls, close):
+    result = load("storm", tls_server.tls_port, "--io", load_io, "--close", close, "--tls-resume",
+                  "--tls-handshakes", 1, *tls, "--duration", "1s", "--warmup", "0")
+    assert result["ok"] and result["storm"]["ended_by_server"] == 0
+    full, resumed = (result["tls"][f"{kind}_handshakes"] for kind in ("full", "resumed"))
+    assert full == 1 and resumed > 0
+    assert full + resumed >= result["storm"]["opened"]
+
+
+def test_handshakes_of_a_storm_at_a_rate_are_bounded(tls_server, load_io, tls):
+    """What is due beyond --tls-handshakes waits, and the wait counts."""
+    result = load("storm", tls_server.tls_port, "--io", load_io, *tls, "--tls-handshakes", 2,
+                  "--connect-rate", 100000, "--duration", "300ms", "--warmup", "0")
+    assert result["ok"]
+    assert result["lag_us"]["p50"] > 1000
+    assert result["storm"]["attempts"] - result["storm"]["opened"] <= 2
+
+
+def test_idle_and_soak_over_tls(tls_server, load_io, tls):
+    result = load("idle", tls_server.tls_port, "--io", load_io, *tls, "--connections", 100,
+                  "--duration", "300ms")
+    assert result["ok"] and result["connections"]["open"] == 100
+    result = load("soak", tls_server.tls_port, "--io", load_io, *tls, "--subscribers", 20,
+                  "--connections", 10, "--rate", 500, "--bad-clients", 40, "--churn", 50,
+                  "--duration", "1s", "--warmup", "0")
+    assert result["ok"] and result["soak"]["bad_ended"] > 10
+    assert result["soak"]["bad_tolerated"] == 0
+
+
+@pytest.mark.parametrize("flags, told", [
+    (("--tls-ca", "{ca}"), "for another name"),
+    (("--tls-ca", "{ca}", "--tls-name", "example.org"), "for another name"),
+    (("--tls-name", "localhost"), "unknown authority; see --tls-ca"),
+], ids=("address", "name", "authority"))
+def test_a_certificate_that_is_not_right_is_refused(tls_server, certs, flags, told):
+    flags = [f.format(ca=certs.authority.file) for f in flags]
+    result = load("echo", tls_server.tls_port, "--tls", *flags, *SHORT, code=4)
+    assert told in result["failure"]
+    result = load("echo", tls_server.tls_port, "--tls", "--tls-insecure", *SHORT)
+    assert_good(result)
+
+
+def test_an_expired_certificate_is_refused(certs, tls):
+    old = certs.authority.pair("expired", begin=-20, end=-10)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(old.cert, old.key)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        def serve():
+            with contextlib.suppress(OSError):  # a failed handshake is one, and the end
+                context.wrap_socket(listener.accept()[0], server_side=True)
+        server = threading.Thread(target=serve)
+        server.start()
+        result = load("echo", listener.getsockname()[1], "--connections", 1, *tls, *SHORT, code=4)
+        server.join()
+    assert "has expired" in result["failure"]
+
+
+def test_an_address_may_be_in_a_certificate(new_server, certs):
+    server = new_server("--echo", "--tls-port", "0", *certs.authority.pair(
+        "address", hosts=("127.0.0.1",)).flags())
+    done = run("echo", "--url", f"wss://127.0.0.1:{server.tls_port}", "--tls-ca",
+               certs.authority.file, *SHORT)
+    assert done.returncode == 0, done.stderr
+    assert f"wss://127.0.0.1:{server.tls_port}/echo" in done.stdout
+    assert "64 full, 0 resumed" in done.stdout
+
+
+def test_a_server_that_speaks_no_tls(server):
+    result = load("echo", server.port, "--tls", "--tls-insecure", *SHORT, code=4)
+    assert "TLS: " in result["failure"]
+
+
 # What is told -------------------------------------------------------------------------------------
 
 def test_processor_time_of_the_server_per_message(server):
@@ -246,7 +357,7 @@ def test_the_generator_says_when_it_was_the_limit(server):
 RESULT = {
     "schema": int, "program": str, "version": str, "scenario": str, "ok": bool,
     "failure": (str, type(None)), "interrupted": bool, "seconds": float, "connections": dict,
-    "messages": dict, "verify": dict, "latency_from": str, "latency_us": dict,
+    "tls": (dict, type(None)), "messages": dict, "verify": dict, "latency_from": str, "latency_us": dict,
     "lag_us": (dict, type(None)), "server": (dict, type(None)), "generator": dict, "options": dict,
 }
 PARTS = {
@@ -390,6 +501,9 @@ def test_nobody_there():
     (("soak", "--rate", "0"), "--rate"),
     (("echo", "--payload", "15"), "16B"),
     (("echo", "--url", "http://127.0.0.1"), "ws://"),
+    (("echo", "--tls-resume"), "--tls-resume: has no effect without TLS"),
+    (("echo", "--tls", "--tls-insecure", "--tls-ca", "x"), "--tls-ca: has no effect with"),
+    (("echo", "--tls", "--tls-ca", "/none"), "--tls-ca /none: can't be read"),
     (("echo", "--rate", "5", "--window", "2"), "--window: has no effect with --rate"),
     (("echo", "--messages", "5", "--duration", "2s"), "--duration: has no effect with --messages"),
     (("echo", "--server-pid", "x"), "process id"),
@@ -400,7 +514,8 @@ def test_nobody_there():
 ])
 def test_a_mistake_is_one_line_that_says_what_would_be_right(argv, told):
     done = run(*argv)
-    assert done.returncode == (5 if "RLIMIT" in told else 2), done.stderr
+    code = 5 if "RLIMIT" in told else 3 if "can't be read" in told else 2
+    assert done.returncode == code, done.stderr
     assert told in done.stderr and done.stderr.count("\n") == 1
     assert done.stdout == ""
 

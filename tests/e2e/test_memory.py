@@ -2,14 +2,7 @@
 # Copyright (c) 2026 The Tidewire authors
 """15,000 idle connections in a room: what each costs in user space, and what is left of it."""
 
-import contextlib
-import os
-import subprocess
-from pathlib import Path
-
-import pytest
-
-from harness import binary
+from lockstep import idle
 from probe import expect_metric, expect_nothing_left, private_dirty, until
 
 BYTES_MAX = 384
@@ -17,22 +10,6 @@ BYTES_MAX = 384
 KEPT_MAX = 0.05
 FEW = 100
 MANY = 15000
-# tests/programs/lockstep.c, built beside the server.
-LOCKSTEP = Path(os.environ.get("TW_LOCKSTEP", Path(binary()).parent / "tests" / "lockstep"))
-
-
-@contextlib.contextmanager
-def idle(port, count):
-    """That many clients that have joined /rooms/lockstep and say nothing."""
-    p = subprocess.Popen([str(LOCKSTEP), "idle", str(port), str(count), "120"], text=True,
-                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    try:
-        line = p.stdout.readline()
-        assert line == "connected\n", line
-        yield
-    finally:
-        p.kill()
-        p.communicate()
 
 
 def pools(server):

@@ -2,7 +2,9 @@
 # Copyright (c) 2026 The Tidewire authors
 """Rooms over several nodes by a real Redis: who gets what, in which order; what ends and begins."""
 
+import os
 import subprocess
+import threading
 import time
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from harness import binary
 from nodes import Nodes, redis_metrics
 from peers import until
+from proxy import Proxy
 from redis_servers import RedisServer
 from wire import BINARY, TEXT, Client, Raw, frame, request
 
@@ -163,6 +166,33 @@ def test_the_101_comes_when_redis_has_confirmed(nodes, redis):
             assert subscribers(redis, "wait") == 1
 
 
+def test_who_comes_back_while_the_room_is_given_up_misses_nothing(nodes, redis):
+    """What passes between the end of the subscription and the new one is nobody's loss."""
+    with Proxy(redis.port) as slow, nodes(1, "--redis", slow.url, "--redis-linger", "0", "--shards",
+                                          "1") as n, nodes(1, "--redis", redis.url) as other:
+        n.wait_ready()
+        other.wait_ready()
+        server, far = n.servers[0], other.join(0, "back")
+        first = n.join(0, "back")
+        first.wait_for(far.say())
+        far.wait_for(first.say())
+        slow.delay_s = 0.3
+        first.close()
+        assert until(lambda: server.metric("tidewire_redis_subscriptions_confirmed") == 0)
+        again = []
+        coming = threading.Thread(target=lambda: again.append(n.join(0, "back")))
+        coming.start()
+        assert until(lambda: subscribers(redis, "back") == 1)
+        missed = [far.say() for _ in range(5)]
+        coming.join(10)
+        slow.delay_s = 0
+        again[0].wait_for(far.say())
+        far.wait_for(again[0].say())
+        assert not set(missed) & set(again[0].got)
+        assert subscribers(redis, "back") == 2
+        assert server.metric("tidewire_redis_lost_total") == 0, redis_metrics(server)
+
+
 # Messages that are none of ours -------------------------------------------------------------------
 
 def test_foreign_messages_are_counted_and_skipped(nodes, redis):
@@ -260,6 +290,41 @@ def test_a_url_that_is_not_right_is_refused(url, says):
     assert done.returncode == 2
     assert says in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
     assert "secret" not in done.stderr
+
+
+def print_config(*flags, **env):
+    done = subprocess.run([binary(), "serve", "--print-config", *flags], capture_output=True,
+                          text=True, timeout=10, env={**os.environ, **env})
+    assert done.returncode == 0, done.stderr
+    return [line.split(" ; ")[0].split(" = ")[1].strip() for line in done.stdout.splitlines()
+            if line.startswith("redis = ")]
+
+
+def test_passwords_are_printed_nowhere(tmp_path):
+    sentinel = "redis+sentinel://:secret@a,b/m?sentinel=s:secret"
+    assert print_config("--redis", "redis://u:secret@h", "--redis", sentinel) == \
+        ["redis://u:***@h", "redis+sentinel://:***@a,b/m?sentinel=s:***"]
+    for url in (f"redis://:secret{'x' * 165}@h", f"redis://u:secret{'x' * 165}"):
+        (tmp_path / "conf").write_text(f"redis = {url}\n")
+        for how, env in ((("serve", "--redis", url), {}), (("serve",), {"TIDEWIRE_REDIS": url}),
+                         (("check-config", tmp_path / "conf"), {})):
+            done = subprocess.run([binary(), *how], capture_output=True, text=True, timeout=10,
+                                  env={**os.environ, **env})
+            assert done.returncode == 2, (how, done.stdout)
+            assert "redis" in done.stderr and "secret" not in done.stderr, done.stderr
+
+
+def test_the_environment_takes_several_urls_with_commas_in_them():
+    urls = "redis+sentinel://redis-1,redis-2:26380/m, redis://h ,unix:/run/r.sock"
+    assert print_config(TIDEWIRE_REDIS=urls) == \
+        ["redis+sentinel://redis-1,redis-2:26380/m", "redis://h", "unix:/run/r.sock"]
+
+
+def test_a_prefix_can_not_be_the_beginning_of_another():
+    for prefix in ("a", "a:b:", "a:b"):
+        done = subprocess.run([binary(), "serve", "--redis-prefix", prefix], capture_output=True,
+                              text=True, timeout=10)
+        assert done.returncode == 2 and "colon" in done.stderr, done.stderr
 
 
 def test_nothing_of_it_runs_without_the_flag(server):

@@ -3,7 +3,6 @@
 """What Redis and the network do to nodes under load, with the oracle of nodes.py over everything
 that was published."""
 
-import socket
 import threading
 import time
 
@@ -11,6 +10,7 @@ import pytest
 
 from nodes import Nodes, chatter, redis_metrics
 from peers import until
+from proxy import Proxy
 from redis_servers import RedisServer
 from wire import Raw, request
 
@@ -19,60 +19,6 @@ from wire import Raw, request
 def redis():
     with RedisServer() as r:
         yield r
-
-
-class Proxy:
-    """Forwards TCP to a port of loopback; can be slow, swallow everything, or cut all."""
-
-    def __init__(self, port):
-        self.target = port
-        self.delay_s = 0.0
-        self.swallow = False
-        self.pairs = []
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.listener.close()
-        self.cut()
-
-    def _accept(self):
-        while True:
-            try:
-                a, _ = self.listener.accept()
-                b = socket.create_connection(("127.0.0.1", self.target))
-            except OSError:
-                return
-            for s in (a, b):
-                s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self.pairs.append((a, b))
-            threading.Thread(target=self._pump, args=(a, b), daemon=True).start()
-            threading.Thread(target=self._pump, args=(b, a), daemon=True).start()
-
-    def _pump(self, a, b):
-        try:
-            while data := a.recv(65536):
-                if self.delay_s:
-                    time.sleep(self.delay_s)
-                if not self.swallow:
-                    b.sendall(data)
-        except OSError:
-            pass
-        for s in (a, b):
-            try:
-                s.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-
-    def cut(self):
-        for pair in self.pairs:
-            for s in pair:
-                s.close()
-        self.pairs.clear()
 
 
 def two_each(n, room):
@@ -167,6 +113,94 @@ def test_a_redis_out_of_memory_goes_on_publishing(backend, redis):
         assert metric_sum(n, "tidewire_redis_lost_total") == 0
 
 
+def test_a_master_that_becomes_a_replica(backend, redis):
+    """PUBLISH is no write: whoever is connected goes on. Whoever connects anew is told."""
+    with RedisServer() as other, Nodes(backend, 2, "--redis", redis.url) as n:
+        members = two_each(n, "replica")
+        with chatter(members[1:]):
+            redis.call("REPLICAOF", other.host, other.port)
+            assert redis.call("ROLE")[0] == b"slave"
+            members[2].wait_for(members[0].say())
+            assert metric_sum(n, "tidewire_redis_local_only_total") == 0
+            for kind in ("normal", "pubsub"):
+                redis.call("CLIENT", "KILL", "TYPE", kind)
+            for s in n.servers:
+                assert until(lambda s=s: s.metric("tidewire_redis_downs_total",
+                                                  reason="not_master") > 0), redis_metrics(s)
+                assert s.get("/health/ready")[0] == 503
+            redis.call("REPLICAOF", "NO", "ONE")
+            n.wait_ready()
+        finish(n, "replica")
+        assert metric_sum(n, "tidewire_redis_local_only_total") > 0
+
+
+def test_a_password_that_is_asked_for_all_at_once(backend, redis):
+    """Whoever is connected stays; whoever connects anew is refused, until the password goes."""
+    with Nodes(backend, 2, "--redis", redis.url) as n:
+        members = two_each(n, "noauth")
+        admin = redis.connect()
+        with chatter(members[1:]):
+            admin.call("CONFIG", "SET", "requirepass", "new")
+            members[2].wait_for(members[0].say())
+            assert metric_sum(n, "tidewire_redis_local_only_total") == 0
+            admin.call("CLIENT", "KILL", "TYPE", "pubsub")
+            for s in n.servers:
+                assert until(lambda s=s: s.metric("tidewire_redis_errors_total",
+                                                  error="noauth") > 0), redis_metrics(s)
+                assert s.get("/health/ready")[0] == 503
+            admin.call("CONFIG", "SET", "requirepass", "")
+            n.wait_ready()
+        finish(n, "noauth")
+        assert metric_sum(n, "tidewire_redis_local_only_total") > 0
+        assert any("NOAUTH" in line for line in n.servers[0].lines)
+        admin.close()
+
+
+def test_a_redis_that_loads_its_data_is_waited_for(backend):
+    """It answers LOADING to whoever connects, for a second or two."""
+    with RedisServer("key-load-delay 1000", "loading-process-events-interval-bytes 1024") as redis:
+        admin = redis.connect()
+        for i in range(1000):
+            admin.send("SET", f"key{i}", "x" * 100)
+        assert {admin.read() for i in range(1000)} == {b"OK"}
+        with Nodes(backend, 2, "--redis", redis.url) as n:
+            members = two_each(n, "loading")
+            admin.call("SAVE")
+            admin.close()
+            with chatter(members):
+                redis.kill()
+                starting = threading.Thread(target=redis.start)
+                starting.start()
+                for s in n.servers:
+                    assert until(lambda s=s: s.metric("tidewire_redis_errors_total",
+                                                      error="loading") > 0), redis_metrics(s)
+                    assert s.get("/health/ready")[0] == 503
+                starting.join()
+                n.wait_ready()
+            finish(n, "loading")
+            assert metric_sum(n, "tidewire_redis_local_only_total") > 0
+            assert any("LOADING" in line for line in n.servers[0].lines)
+
+
+def test_publishes_that_are_refused_go_to_the_nodes_own_members(backend, redis):
+    """Whatever the error: nobody else has the message, and it is counted; then all is as before."""
+    with Proxy(redis.port) as proxy:
+        with Nodes(backend, 2, "--redis", proxy.url) as n:
+            members = two_each(n, "refused")
+            with chatter(members):
+                for word in ("READONLY", "OOM"):
+                    before = metric_sum(n, "tidewire_redis_local_only_total")
+                    proxy.error = f"{word} not now"
+                    for s in n.servers:
+                        assert until(lambda s=s, w=word: s.metric(
+                            "tidewire_redis_errors_total", error=w.lower()) > 0), redis_metrics(s)
+                    assert until(lambda: all(s.get("/health/ready")[0] == 503 for s in n.servers))
+                    proxy.error = ""
+                    n.wait_ready()
+                    assert metric_sum(n, "tidewire_redis_local_only_total") > before
+            finish(n, "refused")
+
+
 def test_rights_taken_away_and_given_back(backend, redis):
     with Nodes(backend, 2, "--redis", redis.url) as n:
         members = two_each(n, "rights")
@@ -182,8 +216,7 @@ def test_rights_taken_away_and_given_back(backend, redis):
 
 def test_a_link_that_swallows_everything(backend, redis):
     with Proxy(redis.port) as proxy:
-        url = f"redis://127.0.0.1:{proxy.port}"
-        with Nodes(backend, 1, "--redis", url) as n:
+        with Nodes(backend, 1, "--redis", proxy.url) as n:
             members = two_each(n, "swallow")
             with chatter(members):
                 proxy.swallow = True
@@ -198,7 +231,7 @@ def test_a_link_that_swallows_everything(backend, redis):
 
 def test_a_slow_link_is_no_silent_one(backend, redis):
     with Proxy(redis.port) as proxy:
-        with Nodes(backend, 2, "--redis", f"redis://127.0.0.1:{proxy.port}") as n:
+        with Nodes(backend, 2, "--redis", proxy.url) as n:
             members = two_each(n, "slow")
             proxy.delay_s = 0.15
             with chatter(members, 0.02):
@@ -264,3 +297,55 @@ def test_what_redis_does_not_take_is_bounded(backend, redis):
         assert 10000 < worst <= (256 << 10) + 11000, redis_metrics(server)
         assert server.metric("tidewire_redis_dropped_total") == 0
         finish(n, "bound")
+
+
+# The end ------------------------------------------------------------------------------------------
+
+# Members do not answer the close frame.
+QUICK = ("--close-timeout", "200ms")
+
+
+def leave(server):
+    """SIGTERM. Returns how long it took."""
+    begin = time.monotonic()
+    server.stop()
+    return time.monotonic() - begin
+
+
+def gives_up(server):
+    return any("messages are given up" in line for line in server.lines)
+
+
+def test_a_drain_waits_until_redis_has_all(backend, redis):
+    """Four megabytes on a slow way when the node is told to end."""
+    with Proxy(redis.port, rcvbuf=16384) as proxy, Nodes(backend, 1, "--redis", redis.url) as there, \
+            Nodes(backend, 1, "--redis", proxy.url, "--redis-queue", "64MiB", *QUICK,
+                  "--redis-timeout", "10s") as here:
+        here.wait_ready()
+        there.wait_ready()
+        speaker, hearer = here.join(0, "drain", "?echo=0"), there.join(0, "drain")
+        hearer.wait_for(speaker.say())
+        proxy.delay_s = 0.005
+        for _ in range(80):
+            speaker.say(50000)
+        server = here.servers[0]
+        assert until(lambda: server.metric("tidewire_published_total") == speaker.sent)
+        assert server.metric("tidewire_redis_taken_total") < speaker.sent
+        leave(server)
+        assert not gives_up(server)
+        assert until(lambda: len(hearer.got) == speaker.sent), len(hearer.got)
+        there.check("drain")
+
+
+def test_a_drain_does_not_wait_for_ever(backend, redis):
+    with Nodes(backend, 1, "--redis", redis.url, *QUICK, "--redis-timeout", "400ms") as n:
+        n.wait_ready()
+        speaker, server = n.join(0, "drain"), n.servers[0]
+        speaker.wait_for(speaker.say())
+        redis.pause()
+        for _ in range(10):
+            speaker.say()
+        assert until(lambda: server.metric("tidewire_published_total") == speaker.sent)
+        assert 0.4 <= leave(server) < 2
+        assert gives_up(server), server.log()
+        redis.resume()

@@ -10,7 +10,8 @@ import pytest
 
 from harness import BACKENDS, Server
 from mixed import Mixed, start_all
-from peers import Peer, check_gauges, private_dirty_kib
+from peers import Peer, check_gauges
+from probe import private_dirty
 
 pytestmark = pytest.mark.soak
 
@@ -30,7 +31,7 @@ def sample(servers, loads, seconds):
             load.wait(seconds / SAMPLES / len(loads))
         for i, server in enumerate(servers):
             assert server.is_alive(), server.log()
-            sizes[i].append(private_dirty_kib(server.process.pid))
+            sizes[i].append(private_dirty(server.process.pid) >> 10)
     return sizes
 
 
@@ -49,7 +50,7 @@ def test_a_long_mixed_load_leaves_nothing_behind():
             check_gauges(server)
             first = max(size[:SAMPLES // 3])
             assert max(size[-SAMPLES // 3:]) <= first + GROWTH_KIB, size
-            assert private_dirty_kib(server.process.pid) <= first + GROWTH_KIB, size
+            assert private_dirty(server.process.pid) >> 10 <= first + GROWTH_KIB, size
             server.stop()
     finally:
         for server in servers:

@@ -4,7 +4,6 @@
 gnutls-cli; and what an idle TLS connection costs."""
 
 import asyncio
-import contextlib
 import json
 import os
 import ssl
@@ -14,8 +13,9 @@ import time
 import pytest
 import websockets
 
-from figures import pool_bytes, private_dirty, program
-from probe import expect_metric
+from figures import pool_bytes
+from lockstep import idle
+from probe import expect_metric, private_dirty
 from test_clients import BROWSER_TALK, NODE_DIR, node_modules  # noqa: F401 (a fixture)
 
 BYTES_MAX = 640
@@ -96,34 +96,19 @@ def test_gnutls_resumes(tls_server, certs, version):
     assert "- Handshake was completed" in done.stdout
 
 
-@contextlib.contextmanager
-def idle(port, count):
-    """That many members of a room over TLS, silent."""
-    p = subprocess.Popen([program("lockstep"), "idle", str(port), str(count), "300"], text=True,
-                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                         env={**os.environ, "TW_TLS": "1"})
-    try:
-        line = p.stdout.readline()
-        assert line == "connected\n", line
-        yield
-    finally:
-        p.kill()
-        p.communicate()
-
-
 def test_an_idle_tls_connection_in_a_room_costs_at_most_640_bytes(new_server, certs, record_property):
     """TLS 1.3 with AES-128, as test_memory.py measures plain ones; with what is left of handshakes."""
     s = new_server("--shards", "1", "--drain-time", "0", "--ping-interval", "0", "--tls-port", "0",
                    *certs.ecdsa.flags())
-    with idle(s.tls_port, FEW):
+    with idle(s.tls_port, FEW, tls=True):
         s.metrics()
         time.sleep(QUIET_S)
-        few = private_dirty(s), pool_bytes(s)
-        with idle(s.tls_port, MANY - FEW):
+        few = private_dirty(s.process.pid), pool_bytes(s)
+        with idle(s.tls_port, MANY - FEW, tls=True):
             expect_metric(s, "members", MANY)
             expect_metric(s, "tls_connections", MANY)
             time.sleep(QUIET_S)
-            many = private_dirty(s), pool_bytes(s)
+            many = private_dirty(s.process.pid), pool_bytes(s)
     dirty, slots = ((m - f) / (MANY - FEW) for f, m in zip(few, many))
     print(f"{s.backend}: {dirty:.1f} B Private_Dirty, {slots:.1f} B in pools")
     record_property("bytes_per_idle_tls_connection", max(dirty, slots))

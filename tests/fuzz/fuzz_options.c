@@ -92,6 +92,23 @@ static void check_places(const struct options *o)
     }
 }
 
+/* Whether nothing of the values is masked. */
+static bool is_all_shown(const struct reading *r)
+{
+    for (uint32_t i = 0; i < config_table_len; i++) {
+        const struct option *row = &config_table[i];
+        const void *at = (const char *)&r->c + row->offset;
+        const struct option_list *list = row->type == OPTION_LIST ? at : NULL;
+        for (uint32_t k = 0; row->mask != NULL && list != NULL && k < list->count; k++) {
+            char shown[2 * OPTIONS_TEXT_MAX];
+            row->mask(list->items[k], shown, sizeof(shown));
+            if (strcmp(shown, list->items[k]) != 0)
+                return false;
+        }
+    }
+    return true;
+}
+
 static void check_round_trip(const struct reading *r)
 {
     char *text = NULL;
@@ -148,7 +165,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         read_with(&r, program, words);
     }
     if (r.code == 0) {
-        check_round_trip(&r);
+        if (is_all_shown(&r))
+            check_round_trip(&r);
         check_places(r.o);
         options_free(r.o);
     }

@@ -6,7 +6,7 @@
 /* One WebSocket connection of the generator: connects, upgrades, sends stamped messages as fast as
  * its role allows, hands over what comes. Everything on its worker's thread.
  *
- *   NEW --client_open--> CONNECTING --> HEAD --101--> OPEN --client_leave--> LEAVING
+ *   NEW --client_open--> CONNECTING [--> SHAKE] --> HEAD --101--> OPEN --client_leave--> LEAVING
  *   any but NEW --client_end, or the peer--> ENDED --on_closed--> NEW
  *
  * A role's callbacks run within io_poll(). Sending is by allowance: client_allow() says how many
@@ -27,13 +27,15 @@
 #define CLIENT_TAIL_COPY_MAX 1024
 
 struct client;
+struct client_tls;
 struct worker;
 struct group;
 
 enum client_state {
     CLIENT_NEW,
     CLIENT_CONNECTING,
-    CLIENT_HEAD, /* the request has been sent */
+    CLIENT_SHAKE, /* the handshake of TLS is under way */
+    CLIENT_HEAD,  /* the request has been sent */
     CLIENT_OPEN,
     CLIENT_LEAVING, /* a close frame of ours is out or waits */
     CLIENT_ENDED,
@@ -43,6 +45,7 @@ enum client_state {
 enum client_why {
     CLIENT_WHY_SELF,     /* the role wanted it */
     CLIENT_WHY_CONNECT,  /* number: -errno */
+    CLIENT_WHY_TLS,      /* the handshake failed; text says why; number: 1: by the certificate */
     CLIENT_WHY_TIMEOUT,  /* not open in time */
     CLIENT_WHY_STATUS,   /* number: the HTTP status */
     CLIENT_WHY_UPGRADE,  /* the answer is no good upgrade; text says why */
@@ -93,6 +96,7 @@ struct client {
     uint8_t *out;     /* memory of the send under way, or NULL */
     struct client_rx *rx;
     struct client_control *control; /* a control frame that waits for the send under way */
+    struct client_tls *tls;         /* NULL: plain, or not connected */
     struct ws_decoder decoder;
     struct verify_stream stream;   /* of what this client gets from itself */
     struct verify_stream *streams; /* of what it gets from publishers; NULL in other roles */
@@ -110,6 +114,7 @@ struct client {
     uint32_t misdeed;      /* a misbehaving client's: number of what it does next */
     uint8_t state;         /* enum client_state */
     bool sending;
+    bool shaking;    /* counted in the worker's */
     bool compressed; /* negotiated */
     bool held;       /* an opener's: in its list of those that are kept */
     bool was_open;   /* an opener's: this attempt was upgraded */
@@ -152,5 +157,28 @@ void client_expire(struct client *c);
 
 /* One line about an end, "closed with 1013 (too slow)", into cap bytes. */
 void client_end_text(const struct client_end *end, char *text, size_t cap);
+
+/* Between client.c, client_tx.c and client_tls.c ------------------------------------------------
+ */
+
+/* The peer's doing, or a failure: nothing more can be sent. Idempotent. */
+void client_fail(struct client *c, enum client_why why, int number, const char *text);
+
+/* Connected, with TLS: the handshake is done. Sends the request, behind `flight`. */
+void client_ask(struct client *c, struct bytes flight);
+
+/* What has come, decrypted. Returns whether frames could be in it. */
+bool client_input(struct client *c, struct bytes in);
+
+/* As they are, without TLS; no send is under way. */
+void client_tx_flight(struct client *c, struct bytes flight);
+/* The same, and a request of len bytes behind it; without TLS there is no flight. */
+void client_tx_request(struct client *c, struct bytes flight, const char *request, size_t len);
+/* A control frame, at once or when the send under way is over. */
+void client_tx_control(struct client *c, uint8_t opcode, const uint8_t *payload, uint32_t len);
+/* The send that was under way is over: what waits may leave. */
+void client_tx_sent(struct client *c);
+/* io has forgotten c: all memory of sends goes. */
+void client_tx_free(struct client *c);
 
 #endif

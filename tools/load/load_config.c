@@ -17,6 +17,7 @@
 #include "tools/load/target.h"
 
 #define WHERE "Where"
+#define TLS "TLS"
 #define CROWD "Connections"
 #define MESSAGES "Messages"
 #define COMING "Coming and going"
@@ -61,8 +62,9 @@ const struct load_option load_table[] = {
     {{.name = "url",
       .group = WHERE,
       .arg = "URL",
-      .help = "The server, and the path of the connections if it has one: ws://HOST[:PORT][/PATH]. "
-              "In the path {n} is the connection's number, {room} that of its room, {run} a number "
+      .help = "The server, and the path of the connections if it has one: "
+              "ws[s]://HOST[:PORT][/PATH]. In the path {n} is the connection's number, {room} that "
+              "of its room, {run} a number "
               "drawn for this run.",
       .def = "ws://127.0.0.1:8000",
       .check = check_url,
@@ -94,6 +96,57 @@ const struct load_option load_table[] = {
       .check = check_pid,
       .offset = AT(server_pid),
       .type = OPTION_LIST},
+     LOAD_ALL},
+
+    {{.name = "tls",
+      .group = TLS,
+      .help = "Speaks TLS although --url says ws://; with wss:// it does anyway. Version 1.3 or "
+              "1.2, AES-128-GCM where the server does not prefer another suite.",
+      .def = "off",
+      .offset = AT(tls),
+      .type = OPTION_BOOL},
+     LOAD_ALL},
+    {{.name = "tls-ca",
+      .group = TLS,
+      .arg = "FILE",
+      .help = "PEM certificates of the authorities that are trusted.",
+      .def = "/etc/ssl/certs/ca-certificates.crt",
+      .offset = AT(tls_ca),
+      .type = OPTION_TEXT},
+     LOAD_ALL},
+    {{.name = "tls-insecure",
+      .group = TLS,
+      .help = "Takes any certificate, and spares the arithmetic of judging it.",
+      .def = "off",
+      .offset = AT(tls_insecure),
+      .type = OPTION_BOOL},
+     LOAD_ALL},
+    {{.name = "tls-name",
+      .group = TLS,
+      .arg = "NAME",
+      .help = "The server's name, which is sent (SNI) and must be in its certificate. Without it "
+              "that is the host of --url.",
+      .offset = AT(tls_name),
+      .type = OPTION_TEXT},
+     LOAD_ALL},
+    {{.name = "tls-resume",
+      .group = TLS,
+      .help = "Connections resume the session of the first one of their thread. Off: all "
+              "handshakes are full ones.",
+      .def = "off",
+      .offset = AT(tls_resume),
+      .type = OPTION_BOOL},
+     LOAD_ALL},
+    {{.name = "tls-handshakes",
+      .group = TLS,
+      .help = "So many handshakes of a thread are under way at a time, at most: one takes 60 KB "
+              "and a millisecond, and servers lose patience with clients that begin more than "
+              "they can go on with.",
+      .def = "16",
+      .min = 1,
+      .max = 4096,
+      .offset = AT(tls_handshakes),
+      .type = OPTION_U32},
      LOAD_ALL},
 
     {{.name = "connections",
@@ -467,10 +520,28 @@ static int check_loop(const struct load_config *c, const struct options *o)
     return code;
 }
 
+static int check_tls(const struct load_config *c, const struct options *o)
+{
+    static const char *const names[] = {"tls-ca", "tls-insecure", "tls-name", "tls-resume",
+                                        "tls-handshakes"};
+
+    for (size_t i = 0; i < ARRAY_LEN(names) && !c->tls && !target_is_tls(c->url); i++) {
+        if (!is_given(o, names[i]))
+            continue;
+        options_complain(o, names[i], stderr,
+                         "has no effect without TLS; give --tls or a wss:// "
+                         "--url");
+        return OPTIONS_EXIT_USAGE;
+    }
+    return c->tls_insecure ? check_pair(o, true, "tls-ca", "tls-insecure") : 0;
+}
+
 static int check_config(const struct load_config *c, const struct options *o)
 {
     int code = c->window > 0 ? check_loop(c, o) : 0; /* 0: the scenario has no such flag */
 
+    if (code == 0)
+        code = check_tls(c, o);
     if (code == 0 && c->publishers > 0)
         code = check_rooms(c, o);
     return code;

@@ -33,6 +33,13 @@ struct load_config {
     char *publish_path; /* --publish-path; NULL: as path */
     struct option_list server_pid;
 
+    bool tls;       /* --tls, whatever the URL's scheme */
+    char *tls_ca;   /* a file */
+    char *tls_name; /* NULL: the host of the URL */
+    bool tls_insecure;
+    bool tls_resume;
+    uint32_t tls_handshakes; /* of a thread at a time */
+
     uint32_t connections; /* --connections */
     uint32_t subscribers;
     uint32_t publishers;

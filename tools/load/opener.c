@@ -56,7 +56,7 @@ static void open_due(struct opener *o)
 {
     uint64_t due = schedule_due(&o->pace, worker_clock(o->worker));
 
-    while (o->begun < due && o->spare.first != NULL)
+    while (o->begun < due && o->spare.first != NULL && worker_may_open(o->worker))
         attempt(o, schedule_at(&o->pace, o->begun));
 }
 
@@ -64,7 +64,8 @@ static void open_some(struct opener *o)
 {
     uint32_t most = o->parallel;
 
-    while (most-- > 0 && o->worker->opening.count < o->parallel && o->spare.first != NULL)
+    while (most-- > 0 && o->worker->opening.count < o->parallel && o->spare.first != NULL &&
+           worker_may_open(o->worker))
         attempt(o, 0);
 }
 
@@ -103,7 +104,7 @@ uint64_t opener_deadline(const struct opener *o)
 
     if (o->held.first != NULL)
         at_ns = o->held.first->kept_from_ns + o->keep_ns;
-    if (o->pace.per_second > 0 && o->spare.first != NULL)
+    if (o->pace.per_second > 0 && o->spare.first != NULL && worker_may_open(o->worker))
         at_ns = min_u64(at_ns, schedule_at(&o->pace, o->begun));
     return at_ns;
 }

@@ -132,6 +132,19 @@ static void json_generator(struct json_out *j, const struct run *r, const struct
     json_close(j);
 }
 
+static void json_tls(struct json_out *j, const struct run *r, const struct summary *s)
+{
+    if (r->tls == NULL) {
+        json_null(j, "tls");
+        return;
+    }
+    json_open(j, "tls");
+    json_text(j, "suite", s->tls_full + s->tls_resumed > 0 ? tls_client_text(s->tls) : NULL);
+    json_number(j, "full_handshakes", s->tls_full);
+    json_number(j, "resumed_handshakes", s->tls_resumed);
+    json_close(j);
+}
+
 static void print_json(const struct run *r, const struct summary *s, bool ok)
 {
     struct json_out j = {.out = stdout};
@@ -153,6 +166,7 @@ static void print_json(const struct run *r, const struct summary *s, bool ok)
     json_number(&j, "lost", s->lost);
     json_real(&j, "connect_seconds", (double)r->connect_ns / NS_PER_SEC, 6);
     json_close(&j);
+    json_tls(&j, r, s);
     json_messages(&j, s);
     json_verify(&j, &s->verify);
     json_text(&j, "latency_from", is_open_loop(r) ? "due" : "sent");
@@ -245,10 +259,13 @@ static void print_verdict(const struct summary *s)
 
 static void print_table(const struct run *r, const struct summary *s, bool ok)
 {
-    report_row("scenario", "%s, ws://%s%s%s", r->scenario->name, r->target.host, r->path,
-               r->interrupted ? " (interrupted)" : "");
+    report_row("scenario", "%s, %s://%s%s%s", r->scenario->name, r->tls != NULL ? "wss" : "ws",
+               r->target.host, r->path, r->interrupted ? " (interrupted)" : "");
     report_row("connections", "%u of %u, opened in %.2f s", r->opened, r->client_count,
                (double)r->connect_ns / NS_PER_SEC);
+    if (s->tls_full + s->tls_resumed > 0)
+        report_row("TLS", "%s; handshakes: %llu full, %llu resumed", tls_client_text(s->tls),
+                   (unsigned long long)s->tls_full, (unsigned long long)s->tls_resumed);
     if (s->total.sent > 0)
         print_rates(r, s);
     if (r->scenario->rows != NULL)
@@ -266,8 +283,9 @@ static void print_table(const struct run *r, const struct summary *s, bool ok)
 
 static int verdict(const struct run *r, const struct summary *s)
 {
-    uint32_t refused = s->ends[CLIENT_WHY_CONNECT] + s->ends[CLIENT_WHY_TIMEOUT] +
-                       s->ends[CLIENT_WHY_STATUS] + s->ends[CLIENT_WHY_UPGRADE];
+    uint32_t refused = s->ends[CLIENT_WHY_CONNECT] + s->ends[CLIENT_WHY_TLS] +
+                       s->ends[CLIENT_WHY_TIMEOUT] + s->ends[CLIENT_WHY_STATUS] +
+                       s->ends[CLIENT_WHY_UPGRADE];
 
     if (refused > 0)
         return LOAD_EXIT_CONNECT;

@@ -110,6 +110,7 @@ static int find_target(struct run *r)
                 r->config.url, wrong);
         return LOAD_EXIT_CONNECT;
     }
+    r->target.is_tls |= r->config.tls;
     if (r->config.sources > 0 && !r->target.is_loopback) {
         fprintf(stderr, "tidewire-load: --sources: the server is not on 127.0.0.0/8; leave it "
                         "out\n");
@@ -142,6 +143,24 @@ static int choose_threads(struct run *r)
         return LOAD_EXIT_LIMIT;
     }
     return 0;
+}
+
+static int make_tls(struct run *r)
+{
+    const struct load_config *c = &r->config;
+    struct tls_client_config cfg = {
+        .ca_file = c->tls_ca,
+        .name = c->tls_name != NULL ? c->tls_name : r->target.name,
+        .is_insecure = c->tls_insecure,
+        .resume = c->tls_resume,
+    };
+    char complaint[TLS_COMPLAINT_MAX];
+    int err = tls_client_new(&cfg, &r->tls, complaint);
+
+    if (err == 0)
+        return 0;
+    fprintf(stderr, "tidewire-load: %s%s\n", err == -ENOENT ? "--tls-ca " : "TLS: ", complaint);
+    return err == -ENOENT ? LOAD_EXIT_FILE : LOAD_EXIT_FAILED;
 }
 
 static int check_server(struct run *r)
@@ -177,6 +196,8 @@ static int prepare(struct run *r)
 {
     int code = simd_init(NULL) == 0 ? find_target(r) : LOAD_EXIT_FAILED;
 
+    if (code == 0 && r->target.is_tls)
+        code = make_tls(r);
     if (code == 0)
         code = check_server(r);
     if (code == 0)
@@ -382,6 +403,7 @@ static void tear_down(struct run *r)
         worker_deinit(&r->workers[i]);
     if (r->scenario->teardown != NULL)
         r->scenario->teardown(r);
+    tls_client_free(r->tls);
     free(r->workers);
     free(r->pattern.plain);
     free(r->pattern.masked);

@@ -8,6 +8,7 @@
 
 #include <stdatomic.h>
 
+#include "net/tls_client.h"
 #include "tools/load/json_out.h"
 #include "tools/load/load_config.h"
 #include "tools/load/proc.h"
@@ -65,6 +66,7 @@ struct run {
     const struct scenario *scenario;
     struct options *options;
     struct target target;
+    struct tls_client *tls; /* NULL: without */
     struct group groups[RUN_GROUPS_MAX];
     uint32_t group_count;
     uint32_t client_count;

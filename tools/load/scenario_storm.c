@@ -106,8 +106,8 @@ static void add_up(const struct run *r, struct opener *sum)
 
 static void json(const struct run *r, struct json_out *j)
 {
-    static const char *const names[] = {"unfinished", "connect",  "timeout", "status",
-                                        "upgrade",    "protocol", "closed",  "lost"};
+    static const char *const names[] = {"unfinished", "connect",  "tls",    "timeout", "status",
+                                        "upgrade",    "protocol", "closed", "lost"};
     struct opener sum = {0};
 
     add_up(r, &sum);
@@ -131,8 +131,10 @@ static void rows(const struct run *r)
                (unsigned long long)sum.begun, (unsigned long long)sum.opened,
                (unsigned long long)sum.ended);
     report_row("refused",
-               "%llu connect, %llu not in time, %llu by HTTP status, %llu bad upgrades, %llu lost",
+               "%llu connect, %llu TLS, %llu not in time, %llu by HTTP status, %llu bad upgrades, "
+               "%llu lost",
                (unsigned long long)sum.refused[CLIENT_WHY_CONNECT],
+               (unsigned long long)sum.refused[CLIENT_WHY_TLS],
                (unsigned long long)sum.refused[CLIENT_WHY_TIMEOUT],
                (unsigned long long)sum.refused[CLIENT_WHY_STATUS],
                (unsigned long long)sum.refused[CLIENT_WHY_UPGRADE],

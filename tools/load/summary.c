@@ -18,6 +18,16 @@ static void add_tally(struct tally *sum, const struct tally *t)
     histogram_merge(&sum->lag, &t->lag);
 }
 
+static void add_tls(struct summary *s, const struct worker_tls *tls)
+{
+    if (tls == NULL)
+        return;
+    s->tls_full += tls->full;
+    s->tls_resumed += tls->resumed;
+    if (s->tls == NULL || tls->full + tls->resumed > 0)
+        s->tls = &tls->info;
+}
+
 static void add_worker(struct summary *s, const struct worker *w)
 {
     const struct tally *m = w->measured;
@@ -27,6 +37,7 @@ static void add_worker(struct summary *s, const struct worker *w)
     add_tally(&s->total, w->warm);
     verify_merge(&s->verify, &w->verify);
     s->lost += w->failed;
+    add_tls(s, w->tls);
     for (uint32_t i = 0; i < CLIENT_WHYS; i++)
         s->ends[i] += w->ends[i];
     if (s->failure == NULL && w->failure[0] != '\0')

@@ -5,6 +5,7 @@
 
 /* All workers' counts of a run, added up. Main thread, after the join. */
 
+#include "tools/load/client_tls.h"
 #include "tools/load/run.h"
 
 /* From this share of the wall clock on a thread of the generator, running or waiting for a core,
@@ -20,7 +21,10 @@ struct summary {
     struct verify_counts verify;
     uint32_t lost; /* connections that should not have ended */
     uint32_t ends[CLIENT_WHYS];
-    const char *failure; /* the first one, or NULL */
+    uint64_t tls_full; /* handshakes */
+    uint64_t tls_resumed;
+    const struct tls_handshake_info *tls; /* of one of them; NULL: without TLS */
+    const char *failure;                  /* the first one, or NULL */
     bool is_bottleneck;
 };
 

@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SCHEME "ws://"
-#define PORT_DEFAULT 80
+#define PORT_PLAIN 80
+#define PORT_TLS 443
 
 /* Views of an URL's parts. */
 struct parts {
@@ -20,6 +20,7 @@ struct parts {
     const char *authority; /* host and port as written */
     size_t authority_len;
     uint16_t port;
+    bool is_tls;
     const char *path;
 };
 
@@ -28,7 +29,7 @@ static const char *split_port(struct parts *p, const char *colon, const char *en
     char *stop;
     unsigned long n;
 
-    p->port = PORT_DEFAULT;
+    p->port = p->is_tls ? PORT_TLS : PORT_PLAIN;
     if (colon == NULL || colon >= end)
         return NULL;
     n = strtoul(colon + 1, &stop, 10);
@@ -38,11 +39,17 @@ static const char *split_port(struct parts *p, const char *colon, const char *en
     return NULL;
 }
 
+bool target_is_tls(const char *url)
+{
+    return strncmp(url, "wss://", 6) == 0;
+}
+
 static const char *split(const char *url, struct parts *p)
 {
-    if (strncmp(url, SCHEME, strlen(SCHEME)) != 0)
-        return "is no ws:// URL; give one such as ws://127.0.0.1:8000/echo";
-    p->authority = url + strlen(SCHEME);
+    p->is_tls = target_is_tls(url);
+    if (!p->is_tls && strncmp(url, "ws://", 5) != 0)
+        return "is no ws:// or wss:// URL; give one such as ws://127.0.0.1:8000/echo";
+    p->authority = url + (p->is_tls ? 6 : 5);
     p->authority_len = strcspn(p->authority, "/?");
     p->path = p->authority + p->authority_len;
     if (p->path[0] == '?')
@@ -98,19 +105,19 @@ const char *target_resolve(const char *url, struct target *t)
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
     struct addrinfo *found = NULL;
     struct parts p;
-    char name[TARGET_TEXT_MAX];
     const char *wrong = split(url, &p);
 
     if (wrong != NULL)
         return wrong;
-    snprintf(name, sizeof(name), "%.*s", (int)p.host_len, p.host);
+    snprintf(t->name, sizeof(t->name), "%.*s", (int)p.host_len, p.host);
     snprintf(t->host, sizeof(t->host), "%.*s", (int)p.authority_len, p.authority);
     snprintf(t->path, sizeof(t->path), "%s", p.path);
-    int err = getaddrinfo(name, NULL, &hints, &found);
+    int err = getaddrinfo(t->name, NULL, &hints, &found);
     if (err != 0 || found == NULL)
         return gai_strerror(err);
     io_addr_from_sockaddr(&t->addr, found->ai_addr, found->ai_addrlen);
     t->addr.port = p.port;
+    t->is_tls = p.is_tls;
     t->is_loopback = t->addr.family == AF_INET && t->addr.ip[12] == 127;
     freeaddrinfo(found);
     return NULL;

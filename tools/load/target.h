@@ -16,6 +16,8 @@
 struct target {
     struct io_addr addr;
     bool is_loopback;           /* 127.0.0.0/8: any address of it may be a source */
+    bool is_tls;                /* wss */
+    char name[TARGET_TEXT_MAX]; /* the host alone, without brackets and port */
     char host[TARGET_TEXT_MAX]; /* for the Host field: as in the URL, with the port */
     char path[TARGET_PATH_MAX]; /* with its query; "" when the URL has none */
 };
@@ -27,9 +29,12 @@ struct target_values {
     uint32_t run;        /* {run}: a number drawn for this run, so that runs do not meet */
 };
 
-/* Whether text is ws://HOST[:PORT][/PATH]: NULL, or what is wrong with it as a constant text. The
- * host is not looked up. */
+/* Whether text is ws[s]://HOST[:PORT][/PATH]: NULL, or what is wrong with it as a constant text.
+ * The host is not looked up. */
 const char *target_check(const char *url);
+
+/* Whether it is a wss:// URL. */
+bool target_is_tls(const char *url);
 
 /* Whether a path begins with / and has no other places than {n}, {room} and {run}: NULL, or what is
  * wrong with it. */

@@ -13,6 +13,8 @@
 #include <sys/prctl.h>
 #include <time.h>
 
+#include "net/tls_client.h"
+#include "tools/load/client_tls.h"
 #include "tools/load/exits.h"
 #include "tools/load/handshake.h"
 #include "tools/load/run.h"
@@ -115,11 +117,17 @@ void worker_take(struct client *c, struct verify_stream *stream, const struct st
 /* Connecting ------------------------------------------------------------------------------------
  */
 
+bool worker_may_open(const struct worker *w)
+{
+    return w->tls == NULL || w->shaking < w->run->config.tls_handshakes;
+}
+
 static void connect_some(struct worker *w)
 {
     const struct load_config *cfg = &w->run->config;
 
-    for (; w->begun < w->count && w->opening.count < cfg->connecting && w->failed == 0;
+    for (; w->begun < w->count && w->opening.count < cfg->connecting && worker_may_open(w) &&
+           w->failed == 0;
          w->begun++) {
         if (!w->clients[w->begun].group->waits)
             client_open(&w->clients[w->begun]);
@@ -264,6 +272,8 @@ void *worker_main(void *arg)
         w->phase = PHASE_CLOSE;
         show(w);
     }
+    if (w->tls != NULL)
+        tls_client_thread_ends();
     return NULL;
 }
 
@@ -309,6 +319,8 @@ static void size_batch(struct worker *w)
     if (cfg->compress || payload > STAMP_BYTES + CLIENT_TAIL_COPY_MAX) /* up to two spans each */
         w->batch = min_u32(w->batch, IO_IOV_MAX / 2);
     w->out_bytes = w->batch * each + (cfg->compress ? payload : 0) + HANDSHAKE_REQUEST_MAX;
+    if (w->run->tls != NULL)
+        w->out_bytes += client_tls_extra_bytes(w->out_bytes);
 }
 
 static int no_memory(void)
@@ -364,6 +376,8 @@ int worker_init(struct worker *w, struct run *run, uint32_t idx)
     if (w->sources == 0)
         w->sources = max_u64(1 + count / CONNECTIONS_PER_SOURCE, run->scenario->sources);
     size_batch(w);
+    if (run->tls != NULL && worker_tls_init(w) != 0)
+        return no_memory();
     init_clients(w);
     if (run->scenario->worker_init != NULL && run->scenario->worker_init(w) != 0)
         return no_memory();
@@ -380,6 +394,7 @@ void worker_deinit(struct worker *w)
         free(w->out_free);
         w->out_free = next;
     }
+    worker_tls_deinit(w);
     deflate_free(w->deflate);
     free(w->clients);
     free(w->senders);

@@ -17,6 +17,7 @@
 #include "tools/load/verify.h"
 
 struct run;
+struct worker_tls;
 
 /* The course of a run. Main sets it; workers follow. */
 enum phase {
@@ -64,6 +65,7 @@ struct worker {
     uint32_t begun; /* clients that have been opened in PHASE_CONNECT */
     uint32_t open;
     struct client_list opening; /* those being opened, oldest first */
+    uint32_t shaking;           /* of them, with TLS: whose handshake is not done */
 
     uint64_t now_ns; /* a clock that is at most a few sends or receives old */
     uint32_t now_age;
@@ -89,6 +91,7 @@ struct worker {
     uint32_t sources;  /* addresses to connect from, on loopback */
     uint32_t batch;    /* messages that one send takes at most */
     struct deflate *deflate;
+    struct worker_tls *tls; /* NULL: without TLS */
 
     uint32_t failed;
     uint32_t ends[CLIENT_WHYS]; /* failed ones, by cause */
@@ -125,6 +128,9 @@ bool worker_check(struct client *c, struct bytes payload, size_t expected, struc
 
 /* Takes message s->seq of a stream into account: order, latency. */
 void worker_take(struct client *c, struct verify_stream *stream, const struct stamp *s);
+
+/* Whether another connection may be opened: TLS handshakes are bounded. */
+bool worker_may_open(const struct worker *w);
 
 /* Reads the clock again. */
 uint64_t worker_clock(struct worker *w);

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pubsub/redis_url.h"
 #include "tools/tidewire/address.h"
 #include "tools/tidewire/config.h"
 
@@ -116,7 +117,13 @@ static const char *check_origin(const void *value)
 static const char *check_redis_prefix(const void *value)
 {
     const char *text = value;
-    return strlen(text) <= 64 ? NULL : "is too long; 64 bytes are the most";
+    size_t len = strlen(text);
+    if (len > 64)
+        return "is too long; 64 bytes are the most";
+    /* Else "a:" with the room b:x would be "a:b:" with the room x. */
+    return strchr(text, ':') == text + len - 1
+               ? NULL
+               : "must end with a colon and hold no other, such as tidewire: or staging:";
 }
 
 const struct option config_table[] = {
@@ -566,12 +573,15 @@ const struct option config_table[] = {
              "redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], unix:PATH, or "
              "redis+sentinel://[[USER]:PASSWORD@]HOST[:PORT],.../MASTER[/DB] with the addresses of "
              "Sentinels. Several independent servers share the rooms by consistent hashing.",
+     .mask = redis_url_mask,
+     .is_item = redis_url_begins,
      .offset = AT(pubsub.redis.urls),
      .type = OPTION_LIST},
     {.name = "redis-prefix",
      .group = REDIS,
      .arg = "TEXT",
-     .help = "Begins the name of every channel in Redis; nodes with different ones do not meet.",
+     .help = "Begins the name of every channel in Redis; nodes with different ones do not meet. "
+             "Ends with a colon and holds no other.",
      .def = "tidewire:",
      .check = check_redis_prefix,
      .offset = AT(pubsub.redis.prefix),
