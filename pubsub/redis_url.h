@@ -65,6 +65,12 @@ void redis_url_mask(const char *text, char *out, size_t cap);
 /* Whether a URL begins there: a scheme of redis, or "unix:/". The names of Sentinels do not. */
 bool redis_url_begins(const char *text);
 
+/* Whether a URL that redis_url_parse() takes is that of a cluster. */
+static inline bool redis_url_is_cluster(const char *text)
+{
+    return strncmp(text, "redis+cluster:", 14) == 0;
+}
+
 /* What the URL names, without credentials, from its first host: for logs, and as the identity that
  * all nodes write alike. */
 #define REDIS_URL_TEXT_MAX (REDIS_ENDPOINT_TEXT_MAX + REDIS_HOST_MAX + 16)

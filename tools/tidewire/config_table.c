@@ -570,11 +570,10 @@ const struct option config_table[] = {
      .group = REDIS,
      .arg = "URL",
      .help = "Makes rooms one with those of all other nodes that are given the same: "
-             "redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], unix:PATH, or "
-             "redis+sentinel://[[USER]:PASSWORD@]HOST[:PORT],.../MASTER[/DB] with the addresses of "
-             "Sentinels. Several independent servers share the rooms by consistent hashing.",
-     .mask = redis_url_mask,
-     .is_item = redis_url_begins,
+             "redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], unix:PATH, "
+             "redis+sentinel://[[USER]:PASSWORD@]HOST[:PORT],.../MASTER[/DB] by Sentinels, or "
+             "redis+cluster://[[USER]:PASSWORD@]HOST[:PORT],... by nodes of a cluster. Several "
+             "share the rooms by hashing.",
      .offset = AT(pubsub.redis.urls),
      .type = OPTION_LIST},
     {.name = "redis-prefix",

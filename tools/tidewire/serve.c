@@ -29,6 +29,8 @@
 #define DESCRIPTORS_PER_SHARD 16
 /* Links of a shard: one publishes, one subscribes, one asks the Sentinels. */
 #define DESCRIPTORS_PER_REDIS 3
+/* To a cluster: one asks for the map; pairs to so many masters, more take of the clients' share. */
+#define DESCRIPTORS_PER_CLUSTER (1 + 2 * 16)
 /* A drain that goes on this much longer than it should is cut off. */
 #define DRAIN_GRACE_NS (2 * NS_PER_SEC)
 /* How often main looks at the expiry of certificates. */
@@ -93,7 +95,12 @@ static int count_shards(struct serve *s)
 
 static uint64_t fixed_descriptors(const struct serve *s)
 {
-    uint32_t links = s->config.pubsub.redis.urls.count * DESCRIPTORS_PER_REDIS;
+    const struct option_list *urls = &s->config.pubsub.redis.urls;
+    uint32_t links = 0;
+
+    for (uint32_t i = 0; i < urls->count; i++)
+        links +=
+            redis_url_is_cluster(urls->items[i]) ? DESCRIPTORS_PER_CLUSTER : DESCRIPTORS_PER_REDIS;
 
     return DESCRIPTORS_FIXED + (uint64_t)s->shard_count * (DESCRIPTORS_PER_SHARD + links);
 }
