@@ -569,11 +569,12 @@ const struct option config_table[] = {
     {.name = "redis",
      .group = REDIS,
      .arg = "URL",
-     .help = "Makes rooms one with those of all other nodes that are given the same: "
-             "redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], unix:PATH, "
-             "redis+sentinel://[[USER]:PASSWORD@]HOST[:PORT],.../MASTER[/DB] by Sentinels, or "
-             "redis+cluster://[[USER]:PASSWORD@]HOST[:PORT],... by nodes of a cluster. Several "
-             "share the rooms by hashing.",
+     .help =
+         "Makes rooms one with those of all nodes that are given the same: "
+         "redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], unix:PATH, "
+         "redis+sentinel://[[USER]:PASSWORD@]HOST[:PORT],.../MASTER[/DB] by Sentinels, or "
+         "redis+cluster://[[USER]:PASSWORD@]HOST[:PORT],... by nodes. Several share the rooms by "
+         "hashing.",
      .offset = AT(pubsub.redis.urls),
      .type = OPTION_LIST},
     {.name = "redis-prefix",
