@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/log.h"
+#include "core/plant.h"
 #include "net/conn.h"
 #include "net/conn_rx.h"
 #include "net/conn_tls.h"
@@ -136,11 +137,13 @@ static void end_input(struct conn *c, bool awaits_close)
         conn_unhold(c, (enum conn_hold)c->holds);
 }
 
-/* Whether the handshake's answer is still the front of the queue: frames of ours begin with FIN. */
+/* Whether the handshake's answer still waits: frames of ours begin with FIN. */
 static bool answer_waits(const struct conn *c)
 {
     const struct sendq_ref *front = &c->sendq.first;
 
+    if ((c->flags & CONN_F_TLS_OPEN) && c->tls->raw > 0) /* behind a flight of TLS */
+        return true;
     if ((c->flags & CONN_F_TLS_OPEN) && c->tls->is_cut) /* the rest of a large reference */
         return false;
     return !sendq_is_empty(&c->sendq) && (front->run->bytes[front->off] & 0x80) == 0;
@@ -164,7 +167,8 @@ static bool says_goodbye(struct conn *c)
 {
     struct net *n = c->net;
 
-    if (!(c->flags & CONN_F_TLS_OPEN) || !conn_tls_has_last_word(c))
+    if (!(c->flags & CONN_F_TLS_OPEN) || !conn_tls_has_last_word(c) ||
+        PLANTED(PLANT_TLS_NO_GOODBYE))
         return false;
     n->queue_bytes -= sendq_drop(&c->sendq, n->shard, &n->chunks, false);
     c->flags |= CONN_F_EOF; /* and what the peer still sends is not waited for */

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "core/log.h"
+#include "core/plant.h"
 #include "net/conn_rx.h"
 
 /* Plaintext that is sealed for one send: three full records, which with what is around them fill a
@@ -197,9 +198,10 @@ static void keep_cut(struct conn *c, const struct bytes *in, size_t need)
 {
     struct conn_rx *rx = conn_rx_get(c);
 
-    if (rx != NULL)
-        (void)conn_rx_append(c, &rx->record, &rx->record_len, in->ptr, in->len,
-                             min_size(need, CUT_AT_ONCE));
+    if (PLANTED(PLANT_TLS_SKIP_HEAD) && in->len < TLS_RECORD_HEAD_BYTES)
+        return;
+    c->tls->is_lost = rx == NULL || !conn_rx_append(c, &rx->record, &rx->record_len, in->ptr,
+                                                    in->len, min_size(need, CUT_AT_ONCE));
 }
 
 /* --message-timeout bounds a begun record as it does a begun frame, whichever comes first. */
@@ -265,6 +267,16 @@ static size_t kept_needs(const struct conn_rx *rx)
     return TLS_RECORD_HEAD_BYTES + ((size_t)head[3] << 8 | head[4]);
 }
 
+/* Whether the kept head is one that no body makes good. */
+static bool is_head_refused(struct conn *c)
+{
+    struct bytes head = {message_payload(c->rx->record), TLS_RECORD_HEAD_BYTES};
+    struct tls_piece piece;
+
+    return tls_record_open(&c->tls->record, &c->net->tls->work, &head, &piece) !=
+           TLS_RECORD_NEED_MORE;
+}
+
 /* The begun record goes on with *in, which is stepped behind what it needs. */
 static void continue_cut(struct conn *c, struct bytes *in)
 {
@@ -274,8 +286,8 @@ static void continue_cut(struct conn *c, struct bytes *in)
         size_t need = kept_needs(rx);
         size_t take;
 
-        if (rx->record_len >= TLS_RECORD_HEAD_BYTES &&
-            (rx->record_len >= need || need > TLS_RECORD_BYTES_MAX)) {
+        if (rx->record_len >= need ||
+            (rx->record_len == TLS_RECORD_HEAD_BYTES && is_head_refused(c))) {
             open_kept(c);
             return;
         }
@@ -283,6 +295,7 @@ static void continue_cut(struct conn *c, struct bytes *in)
         if (take == 0)
             return;
         if (!conn_rx_append(c, &rx->record, &rx->record_len, in->ptr, take, need)) {
+            c->tls->is_lost = true;
             in->len = 0;
             return;
         }
@@ -296,7 +309,7 @@ void conn_tls_input(struct conn *c, struct bytes in)
     bool was_cut = c->rx != NULL && c->rx->record != NULL;
     size_t need = 0;
 
-    if (unlikely(c->state >= CONN_FLUSHING))
+    if (unlikely(c->state >= CONN_FLUSHING || c->tls->is_lost))
         return; /* read away */
     if (unlikely(was_cut))
         continue_cut(c, &in);
@@ -433,6 +446,8 @@ static void gathered_left(struct conn *c)
         return; /* it was a record of our own */
     if (t->raw > 0)
         t->raw -= c->sendq.gathered;
+    if (PLANTED(PLANT_TLS_CUT_AS_WHOLE))
+        t->cut = 0;
     t->is_cut = t->cut != 0;
     n->queue_bytes -= sendq_sent_upto(&c->sendq, n->shard, &n->chunks, t->cut);
     t->cut = 0;
@@ -543,7 +558,9 @@ static void on_sent(struct io_conn *io, int err)
 
 bool conn_tls_has_last_word(const struct conn *c)
 {
-    return !(c->flags & CONN_F_BROKEN) && c->end != CONN_END_PEER_RESET;
+    /* Behind a flight that is dropped it could be read by nobody. */
+    return !(c->flags & CONN_F_BROKEN) && c->end != CONN_END_PEER_RESET &&
+           c->tls->raw <= c->sendq.gathered;
 }
 
 void conn_tls_keep_cut(struct conn *c)

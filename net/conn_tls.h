@@ -24,6 +24,7 @@ struct conn_tls {
     bool is_cut : 1;        /* the queue's front has left in part */
     bool is_closed : 1;     /* close_notify has come */
     bool is_ended : 1;      /* ours, or an alert, has left */
+    bool is_lost : 1;       /* input is missing: what follows can't be opened */
     struct tls_record record;
 };
 

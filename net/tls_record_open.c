@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "core/plant.h"
 #include "net/tls_record_internal.h"
 
 enum {
@@ -117,7 +118,7 @@ static enum tls_record_status take_key_update(struct tls_record *r, struct tls_w
     record_install_keys(r, &work->open, &next, record_read_secret(r), record_read_key(r),
                         r->read_iv);
     r->read_seq = 0;
-    if (content.ptr[4] == 1)
+    if (content.ptr[4] == 1 && !PLANTED(PLANT_TLS_KEEP_KEYS))
         r->bits |= RECORD_BIT_UPDATE_DUE;
     return RECORD_QUIET;
 }

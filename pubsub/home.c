@@ -12,6 +12,7 @@
 #include "core/plant.h"
 #include "net/compress.h"
 #include "pubsub/hub_credit.h"
+#include "pubsub/hub_pending.h"
 #include "pubsub/pubsub.h"
 
 /* How soon a home that withholds credit looks at its backlog again. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * Copyright (c) 2026 The Tidewire authors */
 
-/* Own subscribers by channel. On the shard's thread. Fanning out is hub_fanout.c, who may publish
- * when is hub_credit.c. */
+/* Own subscribers by channel. On the shard's thread. What waits is hub_pending.c, fanning out
+ * hub_fanout.c, who may publish when is hub_credit.c. */
 
 #include "pubsub/hub.h"
 
@@ -11,12 +11,8 @@
 #include <string.h>
 
 #include "pubsub/hub_credit.h"
-#include "pubsub/hub_fanout.h"
+#include "pubsub/hub_pending.h"
 #include "pubsub/pubsub.h"
-
-#define PENDING_INITIAL 64
-/* A table of pending messages that a burst has grown beyond this is given back. */
-#define PENDING_KEPT 4096
 
 static struct bytes channel_key(const void *object)
 {
@@ -29,14 +25,16 @@ int hub_init(struct hub *h, struct pubsub *p)
 {
     uint32_t shards = p->shard->node->shard_count;
 
-    *h = (struct hub){
-        .pubsub = p, .pending_cap = PENDING_INITIAL, .window_bytes = p->config->mesh_window_bytes};
+    *h = (struct hub){.pubsub = p,
+                      .window_bytes = p->config->mesh_window_bytes,
+                      .delay_ns = p->config->write_delay_ns};
     map_init(&h->channels, channel_key, p->shard->node->seed);
     pool_init(&h->pool, "hub_channels", sizeof(struct hub_channel), 1u << POOL_INDEX_BITS, 0);
-    h->pending = calloc(PENDING_INITIAL, sizeof(*h->pending));
     h->credit_used = calloc(shards, sizeof(*h->credit_used));
     h->waiting = calloc(shards, sizeof(struct hub_member *));
-    return h->pending == NULL || h->credit_used == NULL || h->waiting == NULL ? -ENOMEM : 0;
+    if (h->credit_used == NULL || h->waiting == NULL)
+        return -ENOMEM;
+    return hub_pending_init(h);
 }
 
 static void free_channel(struct hub *h, struct hub_channel *ch)
@@ -207,6 +205,8 @@ int hub_join(struct hub *h, const void *name, uint32_t len, struct hub_member *m
 
     if (end != 0)
         return end;
+    if (unlikely(ch->is_delayed))
+        hub_pending_leave(h, ch); /* who comes now was not there */
     if (!make_room(h, ch))
         return CONN_END_NO_MEMORY; /* a new channel has room inline: none is left empty */
     m->channel = ch;
@@ -231,6 +231,8 @@ static void leave_home(struct hub *h, struct hub_channel *ch)
         home_leave(&p->home, p->shard->idx, ch->home_handle);
     else
         shard_post(p->shard, ch->home, &item, 0);
+    if (unlikely(ch->is_delayed))
+        hub_flush_all(h);
     CHECK(ch->pending_first == 0); /* sessions end after the hub's flush */
     free_channel(h, ch);
 }
@@ -303,69 +305,4 @@ void hub_publish(struct hub *h, struct hub_channel *ch, struct message *m)
     h->credit_used[ch->home] += home_cost(m);
     p->shard->awaiting += home_cost(m);
     shard_post(p->shard, ch->home, &item, message_frame_len(m));
-}
-
-/* Delivery
- * ----------------------------------------------------------------------------------------- */
-
-static bool grow_pending(struct hub *h)
-{
-    uint32_t cap = h->pending_cap * 2;
-    struct hub_pending *bigger = realloc(h->pending, cap * sizeof(*bigger));
-
-    if (bigger == NULL)
-        return false;
-    h->pending = bigger;
-    h->pending_cap = cap;
-    return true;
-}
-
-void hub_deliver(struct hub *h, uint32_t hub_handle, struct message *m, struct message *compressed)
-{
-    struct hub_channel *ch = pool_find(&h->pool, hub_handle);
-    uint32_t i;
-
-    if (ch == NULL || ch->count == 0) {
-        pubsub_stat(h->pubsub, PUBSUB_STAT_STALE);
-        shard_message_release(h->pubsub->shard, m);
-        if (compressed != NULL)
-            shard_message_release(h->pubsub->shard, compressed);
-        return;
-    }
-    if (h->pending_count == h->pending_cap && !grow_pending(h))
-        hub_flush(h); /* no memory for a longer list: what waits leaves earlier */
-    i = h->pending_count++;
-    h->pending[i] = (struct hub_pending){.message = m, .compressed = compressed};
-    if (ch->pending_first == 0) {
-        ch->pending_first = i + 1;
-        ch->next_dirty = h->dirty;
-        h->dirty = ch;
-    } else {
-        h->pending[ch->pending_last - 1].next = i + 1;
-    }
-    ch->pending_last = i + 1;
-}
-
-void hub_flush(struct hub *h)
-{
-    struct hub_channel *ch = h->dirty;
-
-    h->dirty = NULL;
-    while (ch != NULL) {
-        struct hub_channel *next = ch->next_dirty;
-        uint32_t first = ch->pending_first;
-
-        ch->pending_first = ch->pending_last = 0;
-        hub_fan_out(h, ch, first);
-        ch = next;
-    }
-    h->pending_count = 0;
-    if (unlikely(h->pending_cap > PENDING_KEPT)) {
-        struct hub_pending *smaller = realloc(h->pending, PENDING_INITIAL * sizeof(*smaller));
-
-        if (smaller != NULL) {
-            h->pending = smaller;
-            h->pending_cap = PENDING_INITIAL;
-        }
-    }
 }

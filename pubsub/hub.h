@@ -6,7 +6,8 @@
 /* A shard's table of its own subscribers by channel; it fans out. On the shard's thread.
  *
  * Messages that arrive for a channel in one turn wait until its end, then leave as one run: their
- * frames are laid side by side once, and every member's queue gets one reference to that.
+ * frames are laid side by side once, and every member's queue gets one reference to that. With
+ * --write-delay they may wait longer, see hub_pending.h.
  *
  *   channel    JOINING  the home was asked; members are held (they publish nothing yet)
  *              JOINED   the home's handle is known
@@ -30,20 +31,23 @@ struct hub_channel {
     struct message *name;  /* payload: the name; a message of this shard */
     struct conn **members; /* members[0..count) */
     struct conn *few[HUB_MEMBERS_INLINE];
-    struct message *more; /* memory of members[] when there are many */
-    struct hub_channel *next_dirty;
+    struct message *more;           /* memory of members[] when there are many */
+    struct hub_channel *next_dirty; /* on hub.dirty or hub.delayed */
     uint32_t count;
     uint32_t cap;
     uint32_t home_handle;   /* the home's handle once JOINED */
     uint32_t pending_first; /* indices into hub.pending + 1; 0: none */
     uint32_t pending_last;
+    uint32_t delayed_cost; /* of what waits beyond the turn, see hub_pending.h */
+    uint32_t window;       /* hub.window of the last fan-out */
     uint16_t home;
     uint8_t state;   /* enum hub_channel_state */
     uint8_t wants;   /* HOME_INTEREST_... told to the home */
     uint8_t refused; /* enum home_join: why, when REFUSED */
+    bool is_delayed; /* on hub.delayed */
 };
 
-/* A message that waits for the end of the turn. */
+/* A message that waits for the end of the turn or window. */
 struct hub_pending {
     struct message *message;    /* this shard's reference */
     struct message *compressed; /* the same, compressed; or NULL */
@@ -54,10 +58,16 @@ struct hub {
     struct pubsub *pubsub;
     struct map channels; /* of struct hub_channel, by name */
     struct pool pool;
-    struct hub_channel *dirty; /* have pending messages */
+    struct hub_channel *dirty;   /* have pending messages, which leave at the end of the turn */
+    struct hub_channel *delayed; /* may have pending messages, which leave when the window ends */
     struct hub_pending *pending;
     uint32_t pending_count;
     uint32_t pending_cap;
+    uint32_t window;             /* counts them */
+    uint64_t window_end_ns;      /* of the last one; 0 without delay */
+    uint64_t delay_ns;           /* --write-delay; 0: none, or no longer */
+    uint32_t delayed_each_max;   /* of a channel's delayed_cost */
+    uint64_t delayed_cost;       /* sum over the channels */
     uint64_t window_bytes;       /* credit at each home: --mesh-window, or what its engine bears */
     uint64_t *credit_used;       /* by home: bytes published and not yet answered, or set aside */
     struct hub_member **waiting; /* by home: last of the line of publishers, see hub_credit.h */
@@ -88,12 +98,7 @@ struct hub_member *hub_member_of(struct conn *c);
 /* Publishes m (takes it): framed, origin this shard. */
 void hub_publish(struct hub *h, struct hub_channel *ch, struct message *m);
 
-/* The home's calls, direct or through the mesh. home_handle 0: refused, `how` says why (enum
+/* The home's call, direct or through the mesh. home_handle 0: refused, `how` says why (enum
  * home_join). */
 void hub_joined(struct hub *h, uint32_t hub_handle, uint32_t home_handle, uint32_t how);
-void hub_deliver(struct hub *h, uint32_t hub_handle, struct message *m, struct message *compressed);
-
-/* Fans out what is pending. End of turn. */
-void hub_flush(struct hub *h);
-
 #endif

@@ -12,18 +12,14 @@
 #include "net/compress.h"
 #include "pubsub/pubsub.h"
 
-/* Messages are laid side by side up to this many bytes; larger batches make several runs. */
-#define RUN_BYTES_MAX (64u << 10)
-/* Messages of one run. */
-#define RUN_MESSAGES_MAX 512
 /* From this mean frame length on, copying costs more than one more span in a gathered send. */
 #define RUN_MEAN_FRAME_MAX 4096
 
 /* The messages of one run, in order; and where each one's frame begins in it. */
 struct batch {
-    struct message *messages[RUN_MESSAGES_MAX];
-    struct message *compressed[RUN_MESSAGES_MAX];
-    uint32_t at[RUN_MESSAGES_MAX + 1];
+    struct message *messages[HUB_RUN_MESSAGES_MAX];
+    struct message *compressed[HUB_RUN_MESSAGES_MAX];
+    uint32_t at[HUB_RUN_MESSAGES_MAX + 1];
     uint32_t count;
     uint32_t bytes;       /* of the plain frames */
     uint32_t payload_max; /* longest payload that has a compressed twin */
@@ -234,7 +230,7 @@ void hub_fan_out(struct hub *h, struct hub_channel *ch, uint32_t first)
             p = &h->pending[first - 1];
             add_to_batch(h, &b, p);
             first = p->next;
-        } while (first != 0 && b.count < RUN_MESSAGES_MAX && b.bytes < RUN_BYTES_MAX);
+        } while (first != 0 && b.count < HUB_RUN_MESSAGES_MAX && b.bytes < HUB_RUN_BYTES_MAX);
         fan_out_batch(h, ch, &b);
     }
 }

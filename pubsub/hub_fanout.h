@@ -7,6 +7,11 @@
 
 #include "pubsub/hub.h"
 
+/* Messages are laid side by side up to this many bytes; larger batches make several runs. */
+#define HUB_RUN_BYTES_MAX (64u << 10)
+/* Messages of one run. */
+#define HUB_RUN_MESSAGES_MAX 512
+
 /* Bit of conn.app_bits: a member that does not want its own messages back. */
 #define HUB_CONN_NO_ECHO 1
 

@@ -9,6 +9,7 @@
 
 #include "pubsub/dialect_rooms.h"
 #include "pubsub/hub_credit.h"
+#include "pubsub/hub_pending.h"
 
 const struct stats_desc pubsub_stat_descs[PUBSUB_STAT_COUNT] = {
 #define X(id, name, labels, help, kind)                                                            \
@@ -63,7 +64,7 @@ static void on_flush(void *ctx)
 {
     struct pubsub *p = ctx;
 
-    if (p->hub.dirty != NULL)
+    if (p->hub.dirty != NULL || p->hub.delayed != NULL)
         hub_flush(&p->hub);
     home_flush(&p->home);
     if (unlikely(p->hub.waits_for_memory))
@@ -86,6 +87,7 @@ static void on_publish(void *ctx)
         stats_set(&p->stats[rows[i].bytes], pool_mapped_bytes(rows[i].pool));
         stats_set(&p->stats[rows[i].failed], rows[i].pool->failures);
     }
+    stats_set(&p->stats[PUBSUB_STAT_DELAYED_BYTES], p->hub.delayed_cost);
 }
 
 static void on_quiet(void *ctx)
@@ -97,11 +99,13 @@ static void on_quiet(void *ctx)
     pool_trim(&p->home.pool);
 }
 
-/* Clients may publish until the last of them is closed, and that is still to be answered. */
+/* Clients may publish until the last of them is closed, and that is still to be answered. Whoever
+ * is told to go shall have what was said before. */
 static void on_phase(void *ctx, enum node_phase phase)
 {
     struct pubsub *p = ctx;
 
+    hub_end_delay(&p->hub);
     if (phase == NODE_DRAINING)
         p->drain_until_ns =
             p->shard->io->now_ns + p->net->config->drain_time_ns + p->config->redis.timeout_ns;

@@ -13,6 +13,7 @@
 struct pubsub_config {
     bool echo;                   /* --echo off: serve /echo */
     uint64_t mesh_window_bytes;  /* --mesh-window 4MiB of unanswered publishes per shard and home */
+    uint64_t write_delay_ns;     /* --write-delay 0: how long messages wait for others */
     struct redis_config redis;   /* what stands behind the homes */
     uint64_t mesh_backlog_bytes; /* --mesh-backlog 16MiB: above it a home withholds credit */
 };

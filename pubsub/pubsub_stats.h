@@ -25,6 +25,13 @@
     X(RUN_COPIES, "run_copies_total", NULL,                                                        \
       "Frames copied because several left together; once per shard, never per member.",            \
       STATS_COUNTER)                                                                               \
+    X(DELAYED, "write_delayed_total", NULL,                                                        \
+      "Messages that waited beyond their turn, for --write-delay; counted on each shard.",         \
+      STATS_COUNTER)                                                                               \
+    X(DELAY_FULL, "write_delay_full_total", NULL,                                                  \
+      "Times that so much waited for --write-delay that it left early.", STATS_COUNTER)            \
+    X(DELAYED_BYTES, "write_delay_bytes", NULL,                                                    \
+      "What waits for --write-delay; 128 bytes beyond its frame for each message.", STATS_GAUGE)   \
     X(STALE, "stale_deliveries_total", NULL,                                                       \
       "Messages that arrived after the last member had left.", STATS_COUNTER)                      \
     X(LOST, "lost_deliveries_total", NULL,                                                         \

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "core/log.h"
+#include "core/plant.h"
 #include "net/net.h"
 #include "pubsub/home.h"
 #include "pubsub/redis_envelope.h"
@@ -57,6 +58,8 @@ static void note_missed(struct engine_redis *e, const struct redis_sub *sub, uin
 
     if (likely(missed == 0) || sub->home_handle == 0)
         return; /* nobody was here to miss it */
+    if (PLANTED(PLANT_REDIS_SMALL_GAP) && missed == 1)
+        return;
     redis_stat(e, REDIS_STAT_GAPS);
     stats_add(&e->stats[REDIS_STAT_LOST], missed);
     snprintf(name, sizeof(name), "%016llx", (unsigned long long)node);
@@ -71,7 +74,7 @@ static bool has_turn(struct engine_redis *e, struct redis_sub *sub, uint64_t nod
 
     if (!redis_seen_note(&sub->seen, &e->shard->messages, node, epoch, seq, &missed)) {
         redis_stat(e, REDIS_STAT_REPEATED);
-        return false;
+        return PLANTED(PLANT_REDIS_REPEAT);
     }
     note_missed(e, sub, node, missed);
     return true;
@@ -351,9 +354,10 @@ void redis_publish_lost(struct redis_server *s, uint64_t tag, bool was_sent)
     }
     m = pop(&s->first);
     sub = sub_of(e, m);
-    if (was_sent) {
+    if (was_sent && !PLANTED(PLANT_REDIS_UNKNOWN_ALONE)) {
         redis_stat(e, REDIS_STAT_UNKNOWN);
-        home_taken(e->home, m->origin, home_cost(m));
+        if (!PLANTED(PLANT_REDIS_LOSE_CREDIT))
+            home_taken(e->home, m->origin, home_cost(m));
         shard_message_release(e->shard, m);
     } else if (sub != NULL && sub->returned != NULL) {
         give_back(e, sub, m); /* those before it wait */

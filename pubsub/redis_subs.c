@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/plant.h"
 #include "pubsub/engine_redis.h"
 #include "pubsub/redis_masters.h"
 #include "pubsub/redis_publish.h"
@@ -247,6 +248,8 @@ void redis_subs_up(struct engine_redis *e, struct redis_server *s)
     uint32_t i = 0;
 
     while ((sub = pool_next(&e->pool, &i)) != NULL) {
+        if (PLANTED(PLANT_REDIS_FORGET_ROOM) && i == 1)
+            continue;
         if (sub->server == s)
             queue(e, sub, sub->opening ? &s->batches.urgent : &s->batches.needed);
     }
@@ -308,6 +311,8 @@ static void ended(struct engine_redis *e, struct redis_sub *sub)
         left(e, sub);
         return;
     }
+    if (PLANTED(PLANT_REDIS_MISS_END))
+        return;
     redis_stat(e, REDIS_STAT_ROOMS_ENDED);
     if (s->ended_count == 0)
         s->ended_ns = e->shard->io->now_ns;

@@ -330,6 +330,33 @@ def large_ratio(window, rounds):
     return cpu["uring"] / cpu["epoll"]
 
 
+SCREEN_DELAY = "5ms"
+SCREEN_MEMBERS, SCREEN_RATE = 100, 1000
+
+
+def screen_run(server):
+    """One of a room says 1000 messages a second for 1.1 s; the load generator sees to it that all
+    come. The server's CPU in nanoseconds."""
+    before = cpu_ns(server)
+    load.load("fanout", server.port, "--subscribers", SCREEN_MEMBERS, "--rate", SCREEN_RATE,
+              "--warmup", "100ms", "--duration", "1s", "--threads", 1, "--progress", "off")
+    return cpu_ns(server) - before
+
+
+def screen_ratio(backend, pairs=5):
+    """CPU with --write-delay to that without, of a trading screen; the median of pairs. Hurried: a
+    server that waits for its core gathers without any delay."""
+    ratios = []
+    with hurried(), contextlib.ExitStack() as stack:
+        plain = stack.enter_context(started(backend, "--shards", "1"))
+        delayed = stack.enter_context(started(backend, "--shards", "1", "--write-delay",
+                                              SCREEN_DELAY))
+        for _ in range(pairs):
+            without = screen_run(plain)
+            ratios.append(screen_run(delayed) / without)
+    return statistics.median(ratios)
+
+
 # Libraries ----------------------------------------------------------------------------------------
 
 def libraries():
@@ -379,6 +406,10 @@ FIGURES = {
     "large-1": Figure("CPU per echo of 16 KiB, 64 connections, 1 in flight: io_uring to epoll", 2,
                       "×", lambda: large_ratio(1, 100), 2),
     "large-16": Figure("the same, 16 in flight", 2, "×", lambda: large_ratio(16, 8), 2),
+    "screen-epoll": Figure("CPU for 1000 messages a second to each of 100 members, with "
+                           f"`--write-delay {SCREEN_DELAY}`: to that without, epoll", 0.35, "×",
+                           lambda: screen_ratio("epoll"), 2),
+    "screen-uring": Figure("the same, io_uring", 0.35, "×", lambda: screen_ratio("uring"), 2),
     "generator-1": Figure("instructions of tidewire-load per echo of 125 B, 64 connections, 1 in "
                           "flight", 900, "", lambda: generator_instructions(1, 20, 120)),
     "generator-16": Figure("the same, 16 in flight", 500, "",

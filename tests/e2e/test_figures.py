@@ -74,6 +74,19 @@ def test_large_messages_cost_no_more_on_io_uring_than_twice_those_on_epoll(windo
     check(f"large-{window}", record_property)
 
 
+def test_a_write_delay_spares_a_trading_screen_most_of_its_sends(backend):
+    """What tools/figures tells as CPU, here by counts, which do not drift: five messages go in a
+    window of 5 ms, a few more windows are begun by those that come first in one."""
+    with figures.hurried(), figures.started(backend, "--shards", "1", "--write-delay",
+                                            figures.SCREEN_DELAY) as server:
+        figures.screen_run(server)
+        deliveries = figures.settled(lambda: server.metric("tidewire_deliveries_total"))
+        sends = server.metric("tidewire_sends_total")
+        print(f"{sends:.0f} sends for {deliveries:.0f} deliveries")
+        assert deliveries >= figures.SCREEN_MEMBERS * figures.SCREEN_RATE
+        assert sends <= 0.25 * deliveries
+
+
 def test_instructions_of_the_load_generator(record_property):
     check("generator-1", record_property)
     check("generator-16", record_property)

@@ -168,8 +168,9 @@ def test_the_101_comes_when_redis_has_confirmed(nodes, redis):
 
 def test_who_comes_back_while_the_room_is_given_up_misses_nothing(nodes, redis):
     """What passes between the end of the subscription and the new one is nobody's loss."""
-    with Proxy(redis.port) as slow, nodes(1, "--redis", slow.url, "--redis-linger", "0", "--shards",
-                                          "1") as n, nodes(1, "--redis", redis.url) as other:
+    flags = ("--redis-linger", "0", "--redis-timeout", "10s", "--shards", "1")
+    with Proxy(redis.port) as slow, nodes(1, "--redis", slow.url, *flags) as n, \
+            nodes(1, "--redis", redis.url) as other:
         n.wait_ready()
         other.wait_ready()
         server, far = n.servers[0], other.join(0, "back")

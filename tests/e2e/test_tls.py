@@ -477,6 +477,95 @@ def test_an_expiry_that_is_near_is_warned_of(new_server, certs):
     assert any("level=warn" in line and "expires soon" in line for line in s.lines), s.log()
 
 
+# OCSP responses -----------------------------------------------------------------------------------
+
+def stapled(server, version, *more):
+    """What OpenSSL says of the response that it has asked for."""
+    out = subprocess.run(["openssl", "s_client", "-connect", f"127.0.0.1:{server.tls_port}", version,
+                          "-status", "-servername", "localhost", *more], input=b"", timeout=30,
+                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT).stdout.decode()
+    assert "Cipher is TLS" in out or "Cipher is ECDHE" in out, out
+    if "OCSP response: no response sent" in out:
+        return None
+    assert "Cert Status: good" in out, out
+    return out.split("Serial Number: ")[1].split()[0].lstrip("0").lower()
+
+
+@pytest.mark.parametrize("version", ("-tls1_2", "-tls1_3"))
+def test_an_ocsp_response_is_stapled_to_its_certificate(new_server, certs, version):
+    a = certs.authority
+    ecdsa, rsa = a.pair("stapled"), a.pair("stapled-rsa", "rsa")
+    files = [a.ocsp("stapled-rsa", rsa), a.ocsp("stapled", ecdsa)]  # in any order
+    s = new_server("--tls-port", "0", "--drain-time", "0", *ecdsa.flags(), *rsa.flags(),
+                   "--tls-ocsp", files[0], "--tls-ocsp", files[1])
+    kinds = {"ECDSA+SHA256": ecdsa, "RSA-PSS+SHA256:RSA+SHA256": rsa}
+    for signatures, pair in kinds.items():
+        for groups in ("X25519:P-256", "P-521:X25519:P-256"):  # the latter with a HelloRetryRequest
+            serial = stapled(s, version, "-sigalgs", signatures, "-groups", groups)
+            assert serial == f"{pair.certificate.serial_number:x}"
+    expiry = s.metric("tidewire_tls_ocsp_expiry_timestamp_seconds")
+    assert abs(expiry - time.time() - 5 * 86400) < 7200
+    with over_tls(s, context(certs)) as port, Client(port, "/rooms/a"):
+        pass  # who does not ask is not told
+
+
+def test_sighup_takes_a_new_ocsp_response(new_server, certs):
+    a = certs.authority
+    pair, other = a.pair("renewed"), a.pair("other-renewed")
+    file = a.ocsp("renewed", pair, end=0.5)
+    s = new_server("--tls-port", "0", "--drain-time", "0", *pair.flags(), "--tls-ocsp", file)
+    assert any("level=warn" in line and "OCSP response expires soon" in line for line in s.lines)
+    a.ocsp("renewed", pair, end=9)
+    s.process.send_signal(signal.SIGHUP)
+    until(lambda: s.metric("tidewire_tls_reloads_total", result="ok"), 1)
+    expiry = s.metric("tidewire_tls_ocsp_expiry_timestamp_seconds")
+    assert abs(expiry - time.time() - 9 * 86400) < 7200
+    a.ocsp("renewed", other)  # of another certificate: what there is stays
+    s.process.send_signal(signal.SIGHUP)
+    until(lambda: s.metric("tidewire_tls_reloads_total", result="refused"), 1)
+    assert s.metric("tidewire_tls_ocsp_expiry_timestamp_seconds") == expiry
+    assert stapled(s, "-tls1_3") == f"{pair.certificate.serial_number:x}"
+
+
+def test_an_ocsp_response_stops_being_stapled_when_it_expires(new_server, certs):
+    a = certs.authority
+    pair = a.pair("short")
+    file = a.ocsp("short", pair, end=5 / 86400)
+    s = new_server("--tls-port", "0", "--drain-time", "0", *pair.flags(), "--tls-ocsp", file)
+    expiry = s.metric("tidewire_tls_ocsp_expiry_timestamp_seconds")
+    assert stapled(s, "-tls1_3") or time.time() > expiry
+    until(lambda: (stapled(s, "-tls1_2"), stapled(s, "-tls1_3")), (None, None), 15)
+
+
+def test_ocsp_responses_that_are_not_right_are_refused(certs):
+    a, stranger = certs.authority, Authority(certs.folder, "forger")
+    pair, other = a.pair("answered"), a.pair("unanswered")
+    lone = a.pair("lone")
+    with open(lone.cert, encoding="ascii") as f:
+        leaf = f.read().split("-----END CERTIFICATE-----")[0] + "-----END CERTIFICATE-----\n"
+    with open(lone.cert, "w", encoding="ascii") as f:
+        f.write(leaf)
+    refused = {
+        a.ocsp("late", pair, begin=-9, end=-2): "has expired",
+        a.ocsp("early", pair, begin=2, end=9): "valid now",
+        a.ocsp("foreign", other): "speaks of none of the certificates",
+        a.ocsp("forged", pair, signer=stranger): "is not signed by who has issued",
+        a.ocsp("revoked", pair, revoked=True): "is revoked or unknown",
+        pair.cert: "is no OCSP response in DER",
+        "/nowhere/at.all": "No such file",
+    }
+    for file, words in refused.items():
+        code, err = start_refused(*pair.flags(), "--tls-ocsp", file)
+        assert code == 8 and file in err and words in err, err
+    code, err = start_refused(*lone.flags(), "--tls-ocsp", a.ocsp("lone", lone))
+    assert code == 8 and "issuer" in err, err
+    twice = a.ocsp("twice", pair), a.ocsp("once", pair)
+    code, err = start_refused(*pair.flags(), "--tls-ocsp", twice[0], "--tls-ocsp", twice[1])
+    assert code == 8 and "for the same certificate" in err, err
+    code, err = start_refused(*pair.flags(), "--tls-ocsp", twice[0], "--tls-client-ca", a.file)
+    assert code == 2 and "tls-client-ca" in err, err
+
+
 # Limits of handshakes -----------------------------------------------------------------------------
 
 def stall(server, source):

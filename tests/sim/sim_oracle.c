@@ -17,6 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/sim/sim_tls.h"
+
 /* How user.got holds a message. */
 #define SEQ_BITS 20
 #define SEQ_MASK ((1u << SEQ_BITS) - 1)
@@ -375,6 +377,8 @@ static bool may_be_slow(const struct user *u)
         bytes = w->room_bytes[u->room] + 140 * u->pings_sent;
     }
     bytes += 512 * (u->http_expected + 1ull);
+    if (u->tls != NULL)
+        bytes += u->tls->terms.flight_bytes[0] + u->tls->terms.flight_bytes[1];
     return w->lossy || bytes > w->config.net.max_queue_bytes;
 }
 
@@ -394,7 +398,7 @@ static bool code_is_possible(const struct user *u, uint16_t code)
     case 1008:
         return policy_is_possible(u);
     case 1012:
-        return u->w->draining;
+        return u->w->draining || sim_tls_wears(u);
     case 1013:
         return may_be_slow(u) || (u->w->crowded && u->got_count == 0);
     default:
@@ -415,15 +419,31 @@ void oracle_closed(struct user *u, uint16_t code)
  * server gives up waiting. */
 static bool reset_is_possible(const struct user *u)
 {
-    return u->w->faults.reset != 0 || u->w->faults.accept_error != 0 || !u->intact || u->is_tls ||
+    return u->w->faults.reset != 0 || u->w->faults.accept_error != 0 || !u->intact || u->like_tls ||
            u->w->draining || u->w->crowded || may_be_slow(u) || policy_is_possible(u) ||
            world_now(u->w) - u->connect_ns >= u->w->config.net.handshake_timeout_ns;
+}
+
+/* A handshake may have lost its slot. */
+static bool slot_was_lost(const struct user *u)
+{
+    return u->tls != NULL && u->w->hurried && u->tls->phase != SIM_TLS_OPEN;
+}
+
+/* RFC 8446 6.1: who has keys tells the peer of the end, by close_notify or an alert. What ends
+ * while the peer's close frame is awaited, or for want of room and time, may end without. */
+static bool end_is_announced(const struct user *u)
+{
+    return u->tls == NULL || u->tls->phase != SIM_TLS_OPEN || sim_tls_is_ended(u) ||
+           u->w->faults.reset != 0 || u->w->draining || u->w->crowded || may_be_slow(u) ||
+           policy_is_possible(u) || sim_tls_wears(u);
 }
 
 static bool eof_is_possible(const struct user *u)
 {
     return u->w->faults.reset != 0 || u->w->lossy || u->close_seen || u->fin_sent || u->is_http ||
            u->w->draining || u->w->crowded || (u->expected_code != 0) || u->http_status >= 400 ||
+           (u->tls != NULL && sim_tls_wants_end(u)) || slot_was_lost(u) ||
            world_now(u->w) - u->connect_ns >= u->w->config.net.handshake_timeout_ns;
 }
 
@@ -435,6 +455,9 @@ void oracle_disconnected(struct user *u, bool reset)
                    "a rate of %u",
                    u->uid, u->fate, u->state, u->http_status, reset ? "reset" : "cut off",
                    u->w->faults.reset);
+    if (!reset && !end_is_announced(u))
+        world_fail(u->w, "user %u (fate %u, state %u) was cut off without close_notify", u->uid,
+                   u->fate, u->state);
     if (reset)
         u->clean = false;
     else if (u->fin_sent && !u->close_seen && u->state != USER_CONNECTING)

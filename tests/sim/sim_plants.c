@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "core/plant.h"
+#include "tests/sim/sim_nodes.h"
 #include "tests/sim/sim_seed.h"
 
 #ifdef TW_PLANT
@@ -31,6 +32,16 @@ static const char *const names[PLANT_MAX] = {
     [PLANT_STALE_INTEREST] = "stale-interest",
     [PLANT_LOSE_CREDIT] = "lose-credit",
     [PLANT_SHORT_SEND_AS_WHOLE] = "short-send-as-whole",
+    [PLANT_TLS_SKIP_HEAD] = "tls-skip-head",
+    [PLANT_TLS_CUT_AS_WHOLE] = "tls-cut-as-whole",
+    [PLANT_TLS_NO_GOODBYE] = "tls-no-goodbye",
+    [PLANT_TLS_KEEP_KEYS] = "tls-keep-keys",
+    [PLANT_REDIS_FORGET_ROOM] = "redis-forget-room",
+    [PLANT_REDIS_UNKNOWN_ALONE] = "redis-unknown-alone",
+    [PLANT_REDIS_SMALL_GAP] = "redis-small-gap",
+    [PLANT_REDIS_REPEAT] = "redis-repeat",
+    [PLANT_REDIS_LOSE_CREDIT] = "redis-lose-credit",
+    [PLANT_REDIS_MISS_END] = "redis-miss-end",
 };
 
 /* What the child tells, in memory that both see. */
@@ -52,7 +63,10 @@ static void search(struct finding *f, uint64_t from, uint64_t seeds)
         struct seed_result r;
 
         f->seed = from + i;
-        seed_run(f->seed, false, &r);
+        if (plant_now >= PLANT_REDIS_FIRST)
+            nodes_seed_run(f->seed, false, &r);
+        else
+            seed_run(f->seed, false, &r);
         if (r.ok)
             continue;
         snprintf(f->failure, sizeof(f->failure), "%s", r.failure);

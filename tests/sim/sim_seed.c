@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "tests/sim/sim_oracle.h"
+#include "tests/sim/sim_tls.h"
 #include "tests/sim/sim_user.h"
 
 #define WAVES_MAX 3
@@ -52,7 +53,7 @@ static void bad_request(struct user *u)
 
     const char *text = texts[world_below(u->w, ARRAY_LEN(texts))];
     u->is_http = true;
-    u->is_tls = text[0] == 0x16;
+    u->like_tls = text[0] == 0x16 && u->tls == NULL;
     user_request(u, text);
 }
 
@@ -63,10 +64,13 @@ static void proxy_header(struct user *u)
                                  0x54, 0x0a, 0x21, 0x11, 0,   12,   192,  0,    2,    1,
                                  192,  0,    2,    2,    0x1, 0x2,  0x1,  0x3};
 
-    if (world_one_in(u->w, 2))
-        user_queue(u, v1, sizeof(v1) - 1);
+    const void *header = world_one_in(u->w, 2) ? (const void *)v1 : v2;
+    size_t len = header == v1 ? sizeof(v1) - 1 : sizeof(v2);
+
+    if (u->tls != NULL)
+        sim_tls_lead(u, header, len);
     else
-        user_queue(u, v2, sizeof(v2));
+        user_queue(u, header, len);
 }
 
 static void come(struct world *w)
@@ -78,7 +82,9 @@ static void come(struct world *w)
         bool echo = world_one_in(w, 4);
         uint32_t room = echo ? USER_ECHO : (uint32_t)world_below(w, w->room_count);
         uint64_t ip = world_below(w, ARRAY_LEN(ips));
-        struct user *u = user_new(w, room, !world_one_in(w, 4), world_one_in(w, 2), ips[ip]);
+        bool wants_echo = !world_one_in(w, 4), deflate = world_one_in(w, 2);
+        bool tls = w->has_tls && !world_one_in(w, 3);
+        struct user *u = (tls ? user_new_tls : user_new)(w, room, wants_echo, deflate, ips[ip]);
 
         if (u == NULL)
             return;

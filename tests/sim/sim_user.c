@@ -12,13 +12,14 @@
 #include <zlib.h>
 
 #include "tests/sim/sim_oracle.h"
+#include "tests/sim/sim_tls.h"
 
 /* One frame of a fragmented message is at least this long, but for the last. */
 #define FRAMES_MAX 12
 
 /* Bytes ---------------------------------------------------------------------------------------- */
 
-static void buffer_add(struct user_buffer *b, const void *bytes, size_t len)
+void user_buffer_add(struct user_buffer *b, const void *bytes, size_t len)
 {
     if (len == 0)
         return;
@@ -38,7 +39,19 @@ static void buffer_add(struct user_buffer *b, const void *bytes, size_t len)
 
 void user_queue(struct user *u, const void *bytes, size_t len)
 {
-    buffer_add(&u->out, bytes, len);
+    user_buffer_add(&u->out, bytes, len);
+}
+
+bool user_has_output(const struct user *u)
+{
+    return u->out.pos < u->out.len || (u->tls != NULL && u->tls->wire.pos < u->tls->wire.len);
+}
+
+void user_drop_output(struct user *u)
+{
+    u->out.pos = u->out.len;
+    if (u->tls != NULL)
+        u->tls->plain = 0; /* of a begun record the rest must follow */
 }
 
 /* RFC 6455 5.2, 5.3. */
@@ -92,8 +105,7 @@ void user_upgrade(struct user *u)
     user_queue(u, text, (size_t)n);
 }
 
-struct user *user_new(struct world *w, uint32_t room, bool wants_echo, bool offers_deflate,
-                      const char *ip)
+static struct user *connect_user(struct world *w, const struct io_addr *to, const char *ip)
 {
     struct user *u = w->user_count < WORLD_USERS_MAX ? calloc(1, sizeof(*u)) : NULL;
     struct io_addr from;
@@ -103,22 +115,47 @@ struct user *user_new(struct world *w, uint32_t room, bool wants_echo, bool offe
     CHECK(io_addr_parse(&from, ip, 40000) == 0);
     u->w = w;
     u->uid = w->user_count;
-    u->room = room;
-    u->wants_echo = wants_echo;
-    u->offers_deflate = offers_deflate;
     u->intact = true;
     u->connect_ns = u->spoke_ns = world_now(w);
     for (uint32_t i = 0; i < WORLD_USERS_MAX; i++)
         u->expect[i] = -1;
-    u->client = sim_client_connect(w->net, &w->address, &from);
+    u->client = sim_client_connect(w->net, to, &from);
     CHECK(u->client != NULL);
     w->users[w->user_count++] = u;
+    return u;
+}
+
+struct user *user_new(struct world *w, uint32_t room, bool wants_echo, bool offers_deflate,
+                      const char *ip)
+{
+    struct user *u = connect_user(w, &w->address, ip);
+
+    if (u == NULL)
+        return NULL;
+    u->room = room;
+    u->wants_echo = wants_echo;
+    u->offers_deflate = offers_deflate;
+    return u;
+}
+
+struct user *user_new_tls(struct world *w, uint32_t room, bool wants_echo, bool offers_deflate,
+                          const char *ip)
+{
+    struct user *u = connect_user(w, &w->tls_address, ip);
+
+    if (u == NULL)
+        return NULL;
+    u->room = room;
+    u->wants_echo = wants_echo;
+    u->offers_deflate = offers_deflate;
+    sim_tls_new(u);
     return u;
 }
 
 void user_free(struct user *u)
 {
     sim_client_free(u->client);
+    sim_tls_free(u);
     free(u->out.bytes);
     free(u->in.bytes);
     free(u->sent);
@@ -263,7 +300,7 @@ void user_fin(struct user *u)
 static void cut(struct user *u)
 {
     u->cut_at = 0;
-    u->out.pos = u->out.len;
+    user_drop_output(u);
     u->fate_done = true;
     if (u->fate == FATE_FIN)
         user_fin(u);
@@ -283,12 +320,18 @@ static void meet_fate(struct user *u)
         user_close(u, 1000);
         return;
     case FATE_FIN:
-        user_fin(u);
+        if (u->tls != NULL)
+            sim_tls_end(u);
+        else
+            user_fin(u);
         return;
     case FATE_VIOLATE:
         u->intact = false;
         u->state = USER_ENDING;
-        script_violate(u);
+        if (u->tls != NULL && world_one_in(u->w, 2))
+            sim_tls_violate(u);
+        else
+            script_violate(u);
         return;
     default:
         user_leave(u, u->fate == FATE_RESET);
@@ -316,11 +359,67 @@ static bool visit_read(struct user *u)
     if (n == 0)
         return false;
     world_note(w, chunk, n);
-    buffer_add(&u->in, chunk, n);
+    if (u->tls != NULL)
+        sim_tls_input(u, chunk, n);
+    else
+        user_buffer_add(&u->in, chunk, n);
     if (w->storm && u->read_pause_ns != 0 && world_one_in(w, 3))
         u->read_ns = world_now(w) + world_below(w, u->read_pause_ns);
     user_parse(u);
     return true;
+}
+
+/* The wire is empty: the record's plaintext has left, or the last word. */
+static void wire_sent(struct user *u)
+{
+    struct sim_tls *t = u->tls;
+
+    u->out.pos += t->plain;
+    u->out_sent += t->plain;
+    t->plain = 0;
+    if (t->ending == SIM_TLS_THEN_FIN)
+        user_fin(u);
+    else if (t->ending == SIM_TLS_THEN_NOTHING)
+        u->fin_sent = true;
+}
+
+/* Ends where its fate has it: behind a record, or within the last one. */
+static bool cuts_wire(struct user *u)
+{
+    const struct sim_tls *t = u->tls;
+
+    if (u->cut_at == 0 || u->out_sent + t->plain != u->cut_at)
+        return false;
+    return t->wire.pos == t->wire.len || (t->plain > 0 && t->wire.pos > 0 && world_one_in(u->w, 3));
+}
+
+static bool visit_write_tls(struct user *u)
+{
+    struct world *w = u->w;
+    struct sim_tls *t = u->tls;
+    size_t len, n;
+
+    if (u->fin_sent || (w->storm && world_now(w) < u->write_ns))
+        return false;
+    sim_tls_fill(u, u->cut_at != 0 ? u->cut_at - u->out_sent : SIZE_MAX);
+    len = t->wire.len - t->wire.pos;
+    if (len == 0 && (u->cut_at == 0 || u->out.pos == u->out.len))
+        return false;
+    if (len > 0 && w->storm && world_one_in(w, 4))
+        len = 1 + world_below(w, len);
+    n = len > 0 ? sim_client_send(u->client, t->wire.bytes + t->wire.pos, len) : 0;
+    t->wire.pos += n;
+    if (n > 0)
+        u->spoke_ns = world_now(w);
+    if (n > 0 && t->wire.pos == t->wire.len)
+        wire_sent(u);
+    if (cuts_wire(u)) {
+        cut(u);
+        return true;
+    }
+    if (w->storm && world_one_in(w, 16))
+        u->write_ns = world_now(w) + world_below(w, 5 * NS_PER_MS);
+    return n > 0;
 }
 
 static bool visit_write(struct user *u)
@@ -329,6 +428,8 @@ static bool visit_write(struct user *u)
     size_t len = u->out.len - u->out.pos;
     size_t n;
 
+    if (u->tls != NULL)
+        return visit_write_tls(u);
     if (len == 0 || u->fin_sent || (w->storm && world_now(w) < u->write_ns))
         return false;
     if (w->storm && world_one_in(w, 4))

@@ -8,6 +8,8 @@
 
 #include "tests/sim/sim_world.h"
 
+struct sim_tls;
+
 #define USER_ECHO UINT32_MAX /* room of those who talk to /echo */
 
 enum user_state {
@@ -45,6 +47,7 @@ struct user_buffer {
 struct user {
     struct world *w;
     struct sim_client *client;
+    struct sim_tls *tls; /* sim_tls.h; NULL: came by the plain port */
     uint32_t uid;
     uint32_t room; /* or USER_ECHO */
     uint8_t state; /* enum user_state */
@@ -57,7 +60,7 @@ struct user {
     bool mute;          /* answers no pings */
     uint8_t pong_every; /* answers each so many-th only; 0: all */
     bool is_http;       /* never upgrades */
-    bool is_tls;        /* begins as TLS does, on a plain port: cut off with what it sent unread */
+    bool like_tls;      /* begins as TLS does, on a plain port: cut off with what it sent unread */
     bool is_eager;      /* speaks before the handshake is answered */
     bool fin_sent;
     bool fate_done;
@@ -102,6 +105,9 @@ struct user {
 /* Connects; nothing is queued yet. NULL when there are enough users. */
 struct user *user_new(struct world *w, uint32_t room, bool wants_echo, bool offers_deflate,
                       const char *ip);
+/* The same, to the TLS port. */
+struct user *user_new_tls(struct world *w, uint32_t room, bool wants_echo, bool offers_deflate,
+                          const char *ip);
 void user_free(struct user *u);
 
 /* Queues a plain request, or the upgrade. */
@@ -128,10 +134,12 @@ void user_queue(struct user *u, const void *bytes, size_t len);
 /* A frame with mask; first: FIN, RSV and opcode. */
 void user_queue_frame(struct user *u, uint8_t first, const uint8_t *payload, size_t len);
 
-static inline bool user_has_output(const struct user *u)
-{
-    return u->out.pos < u->out.len;
-}
+bool user_has_output(const struct user *u);
+
+/* Forgets what is not on the network yet. */
+void user_drop_output(struct user *u);
+
+void user_buffer_add(struct user_buffer *b, const void *bytes, size_t len);
 
 static inline bool user_is_echo(const struct user *u)
 {

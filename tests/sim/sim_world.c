@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "net/conn_tls.h"
 #include "tests/sim/sim_oracle.h"
 #include "tests/sim/sim_user.h"
 
@@ -95,7 +96,12 @@ static bool start_shard(struct world *w, uint32_t i)
     if (w->listen_count != 0 && i >= w->listen_count)
         return true;
     fd = sim_net_listen(w->net, &w->address, w->config.net.backlog);
-    return fd >= 0 && net_listen(&ss->net, fd, NET_LISTENER_PUBLIC) == 0;
+    if (fd < 0 || net_listen(&ss->net, fd, NET_LISTENER_PUBLIC) != 0)
+        return false;
+    if (!w->has_tls)
+        return true;
+    fd = sim_net_listen(w->net, &w->tls_address, w->config.net.backlog);
+    return fd >= 0 && net_listen(&ss->net, fd, NET_LISTENER_TLS) == 0;
 }
 
 bool world_start(struct world *w, uint64_t seed, uint32_t shards, uint32_t conns_max)
@@ -111,7 +117,8 @@ bool world_start(struct world *w, uint64_t seed, uint32_t shards, uint32_t conns
     if (w->net == NULL || w->scratch == NULL)
         return false;
     w->fibers = sim_fibers_new(w->net);
-    if (w->fibers == NULL || io_addr_parse(&w->address, "127.0.0.1", 8000) != 0)
+    if (w->fibers == NULL || io_addr_parse(&w->address, "127.0.0.1", 8000) != 0 ||
+        io_addr_parse(&w->tls_address, "127.0.0.1", 8443) != 0)
         return false;
     for (uint32_t i = 0; i < shards; i++) {
         struct io_config cfg = {.conns_max = conns_max, .shard_idx = i};
@@ -120,7 +127,7 @@ bool world_start(struct world *w, uint64_t seed, uint32_t shards, uint32_t conns
             return false;
     }
     if (server_init(&w->server, &w->config, ios, shards, world_below(w, UINT64_MAX),
-                    max != 0 ? max : UINT32_MAX, NULL) != 0)
+                    max != 0 ? max : UINT32_MAX, w->has_tls ? &w->tls : NULL) != 0)
         return false;
     for (uint32_t i = 0; i < shards; i++) {
         if (!start_shard(w, i))
@@ -196,6 +203,8 @@ static void draw_config(struct world *w)
     c->net.pong_misses = 1 + (uint32_t)world_below(w, 3);
     c->net.drain_time_ns = DRAW(w, 0, 300, 3000) * NS_PER_MS;
     c->net.backlog = 64;
+    if (world_one_in(w, 4))
+        c->pubsub.write_delay_ns = DRAW(w, 1, 5, 20, 200) * NS_PER_MS;
     if (world_one_in(w, 6))
         c->net.message_timeout_ns = (50 + world_below(w, 500)) * NS_PER_MS;
     if (world_one_in(w, 6))
@@ -205,6 +214,15 @@ static void draw_config(struct world *w)
         w->proxies[0] = w->proxy;
         c->net.proxy_from = (struct option_list){.items = w->proxies, .count = 1};
     }
+}
+
+static void draw_tls(struct world *w)
+{
+    w->has_tls = world_one_in(w, 2);
+    if (!w->has_tls || !world_one_in(w, 6))
+        return;
+    w->config.net.tls_handshakes_max = (uint32_t)DRAW(w, 1, 2, 5);
+    w->hurried = true;
 }
 
 /* Links of single bytes are rare: they cost most and find least. */
@@ -237,6 +255,7 @@ bool world_init(struct world *w, uint64_t seed, bool verbose)
         draw_lossy(w);
     if (world_one_in(w, 8))
         draw_crowd(w, &conns_max);
+    draw_tls(w);
     w->room_count = 1 + (uint32_t)world_below(w, WORLD_ROOMS_MAX - 1);
     w->storm = true;
     return world_start(w, seed, 1 + (uint32_t)world_below(w, 4), conns_max);
@@ -362,6 +381,11 @@ void world_check_rest(struct world *w)
         REST(w, i, "items in backlogs", mesh_stats(ss->shard.mesh)->backlog_items);
         REST(w, i, "bytes in send queues", ss->net.queue_bytes);
         REST(w, i, "held connections", stats_get(&ss->net.stats[NET_STAT_HELD]));
+        if (w->has_tls) {
+            REST(w, i, "handshakes in line", ss->net.tls->shake.line.count);
+            REST(w, i, "handshakes", ss->net.tls->shake.running.count);
+            REST(w, i, "bytes sealed and not sent", ss->net.tls->sealed_bytes);
+        }
     }
 }
 
@@ -376,6 +400,17 @@ static void check_messages(struct world *w, uint32_t i)
     REST(w, i, "messages", used - 1); /* the ping is kept */
     REST(w, i, "large messages", mp->large_now);
     REST(w, i, "runs", mp->runs.used);
+}
+
+static void check_tls(struct world *w, uint32_t i)
+{
+    struct net_tls *tls = w->server.shards[i].net.tls;
+
+    if (tls == NULL)
+        return;
+    for (int k = 0; k < CONN_TLS_POOLS; k++)
+        REST(w, i, "TLS states", tls->states[k].used);
+    REST(w, i, "states of handshakes", tls->shake.shakes.used);
 }
 
 static void check_leaks(struct world *w, uint32_t i)
@@ -399,6 +434,7 @@ static void check_leaks(struct world *w, uint32_t i)
     admission_sweep(n, UINT64_MAX);
     REST(w, i, "addresses", n->admission.entries.used);
     check_messages(w, i);
+    check_tls(w, i);
     if (ss->err != 0)
         world_fail(w, "shard %u has ended with %d", i, ss->err);
 }

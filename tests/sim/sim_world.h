@@ -6,6 +6,7 @@
 /* One simulated world: a whole node on the virtual network, its users, and what is wrong with it.
  * Everything is drawn from one seed. One thread. */
 
+#include "net/tls_context.h"
 #include "tests/sim/sim_fiber.h"
 #include "tools/tidewire/server.h"
 
@@ -26,6 +27,8 @@ struct world {
     uint32_t shard_count;
     uint32_t listen_count;  /* shards that listen, the first ones; 0: all */
     struct io_addr address; /* where the node listens */
+    struct io_addr tls_address;
+    struct tls_shared tls; /* sim_shake.c stands in for what it names */
 
     struct user *users[WORLD_USERS_MAX]; /* in the order of coming; freed with the world */
     uint32_t user_count;
@@ -39,6 +42,8 @@ struct world {
     bool draining; /* the node has been told to drain */
     bool lossy;    /* limits are on that may end anyone's connection */
     bool crowded;  /* not everyone who comes is let in */
+    bool has_tls;  /* a TLS port as well */
+    bool hurried;  /* a handshake may lose its slot */
     uint64_t time; /* counts doings of users: an order of what happened */
     uint64_t steps;
     uint64_t hash;    /* of everything that users saw */

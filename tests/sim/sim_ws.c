@@ -9,6 +9,7 @@
 #include <zlib.h>
 
 #include "tests/sim/sim_oracle.h"
+#include "tests/sim/sim_tls.h"
 #include "tests/sim/sim_user.h"
 
 /* A frame of the server's. */
@@ -120,6 +121,8 @@ static void got_pong(struct user *u, const struct frame *f)
 
     for (size_t i = 0; same && i < f->len; i++)
         same = f->payload[i] == (n & 0xff);
+    if (u->tls != NULL)
+        sim_tls_on_pong(u, n);
     if (!same)
         world_fail(u->w, "user %u: pong %u answers no ping of its %u", u->uid, n, u->pings_sent);
 }
@@ -135,7 +138,7 @@ static void got_close(struct user *u, const struct frame *f)
     u->intact = false;
     if (u->state == USER_OPEN) {
         u->state = USER_ENDING;
-        u->out.pos = u->out.len; /* what a frame has begun with is lost as well */
+        user_drop_output(u); /* what a frame has begun with is lost as well */
         if (!u->fin_sent)
             user_close(u, code);
     }

@@ -529,6 +529,14 @@ const struct option config_table[] = {
              "no session is resumed.",
      .offset = AT(net.tls_client_ca),
      .type = OPTION_LIST},
+    {.name = "tls-ocsp",
+     .group = TLS,
+     .arg = "FILE",
+     .help = "An OCSP response in DER, stapled to the certificate that it speaks of, whose chain "
+             "must hold the issuer. SIGHUP reads it again; once expired it is sent to nobody. Not "
+             "with --tls-client-ca.",
+     .offset = AT(net.tls_ocsp),
+     .type = OPTION_LIST},
     {.name = "tls-handshakes-max",
      .group = TLS,
      .help = "How many handshakes each shard has under way at once, of 60 KB each; more wait in "
@@ -565,6 +573,18 @@ const struct option config_table[] = {
      .def = "off",
      .offset = AT(pubsub.echo),
      .type = OPTION_BOOL},
+    {.name = "write-delay",
+     .group = ROOMS,
+     .help =
+         "How long a message may wait to be sent together with others of its room, which spares "
+         "processor time where rooms talk fast. A room that has been quiet for that long sends "
+         "at once, so only those that talk faster than this are delayed.",
+     .def = "0",
+     .min = 100 * NS_PER_US,
+     .max = NS_PER_SEC,
+     .zero_off = true,
+     .offset = AT(pubsub.write_delay_ns),
+     .type = OPTION_DURATION},
 
     {.name = "redis",
      .group = REDIS,
@@ -575,6 +595,8 @@ const struct option config_table[] = {
          "redis+sentinel://[[USER]:PASSWORD@]HOST[:PORT],.../MASTER[/DB] by Sentinels, or "
          "redis+cluster://[[USER]:PASSWORD@]HOST[:PORT],... by nodes. Several share the rooms by "
          "hashing.",
+     .mask = redis_url_mask,
+     .is_item = redis_url_begins,
      .offset = AT(pubsub.redis.urls),
      .type = OPTION_LIST},
     {.name = "redis-prefix",
