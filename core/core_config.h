@@ -13,6 +13,7 @@ enum core_io { CORE_IO_AUTO, CORE_IO_URING, CORE_IO_EPOLL };
 struct core_config {
     uint32_t shards;         /* --shards; 0: one per usable core */
     bool pin;                /* --pin on */
+    bool incoming_cpu;       /* --incoming-cpu off */
     int io;                  /* --io auto|uring|epoll: enum core_io */
     uint64_t turn_budget_ns; /* --turn-budget 2ms */
     uint64_t mesh_spin_ns;   /* --mesh-spin 50us; 0: off */

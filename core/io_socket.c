@@ -46,6 +46,8 @@ static int set_listener_options(int fd, int family, const struct io_socket_optio
         err = set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
     if (err == 0 && family != AF_UNIX && opt->reuseport)
         err = set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+    if (err == 0 && family != AF_UNIX && opt->reuseport && opt->core_plus_1 != 0)
+        err = set_option(fd, SOL_SOCKET, SO_INCOMING_CPU, (int)opt->core_plus_1 - 1);
     return err;
 }
 

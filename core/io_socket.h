@@ -9,9 +9,11 @@
 #include "core/io.h"
 
 struct io_socket_options {
-    int backlog;      /* listen(2) backlog */
-    int sndbuf_bytes; /* SO_SNDBUF of accepted sockets (inherited); 0: the kernel's default */
-    bool reuseport;   /* one listener per shard (SO_REUSEPORT); not for AF_UNIX */
+    int backlog;          /* listen(2) backlog */
+    int sndbuf_bytes;     /* SO_SNDBUF of accepted sockets (inherited); 0: the kernel's default */
+    bool reuseport;       /* one listener per shard (SO_REUSEPORT); not for AF_UNIX */
+    uint32_t core_plus_1; /* with reuseport: the core whose packets it is to have (SO_INCOMING_CPU;
+                             Linux before 6.2 does not heed it here); 0: of all */
 };
 
 /* Opens, binds and listens; TCP_NODELAY is set, to be inherited. `path` is used for AF_UNIX (a

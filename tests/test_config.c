@@ -312,6 +312,14 @@ Test(config, listening_beyond_loopback_needs_insecure)
     assert_accepted(ARGS("--admin-address", "off"));
 }
 
+Test(config, packets_are_followed_only_to_shards_that_stay_on_their_cores)
+{
+    assert_accepted(ARGS("--incoming-cpu", "on"));
+    assert_accepted(ARGS("--incoming-cpu", "off", "--pin", "off"));
+    assert_refused(ARGS("--incoming-cpu", "on", "--pin", "off"),
+                   WORDS("--incoming-cpu: ", "--pin on"));
+}
+
 Test(config, the_exposed_address_is_told)
 {
     struct reading r;

@@ -83,6 +83,22 @@ Test(io_socket, accepted_sockets_inherit_what_was_asked_for)
     close(fd);
 }
 
+Test(io_socket, a_shared_listener_asks_for_the_packets_of_a_core)
+{
+    struct io_socket_options opt = shared;
+    struct io_addr a = addr_of("127.0.0.1", 0);
+    int fd[2];
+
+    opt.core_plus_1 = 1;
+    cr_assert_eq(io_socket_listen(&a, NULL, &opt, &fd[0]), 0);
+    opt.core_plus_1 = 0;
+    cr_assert_eq(io_socket_listen(&a, NULL, &opt, &fd[1]), 0);
+    cr_assert_eq(option_of(fd[0], SOL_SOCKET, SO_INCOMING_CPU), 0);
+    cr_assert_eq(option_of(fd[1], SOL_SOCKET, SO_INCOMING_CPU), -1);
+    close(fd[0]);
+    close(fd[1]);
+}
+
 Test(io_socket, a_port_in_use_is_refused_and_probed_as_such)
 {
     struct io_addr a = addr_of("127.0.0.1", 0);

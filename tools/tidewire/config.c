@@ -20,6 +20,7 @@
 typedef int (*config_check_fn)(const struct config *c, const struct options *o, FILE *err);
 
 static int check_admin_off(const struct config *c, const struct options *o, FILE *err);
+static int check_incoming_cpu(const struct config *c, const struct options *o, FILE *err);
 static int check_same_address(const struct config *c, const struct options *o, FILE *err);
 static int check_exposed(const struct config *c, const struct options *o, FILE *err);
 static int check_sizes(const struct config *c, const struct options *o, FILE *err);
@@ -29,8 +30,8 @@ static int check_tls_files(const struct config *c, const struct options *o, FILE
 static int check_tls_ports(const struct config *c, const struct options *o, FILE *err);
 
 static const config_check_fn checks[] = {
-    check_admin_off, check_same_address, check_exposed,   check_sizes,
-    check_byte_rate, check_redis,        check_tls_files, check_tls_ports,
+    check_incoming_cpu, check_admin_off, check_same_address, check_exposed,   check_sizes,
+    check_byte_rate,    check_redis,     check_tls_files,    check_tls_ports,
 };
 
 static int config_check(const struct config *c, const struct options *o, FILE *err)
@@ -119,6 +120,14 @@ const char *config_exposed_address(const struct config *c)
 {
     uint32_t i = first_exposed(c);
     return i < place_count(c) ? place_text(c, i) : NULL;
+}
+
+static int check_incoming_cpu(const struct config *c, const struct options *o, FILE *err)
+{
+    if (!c->core.incoming_cpu || c->core.pin)
+        return 0;
+    options_complain(o, "incoming-cpu", err, "needs shards that stay on their cores: --pin on");
+    return OPTIONS_EXIT_USAGE;
 }
 
 static int check_admin_off(const struct config *c, const struct options *o, FILE *err)

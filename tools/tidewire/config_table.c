@@ -183,6 +183,14 @@ const struct option config_table[] = {
      .def = "on",
      .offset = AT(core.pin),
      .type = OPTION_BOOL},
+    {.name = "incoming-cpu",
+     .group = SHARDS,
+     .help = "Gives a connection to the shard on the core where its packets arrive, instead of one "
+             "by chance. For network cards with a queue for each core; elsewhere one shard may get "
+             "most of them. Needs --pin, a core for each shard and Linux 6.2.",
+     .def = "off",
+     .offset = AT(core.incoming_cpu),
+     .type = OPTION_BOOL},
     {.name = "io",
      .group = SHARDS,
      .help = "How shards talk to the kernel. auto takes io_uring where the kernel has all that is "

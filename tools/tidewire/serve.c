@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -214,6 +215,19 @@ static int listen_failed(const struct place *p, int err)
     return fail(EXIT_LISTEN, "can't listen on", where, strerror(-err), remedy);
 }
 
+/* The core that a shard is pinned to: the n-th usable one. -1: none, as --pin is off or cores are
+ * too few. */
+static int core_of(const struct serve *s, uint32_t n)
+{
+    if (!s->config.core.pin || s->shard_count > (uint32_t)CPU_COUNT(&s->cpus))
+        return -1;
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (CPU_ISSET(cpu, &s->cpus) && n-- == 0)
+            return cpu;
+    }
+    return -1;
+}
+
 static int try_place(struct serve *s, struct place *p)
 {
     bool everywhere = p->kind != NET_LISTENER_ADMIN && p->address.path == NULL;
@@ -227,6 +241,8 @@ static int try_place(struct serve *s, struct place *p)
     if (everywhere && p->address.addr.port != 0)
         err = io_socket_probe(&p->address.addr);
     for (uint32_t i = 0; err == 0 && i < s->shard_count; i++) {
+        if (s->config.core.incoming_cpu)
+            opt.core_plus_1 = (uint32_t)(core_of(s, i) + 1);
         if (i == 0 || everywhere) {
             err = io_socket_listen(&p->address.addr, p->address.path, &opt, &p->fds[i]);
         } else if (p->kind != NET_LISTENER_ADMIN) {
@@ -277,6 +293,9 @@ static int open_places(struct serve *s)
     const struct config *c = &s->config;
     int code = 0;
 
+    if (c->core.incoming_cpu && core_of(s, 0) < 0)
+        return fail(EXIT_USAGE, "--incoming-cpu", "on", "there are more shards than cores",
+                    "lower --shards");
     for (uint32_t i = 0; i < c->address.count && code == 0; i++)
         code = add_place(s, c->address.items[i], (uint16_t)c->port, NET_LISTENER_PUBLIC);
     for (uint32_t i = 0; i < c->address.count * c->tls_port.count && code == 0; i++)
@@ -307,23 +326,16 @@ static int load_certificates(struct serve *s)
 /* Shards
  * ------------------------------------------------------------------------------------------- */
 
-/* The n-th usable core, round and round. */
 static void pin(const struct serve *s, uint32_t n)
 {
-    uint32_t count = (uint32_t)CPU_COUNT(&s->cpus);
+    int core = core_of(s, n);
     cpu_set_t one;
 
-    if (!s->config.core.pin || count == 0 || s->shard_count > count)
+    if (core < 0)
         return;
-    n %= count;
-    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-        if (!CPU_ISSET(cpu, &s->cpus) || n-- > 0)
-            continue;
-        CPU_ZERO(&one);
-        CPU_SET(cpu, &one);
-        (void)pthread_setaffinity_np(pthread_self(), sizeof(one), &one); /* only a wish */
-        return;
-    }
+    CPU_ZERO(&one);
+    CPU_SET(core, &one);
+    (void)pthread_setaffinity_np(pthread_self(), sizeof(one), &one); /* only a wish */
 }
 
 static int start_listening(struct serve *s, struct server_shard *ss)
@@ -390,6 +402,17 @@ static int start_shards(struct serve *s)
 /* Life -------------------------------------------------------------------------------------------
  */
 
+/* Linux before 6.2 does not ask SO_INCOMING_CPU of listeners that share a port. */
+static bool kernel_heeds_incoming_cpu(void)
+{
+    struct utsname u;
+    int major, minor;
+
+    if (uname(&u) != 0 || sscanf(u.release, "%d.%d", &major, &minor) != 2)
+        return true;
+    return major > 6 || (major == 6 && minor >= 2);
+}
+
 static void log_start(const struct serve *s)
 {
     static const char *const what[] = {[NET_LISTENER_PUBLIC] = "listening",
@@ -411,6 +434,8 @@ static void log_start(const struct serve *s)
     if (exposed != NULL)
         log_warn("listening beyond loopback without authentication, as --insecure allows",
                  "address", exposed, NULL);
+    if (s->config.core.incoming_cpu && !kernel_heeds_incoming_cpu())
+        log_warn("--incoming-cpu does nothing before Linux 6.2", NULL);
     log_info("ready", "version", TW_VERSION, "shards", log_u64(&a, s->shard_count), "io",
              s->backend, "io_reason", s->backend_reason, "connections_fit",
              log_u64(&b, s->capacity), "max_connections",
