@@ -368,17 +368,27 @@ void redis_subs_answered(struct engine_redis *e, struct redis_server *s, uint32_
  * --------------------------------------------------------------------------------------- */
 
 struct batch {
+    struct redis_server *server;
     struct redis_sub *subs[REDIS_BATCH_MAX];
     uint32_t count;
 };
 
+/* The next room of a queue of the batch's server; NULL: it has gone, or to another server. */
+static struct redis_sub *next_room(struct engine_redis *e, const struct batch *b,
+                                   struct due_queue *q)
+{
+    struct redis_sub *sub = pool_find(&e->pool, due_queue_pop(q));
+
+    return sub != NULL && sub->server == b->server ? sub : NULL;
+}
+
 static void collect_needed(struct engine_redis *e, struct due_queue *q, struct batch *b)
 {
     while (b->count < REDIS_BATCH_MAX && !due_queue_is_empty(q)) {
-        struct redis_sub *sub = pool_find(&e->pool, due_queue_pop(q));
+        struct redis_sub *sub = next_room(e, b, q);
 
         if (sub == NULL || sub->state != REDIS_SUB_NEEDED)
-            continue; /* gone, or done already */
+            continue; /* done already */
         if (sub->is_awaiting)
             continue; /* the answer to its UNSUBSCRIBE, which queues it again */
         if (unlikely(place_of(sub) != sub->server)) {
@@ -393,7 +403,7 @@ static void collect_needed(struct engine_redis *e, struct due_queue *q, struct b
 static void collect_leaving(struct engine_redis *e, struct due_queue *q, struct batch *b)
 {
     while (b->count < REDIS_BATCH_MAX && !due_queue_is_empty(q)) {
-        struct redis_sub *sub = pool_find(&e->pool, due_queue_pop(q));
+        struct redis_sub *sub = next_room(e, b, q);
 
         if (sub == NULL || sub->state != REDIS_SUB_CONFIRMED)
             continue;
@@ -493,16 +503,20 @@ static bool send_batch(struct engine_redis *e, struct redis_server *s, struct ba
 
 static bool flush_leaving(struct engine_redis *e, struct redis_server *s)
 {
-    struct batch b = {.count = 0};
+    struct batch b;
 
+    b.server = s;
+    b.count = 0;
     collect_leaving(e, &s->batches.leaving, &b);
     return b.count > 0 && send_batch(e, s, &b, REDIS_SUB_LEAVING);
 }
 
 static bool flush_needed(struct engine_redis *e, struct redis_server *s)
 {
-    struct batch b = {.count = 0};
+    struct batch b;
 
+    b.server = s;
+    b.count = 0;
     if (due_queue_count(&s->batches.asked) >= REDIS_ASKED_MAX)
         return false;
     collect_needed(e, &s->batches.urgent, &b);
