@@ -31,7 +31,7 @@ struct line {
     char text[LOG_LINE_MAX];
 };
 
-enum log_level log_level_now = LOG_INFO;
+_Atomic enum log_level log_level_now = LOG_INFO;
 
 /* Written by log_setup(), log_set_fd() and log_set_clock() before other threads start. */
 static enum log_format line_format = LOG_LOGFMT;
@@ -51,9 +51,14 @@ static uint64_t real_clock_ns(void)
     return (uint64_t)ts.tv_sec * NS_PER_SEC + (uint64_t)ts.tv_nsec;
 }
 
+void log_set_level(enum log_level level)
+{
+    atomic_store_explicit(&log_level_now, level, memory_order_relaxed);
+}
+
 void log_setup(enum log_level level, enum log_format format)
 {
-    log_level_now = level;
+    log_set_level(level);
     line_format = format;
 }
 

@@ -12,6 +12,7 @@
  * quotes, invalid UTF-8). Repeats of one call site are limited: LOG_BURST lines at once, then one a
  * second, which says suppressed=N. A line over LOG_LINE_MAX is cut and says truncated=true. */
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -31,6 +32,9 @@ struct log_site {
 /* Set once, before other threads start. */
 void log_setup(enum log_level level, enum log_format format);
 
+/* Any time, any thread. */
+void log_set_level(enum log_level level);
+
 /* Where lines go (tests); default file descriptor 2. */
 void log_set_fd(int fd);
 
@@ -38,7 +42,7 @@ void log_set_fd(int fd);
  * real one. */
 void log_set_clock(uint64_t (*clock_ns)(void));
 
-extern enum log_level log_level_now;
+extern _Atomic enum log_level log_level_now;
 
 /* Pairs of key and value, both const char *, ended by a NULL key; a NULL value prints as "(none)".
  * A NULL site is not limited. errno is left as it was. */

@@ -43,7 +43,7 @@ enum option_type {
                         several lines, in the environment separated by commas (see is_item) */
 };
 
-/* What may change it: a start only, or also a reload, which no program has so far. */
+/* What may change it: a start only, or also a reload while the program runs. */
 enum option_reload { OPTION_START, OPTION_RELOAD };
 
 enum option_source { OPTION_DEFAULT, OPTION_FILE, OPTION_ENV, OPTION_COMMAND };
@@ -128,6 +128,14 @@ size_t options_value_text(const struct options *o, const char *name, char *text,
 
 /* The name that is nearest to `name` by edit distance, or NULL when none is near. */
 const char *options_nearest(const char *name, const char *const *names, uint32_t count);
+
+/* Whether two readings of one table agree on the value of a row. */
+bool options_agree(const struct options *a, const struct options *b, const struct option *row);
+
+/* Copies the values of the rows that a reload may change, from one struct of the table's program to
+ * another. Texts and lists stay those of the options that `from` was read by. */
+void options_copy_reloadable(const struct option *table, uint32_t count, void *to,
+                             const void *from);
 
 /* Grouped help; man page in troff (the text before and after the options is the caller's);
  * effective values as a config file that would reproduce them, each with a comment where it came

@@ -33,7 +33,7 @@ static void arg_text(const struct option *row, char *text)
                                 row->choices[i]);
 }
 
-/* What follows the help text: default, range, whether it may be repeated. */
+/* What follows the help text: default, range, whether it may be repeated, and reloaded. */
 static void facts_text(const struct option *row, char *text, size_t cap)
 {
     char range[96];
@@ -47,7 +47,9 @@ static void facts_text(const struct option *row, char *text, size_t cap)
     if (len > 0)
         len += (size_t)snprintf(text + len, cap - len, ".");
     if (row->type == OPTION_LIST)
-        snprintf(text + len, cap - len, " May be repeated.");
+        len += (size_t)snprintf(text + len, cap - len, " May be repeated.");
+    if (row->reload == OPTION_RELOAD)
+        snprintf(text + len, cap - len, " A reload changes it.");
 }
 
 /* Breaks at blanks, so that no line is longer than the screen unless a word is. */

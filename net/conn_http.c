@@ -267,11 +267,20 @@ static bool whole_head(struct conn *c, struct bytes *in, struct http_scan *scan)
     return true;
 }
 
+/* How much more of a head is of interest; 0: the limit was lowered meanwhile, and it is too long.
+ */
+static size_t head_room(const struct conn *c)
+{
+    uint32_t wanted = c->net->http_limits.max_head_bytes + 1;
+
+    return c->rx->head_len < wanted ? wanted - c->rx->head_len : 0;
+}
+
 /* A head that came in parts is collected; bytes behind its end go back to the input. */
 static void cut_head(struct conn *c, struct bytes *in)
 {
     struct conn_rx *rx = c->rx;
-    size_t take = min_size(in->len, c->net->http_limits.max_head_bytes + 1 - rx->head_len);
+    size_t take = min_size(in->len, head_room(c));
     uint32_t before = rx->head_len;
     size_t head_len;
     enum http_result r;

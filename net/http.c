@@ -123,7 +123,7 @@ enum http_result http_head_find(struct http_scan *s, const struct http_limits *l
     }
     s->seen = (uint32_t)i;
     s->state = state;
-    return i == head_max ? HTTP_HEAD_TOO_LARGE : HTTP_MORE;
+    return i >= head_max ? HTTP_HEAD_TOO_LARGE : HTTP_MORE;
 }
 
 /* Parsing ------------------------------------------------------------------------------------- */

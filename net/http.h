@@ -72,7 +72,7 @@ struct http_request {
 /* Looks for the end of the head in p[0..len). HTTP_OK: *head_len bytes are the head (the rest
  * belongs to what follows). HTTP_MORE, or a refusal: a bare LF or CR, NUL, too long (431, or 414
  * when the request line alone is). Empty lines before the request line are skipped (RFC 9112 2.2),
- * at most 2. */
+ * at most 2. The limits may be lowered between two calls. */
 enum http_result http_head_find(struct http_scan *s, const struct http_limits *limits,
                                 const uint8_t *p, size_t len, size_t *head_len);
 

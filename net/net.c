@@ -17,6 +17,7 @@
 #include "net/conn_tls.h"
 #include "net/heartbeat.h"
 #include "net/inflate.h"
+#include "net/net_settings.h"
 #include "net/ws_encoder.h"
 
 /* Width of a timer slot. Deadlines are late by one at most. */
@@ -321,6 +322,7 @@ static uint64_t on_turn(void *ctx, uint64_t now_ns)
     struct net *n = ctx;
     uint64_t next_ns = IO_FOREVER;
 
+    net_settings_look(n);
     wheel_advance(&n->wheel, now_ns, fire_timer, n);
     next_ns = min_u64(next_ns, heartbeat_sweep(n, now_ns));
     if (unlikely(n->inflating != NULL))
@@ -512,25 +514,6 @@ static void on_item(void *ctx, uint32_t from, const struct ring_item *item)
 /* Begin and end ----------------------------------------------------------------------------------
  */
 
-static int parse_proxy_nets(struct net *n)
-{
-    const struct option_list *list = &n->config->proxy_from;
-
-    if (list->count == 0)
-        return 0;
-    n->proxy_nets = calloc(list->count, sizeof(*n->proxy_nets));
-    if (n->proxy_nets == NULL)
-        return -ENOMEM;
-    for (uint32_t i = 0; i < list->count; i++) {
-        int err = proxy_net_parse(list->items[i], &n->proxy_nets[i]);
-
-        if (err != 0)
-            return err;
-    }
-    n->proxy_net_count = list->count;
-    return 0;
-}
-
 static int make_ping(struct net *n)
 {
     struct message *m = message_new(&n->shard->messages, 2);
@@ -541,18 +524,6 @@ static int make_ping(struct net *n)
     m->payload_len = ws_encode_control(message_payload(m), WS_OP_PING, NULL, 0);
     n->ping = run_new(&n->shard->messages, m);
     return n->ping == NULL ? -ENOMEM : 0;
-}
-
-static void set_limits(struct net *n)
-{
-    const struct net_config *cfg = n->config;
-
-    n->ws_limits[0] = (struct ws_limits){.max_message_bytes = cfg->max_message_bytes,
-                                         .max_fragments = cfg->max_fragments};
-    n->ws_limits[1] = n->ws_limits[0];
-    n->ws_limits[1].rsv1 = true;
-    n->http_limits = (struct http_limits){.max_head_bytes = (uint32_t)cfg->max_head_bytes,
-                                          .max_headers = cfg->max_headers};
 }
 
 int net_init(struct net *n, struct shard *s, const struct net_config *config,
@@ -568,30 +539,22 @@ int net_init(struct net *n, struct shard *s, const struct net_config *config,
                                   .is_done = is_done};
     int err;
 
-    *n = (struct net){.shard = s,
-                      .io = s->io,
-                      .config = config,
-                      .app = app,
-                      .app_ctx = app_ctx,
-                      .shared = shared};
+    *n = (struct net){.shard = s, .io = s->io, .app = app, .app_ctx = app_ctx, .shared = shared};
     pool_init(&n->conns, "connections", sizeof(struct conn), NET_CONNS_MAX, 0);
     pool_init(&n->rxs, "receive_state", sizeof(struct conn_rx), 0, 0);
     pool_init(&n->chunks, "queue_chunks", sizeof(struct sendq_chunk), 0, 0);
     wheel_init(&n->wheel, WHEEL_TICK_NS, s->io->now_ns);
     n->on_message = app->on_message;
-    n->message_rate = config->message_rate.per_second != 0;
-    n->byte_rate = config->byte_rate.per_second != 0;
-    n->max_queue_bytes = config->max_queue_bytes;
     n->turn_work = s->node->turn_budget_ns == 0
                        ? UINT64_MAX
                        : max_u64(s->node->turn_budget_ns / NS_PER_US * WORK_BYTES_PER_US, 1);
     n->work_left = n->turn_work;
-    set_limits(n);
     admission_init(n);
     n->shard_max = min_u32(s->io->conns_max, NET_CONNS_MAX);
     n->shard_max = n->shard_max > NET_REFUSALS_MAX ? n->shard_max - NET_REFUSALS_MAX : 1;
     shared->nets[s->idx] = n;
-    err = parse_proxy_nets(n);
+    atomic_store_explicit(&shared->config, config, memory_order_release);
+    err = net_settings_take(n, config);
     if (err == 0)
         err = make_ping(n);
     if (err == 0 && shared->tls != NULL)

@@ -85,13 +85,15 @@ struct net_shared {
     _Atomic uint32_t connections; /* of the node, admitted ones */
     _Atomic uint64_t connect_tat; /* --connect-rate: GCRA's theoretical arrival time, ns */
     uint32_t max_connections;     /* resolved: never 0 */
-    struct tls_shared *tls;       /* certificates; NULL: no TLS listeners */
+    _Atomic(const struct net_config *) config; /* that shards shall work by: net_settings.h */
+    struct tls_shared *tls;                    /* certificates; NULL: no TLS listeners */
 };
 
 struct net {
     struct shard *shard;
     struct io *io;
-    const struct net_config *config;
+    const struct net_config *config;                /* changes between turns only: net_settings.h */
+    _Atomic(const struct net_config *) config_told; /* the same, for main */
     const struct net_app *app;
     void *app_ctx;
     struct net_shared *shared;

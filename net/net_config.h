@@ -3,7 +3,8 @@
 #ifndef NET_NET_CONFIG_H
 #define NET_NET_CONFIG_H
 
-/* The transport's settings, filled from the flags of the same names. Constant while shards run. */
+/* The transport's settings, filled from the flags of the same names. A struct of them is constant;
+ * a shard may be given another one (net_settings.h). */
 
 #include "core/options.h"
 #include "net/proxy_header.h"

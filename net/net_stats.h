@@ -118,7 +118,7 @@ enum net_stat {
     /* One row per enum tls_reason: tls_record_failures_total{reason="..."}. */
     NET_STAT_TLS_REASONS = NET_STAT_TLS_FAILURES + 15,
     /* One row per enum conn_end (net/conn.h) follows: connections_closed_total{reason="..."}. */
-    NET_STAT_ENDS = NET_STAT_TLS_REASONS + 21,
+    NET_STAT_ENDS = NET_STAT_TLS_REASONS + 20,
     NET_STAT_COUNT = NET_STAT_ENDS + 34,
 };
 

@@ -1,20 +1,19 @@
 /* SPDX-License-Identifier: MIT
  * Copyright (c) 2026 The Tidewire authors */
 
-/* One row of functions for each AEAD over nettle's contexts, which are plain structs: nettle keeps
- * no state of its own, so any thread may work, each in its own context. */
+/* One row of functions for each AEAD: AES-GCM by net/tls_gcm.h where the processor can do it, the
+ * others over nettle's contexts, which are plain structs. Neither keeps a state of its own, so any
+ * thread may work, each in its own context. */
 
 #include "net/tls_aead.h"
 
 #include <assert.h>
 #include <string.h>
 
-#ifdef __x86_64__
-#include <immintrin.h>
-#endif
-
 #include <nettle/chacha-poly1305.h>
 #include <nettle/gcm.h>
+
+#include "net/tls_gcm.h"
 
 struct aead_row {
     size_t key_bytes;
@@ -26,114 +25,49 @@ struct aead_row {
 
 #define SPACE_BYTES sizeof(((struct tls_aead_ctx *)0)->space)
 
-/* AES-GCM -------------------------------------------------------------------------------------- */
+/* AES-GCM, by the processor's instructions -------------------------------------------------------
+ */
+
+static_assert(sizeof(struct tls_gcm) <= SPACE_BYTES, "the context holds it");
+
+static void load_gcm_128(struct tls_aead_ctx *c, const uint8_t *key)
+{
+    tls_gcm_load((struct tls_gcm *)c->space, key, 16);
+}
+
+static void load_gcm_256(struct tls_aead_ctx *c, const uint8_t *key)
+{
+    tls_gcm_load((struct tls_gcm *)c->space, key, 32);
+}
+
+static void start_gcm(struct tls_aead_ctx *c, const uint8_t *nonce, const uint8_t *aad,
+                      size_t aad_len)
+{
+    tls_gcm_start((struct tls_gcm *)c->space, nonce, aad, aad_len);
+}
+
+static void crypt_gcm(struct tls_aead_ctx *c, uint8_t *p, size_t len)
+{
+    if (c->sealing)
+        tls_gcm_encrypt((struct tls_gcm *)c->space, p, len);
+    else
+        tls_gcm_decrypt((struct tls_gcm *)c->space, p, len);
+}
+
+static void tag_gcm(struct tls_aead_ctx *c, uint8_t *tag)
+{
+    tls_gcm_tag((struct tls_gcm *)c->space, tag);
+}
+
+/* AES-GCM by nettle ------------------------------------------------------------------------------
+ */
 
 static_assert(sizeof(struct gcm_aes128_ctx) <= SPACE_BYTES, "the context holds nettle's");
 static_assert(sizeof(struct gcm_aes256_ctx) <= SPACE_BYTES, "the context holds nettle's");
 
-/* Keys are expanded for nearly every record, and that is most of what a short one costs: nettle's
- * portable code takes 66 ns, by table look-ups; these take 18, and no memory access depends on the
- * key. What they write is nettle's struct as its header defines it: the round keys in order. */
-
-#ifdef __x86_64__
-
-#define TARGET_AES __attribute__((target("aes,sse2")))
-
-static_assert(sizeof(struct aes128_ctx) == 11 * 16, "the round keys and nothing else");
-static_assert(sizeof(struct aes256_ctx) == 15 * 16, "the round keys and nothing else");
-
-/* The next round key (FIPS 197 5.2): `word` is the substituted, rotated one in all four places. */
-TARGET_AES static __m128i next_round_key(__m128i k, __m128i word)
-{
-    k = _mm_xor_si128(k, _mm_slli_si128(k, 4));
-    k = _mm_xor_si128(k, _mm_slli_si128(k, 8));
-    return _mm_xor_si128(k, word);
-}
-
-/* The instruction takes its round constant as an immediate. */
-#define ROUND_WORD(k, constant) _mm_shuffle_epi32(_mm_aeskeygenassist_si128(k, constant), 0xFF)
-#define HALF_ROUND_WORD(k) _mm_shuffle_epi32(_mm_aeskeygenassist_si128(k, 0), 0xAA)
-
-TARGET_AES static void expand_128_x86(struct aes128_ctx *cipher, const uint8_t *key)
-{
-    __m128i *round = (__m128i *)cipher->keys;
-    __m128i k = _mm_loadu_si128((const __m128i *)key);
-    _mm_storeu_si128(round++, k);
-#define ROUND(constant)                                                                            \
-    k = next_round_key(k, ROUND_WORD(k, constant));                                                \
-    _mm_storeu_si128(round++, k)
-    ROUND(0x01);
-    ROUND(0x02);
-    ROUND(0x04);
-    ROUND(0x08);
-    ROUND(0x10);
-    ROUND(0x20);
-    ROUND(0x40);
-    ROUND(0x80);
-    ROUND(0x1B);
-    ROUND(0x36);
-#undef ROUND
-}
-
-TARGET_AES static void expand_256_x86(struct aes256_ctx *cipher, const uint8_t *key)
-{
-    __m128i *round = (__m128i *)cipher->keys;
-    __m128i a = _mm_loadu_si128((const __m128i *)key);
-    __m128i b = _mm_loadu_si128((const __m128i *)(key + 16));
-    _mm_storeu_si128(round++, a);
-    _mm_storeu_si128(round++, b);
-#define ROUND(constant)                                                                            \
-    a = next_round_key(a, ROUND_WORD(b, constant));                                                \
-    _mm_storeu_si128(round++, a)
-#define HALF_ROUND()                                                                               \
-    b = next_round_key(b, HALF_ROUND_WORD(a));                                                     \
-    _mm_storeu_si128(round++, b)
-    ROUND(0x01);
-    HALF_ROUND();
-    ROUND(0x02);
-    HALF_ROUND();
-    ROUND(0x04);
-    HALF_ROUND();
-    ROUND(0x08);
-    HALF_ROUND();
-    ROUND(0x10);
-    HALF_ROUND();
-    ROUND(0x20);
-    HALF_ROUND();
-    ROUND(0x40);
-#undef ROUND
-#undef HALF_ROUND
-}
-
-#endif
-
-static void expand_128(struct aes128_ctx *cipher, const uint8_t *key)
-{
-#ifdef __x86_64__
-    if (__builtin_cpu_supports("aes")) {
-        expand_128_x86(cipher, key);
-        return;
-    }
-#endif
-    aes128_set_encrypt_key(cipher, key);
-}
-
-static void expand_256(struct aes256_ctx *cipher, const uint8_t *key)
-{
-#ifdef __x86_64__
-    if (__builtin_cpu_supports("aes")) {
-        expand_256_x86(cipher, key);
-        return;
-    }
-#endif
-    aes256_set_encrypt_key(cipher, key);
-}
-
 static void load_aes_128(struct tls_aead_ctx *c, const uint8_t *key)
 {
-    struct gcm_aes128_ctx *gcm = (struct gcm_aes128_ctx *)c->space;
-    expand_128(&gcm->cipher, key);
-    gcm_set_key(&gcm->key, &gcm->cipher, (nettle_cipher_func *)aes128_encrypt);
+    gcm_aes128_set_key((struct gcm_aes128_ctx *)c->space, key);
 }
 
 static void start_aes_128(struct tls_aead_ctx *c, const uint8_t *nonce, const uint8_t *aad,
@@ -160,9 +94,7 @@ static void tag_aes_128(struct tls_aead_ctx *c, uint8_t *tag)
 
 static void load_aes_256(struct tls_aead_ctx *c, const uint8_t *key)
 {
-    struct gcm_aes256_ctx *gcm = (struct gcm_aes256_ctx *)c->space;
-    expand_256(&gcm->cipher, key);
-    gcm_set_key(&gcm->key, &gcm->cipher, (nettle_cipher_func *)aes256_encrypt);
+    gcm_aes256_set_key((struct gcm_aes256_ctx *)c->space, key);
 }
 
 static void start_aes_256(struct tls_aead_ctx *c, const uint8_t *nonce, const uint8_t *aad,
@@ -226,11 +158,22 @@ static const struct aead_row rows[TLS_AEAD_COUNT] = {
     [TLS_AEAD_CHACHA20_POLY1305] = {32, load_chacha, start_chacha, crypt_chacha, tag_chacha},
 };
 
+static const struct aead_row gcm_rows[] = {
+    [TLS_AEAD_AES_128_GCM] = {16, load_gcm_128, start_gcm, crypt_gcm, tag_gcm},
+    [TLS_AEAD_AES_256_GCM] = {32, load_gcm_256, start_gcm, crypt_gcm, tag_gcm},
+};
+
+static const struct aead_row *row_of(enum tls_aead aead)
+{
+    return aead != TLS_AEAD_CHACHA20_POLY1305 && tls_gcm_is_available() ? &gcm_rows[aead]
+                                                                        : &rows[aead];
+}
+
 /* The row of the loaded key. */
-static const struct aead_row *row_of(const struct tls_aead_ctx *c)
+static const struct aead_row *row_of_key(const struct tls_aead_ctx *c)
 {
     DCHECK(c->loaded != 0);
-    return &rows[c->loaded - 1];
+    return row_of((enum tls_aead)(c->loaded - 1));
 }
 
 /* Without a branch or an access that depends on the bytes; len is a multiple of 8. The empty asm
@@ -266,24 +209,24 @@ void tls_aead_load(struct tls_aead_ctx *c, enum tls_aead aead, const uint8_t *ke
         tls_aead_wipe(c);
     memcpy(c->key, key, rows[aead].key_bytes);
     c->loaded = (uint8_t)(aead + 1);
-    rows[aead].load(c, key);
+    row_of(aead)->load(c, key);
 }
 
 void tls_aead_start(struct tls_aead_ctx *c, bool sealing, const uint8_t nonce[TLS_AEAD_NONCE_BYTES],
                     const uint8_t *aad, size_t aad_len)
 {
     c->sealing = sealing;
-    row_of(c)->start(c, nonce, aad, aad_len);
+    row_of_key(c)->start(c, nonce, aad, aad_len);
 }
 
 void tls_aead_crypt(struct tls_aead_ctx *c, uint8_t *p, size_t len)
 {
-    row_of(c)->crypt(c, p, len);
+    row_of_key(c)->crypt(c, p, len);
 }
 
 void tls_aead_tag(struct tls_aead_ctx *c, uint8_t tag[TLS_AEAD_TAG_BYTES])
 {
-    row_of(c)->tag(c, tag);
+    row_of_key(c)->tag(c, tag);
 }
 
 bool tls_aead_is_same(const uint8_t a[TLS_AEAD_TAG_BYTES], const uint8_t b[TLS_AEAD_TAG_BYTES])

@@ -145,7 +145,9 @@ static void set_up_tickets(WOLFSSL_CTX *library, const struct tls_files *files)
 {
     bool on = files->ticket_lifetime_ns != 0 && files->client_ca_count == 0;
 
+    /* OFF alone keeps sessions that have a ticket, behind a lock of all threads. */
     wolfSSL_CTX_set_session_cache_mode(library, WOLFSSL_SESS_CACHE_OFF);
+    wolfSSL_CTX_set_session_cache_mode(library, WOLFSSL_SESS_CACHE_NO_INTERNAL);
     if (on) {
         unsigned int seconds = (unsigned int)(files->ticket_lifetime_ns / NS_PER_SEC);
 

@@ -9,11 +9,6 @@
 #include <errno.h>
 #include <string.h>
 
-#include <wolfssl/options.h>
-
-#include <wolfssl/wolfcrypt/kdf.h>
-#include <wolfssl/wolfcrypt/types.h>
-
 #include "net/tls_record_internal.h"
 
 enum {
@@ -39,33 +34,27 @@ size_t tls_record_state_bytes(const struct tls_record *r)
 
 /* Keys ----------------------------------------------------------------------------------------- */
 
-/* HKDF-Expand-Label with an empty context (RFC 8446 7.1). 0, or not. */
-static int expand_label(const struct tls_record *r, const uint8_t *secret, const char *label,
-                        uint8_t *out, size_t out_len)
+/* Expands a traffic secret with an empty context. */
+static void expand(const struct tls_record *r, const uint8_t *secret, const char *label,
+                   uint8_t *out, size_t out_len)
 {
-    static const uint8_t protocol[] = "tls13 ", none[1];
-    int digest = r->aead == TLS_AEAD_AES_256_GCM ? WC_SHA384 : WC_SHA256;
-    return wc_Tls13_HKDF_Expand_Label(
-        out, (word32)out_len, secret, (word32)record_secret_bytes((enum tls_aead)r->aead), protocol,
-        sizeof protocol - 1, (const uint8_t *)label, (word32)strlen(label), none, 0, digest);
+    tls_hkdf_expand_label(record_hash((enum tls_aead)r->aead), secret,
+                          (struct bytes){(uint8_t *)label, strlen(label)}, (struct bytes){NULL, 0},
+                          out, out_len);
 }
 
 /* Key and IV of a traffic secret (RFC 8446 7.3). */
-static int derive_keys(const struct tls_record *r, const uint8_t *secret, uint8_t *key, uint8_t *iv)
+static void derive_keys(const struct tls_record *r, const uint8_t *secret, uint8_t *key,
+                        uint8_t *iv)
 {
-    int err = expand_label(r, secret, "key", key, record_key_bytes(r));
-    return err != 0 ? err : expand_label(r, secret, "iv", iv, TLS_AEAD_NONCE_BYTES);
+    expand(r, secret, "key", key, record_key_bytes(r));
+    expand(r, secret, "iv", iv, TLS_AEAD_NONCE_BYTES);
 }
 
-int record_next_keys(const struct tls_record *r, const uint8_t *secret, struct record_keys *next)
+void record_next_keys(const struct tls_record *r, const uint8_t *secret, struct record_keys *next)
 {
-    size_t len = record_secret_bytes((enum tls_aead)r->aead);
-    int err = expand_label(r, secret, "traffic upd", next->secret, len);
-    if (err == 0)
-        err = derive_keys(r, next->secret, next->key, next->iv);
-    if (err != 0)
-        explicit_bzero(next, sizeof *next);
-    return err;
+    expand(r, secret, "traffic upd", next->secret, record_secret_bytes((enum tls_aead)r->aead));
+    derive_keys(r, next->secret, next->key, next->iv);
 }
 
 void record_install_keys(const struct tls_record *r, struct tls_aead_ctx *c,
@@ -78,18 +67,17 @@ void record_install_keys(const struct tls_record *r, struct tls_aead_ctx *c,
     tls_aead_wipe(c);
 }
 
-/* Whether a key and an IV are those of a secret. 0, -EKEYREJECTED or -ENOMEM. */
-static int check_keys(const struct tls_record *r, const uint8_t *secret, const uint8_t *key,
-                      const uint8_t *iv)
+/* Whether a key and an IV are those of a secret. */
+static bool are_keys_of(const struct tls_record *r, const uint8_t *secret, const uint8_t *key,
+                        const uint8_t *iv)
 {
     uint8_t good_key[TLS_AEAD_KEY_BYTES_MAX], good_iv[TLS_AEAD_NONCE_BYTES];
-    int err = derive_keys(r, secret, good_key, good_iv) != 0 ? -ENOMEM : 0;
-    if (err == 0 && (memcmp(good_key, key, record_key_bytes(r)) != 0 ||
-                     memcmp(good_iv, iv, TLS_AEAD_NONCE_BYTES) != 0))
-        err = -EKEYREJECTED;
+    derive_keys(r, secret, good_key, good_iv);
+    bool same = memcmp(good_key, key, record_key_bytes(r)) == 0 &&
+                memcmp(good_iv, iv, TLS_AEAD_NONCE_BYTES) == 0;
     explicit_bzero(good_key, sizeof good_key);
     explicit_bzero(good_iv, sizeof good_iv);
-    return err;
+    return same;
 }
 
 /* Life ----------------------------------------------------------------------------------------- */
@@ -137,14 +125,12 @@ int tls_record_init(struct tls_record *r, const struct tls_record_params *p)
     if (record_has_explicit(r))
         r->explicit_base = p->explicit_nonce - p->write_seq;
     copy_keys(r, p);
-    if (!record_is_13(r))
+    if (!record_is_13(r) ||
+        (are_keys_of(r, record_read_secret(r), record_read_key(r), r->read_iv) &&
+         are_keys_of(r, record_write_secret(r), record_write_key(r), r->write_iv)))
         return 0;
-    int err = check_keys(r, record_read_secret(r), record_read_key(r), r->read_iv);
-    if (err == 0)
-        err = check_keys(r, record_write_secret(r), record_write_key(r), r->write_iv);
-    if (err != 0)
-        explicit_bzero(r, tls_record_state_bytes(r));
-    return err;
+    explicit_bzero(r, tls_record_state_bytes(r));
+    return -EKEYREJECTED;
 }
 
 void tls_work_wipe(struct tls_work *work)

@@ -97,8 +97,7 @@
     X(INTERLEAVED, 10, "interleaved", "a handshake message cut by another record")                 \
     X(RENEGOTIATION, 40, "renegotiation", "renegotiation was asked for")                           \
     X(SEQUENCE, 80, "sequence_overflow", "the peer used up its sequence numbers")                  \
-    X(KEY_LIMIT, 80, "key_limit", "our key has sealed all records that it may")                    \
-    X(DERIVE, 80, "key_derivation", "the next key could not be derived")
+    X(KEY_LIMIT, 80, "key_limit", "our key has sealed all records that it may")
 
 enum tls_reason {
 #define X(id, alert, label, text) TLS_REASON_##id,
@@ -184,8 +183,8 @@ struct tls_piece {
 size_t tls_record_bytes(enum tls_version version, enum tls_aead aead);
 
 /* Makes a state in tls_record_bytes() of the caller's memory. 0; -EINVAL: a value that cannot be;
- * -EKEYREJECTED: 1.3 keys and IVs are not what the secrets give, so something was exported wrongly;
- * -ENOMEM: the derivation failed. After an error the memory is wiped. */
+ * -EKEYREJECTED: 1.3 keys and IVs are not what the secrets give, so something was exported wrongly.
+ * After an error the memory is wiped. */
 MUST_USE int tls_record_init(struct tls_record *r, const struct tls_record_params *p);
 
 /* Wipes the state, and the keys that work has expanded from it. */

@@ -9,6 +9,7 @@
 #include <endian.h>
 #include <string.h>
 
+#include "net/tls_hkdf.h"
 #include "net/tls_record.h"
 
 enum {
@@ -30,7 +31,6 @@ enum {
 
 enum {
     RECORD_EXPLICIT_NONCE_BYTES = 8,
-    RECORD_SECRET_BYTES_MAX = 48,
     RECORD_AAD_BYTES_MAX = 13,
     RECORD_MESSAGE_KEY_UPDATE = 24,
     RECORD_UPDATE_BYTES = 5, /* of a KeyUpdate message */
@@ -61,10 +61,16 @@ static inline size_t record_key_bytes(const struct tls_record *r)
     return tls_aead_key_bytes((enum tls_aead)r->aead);
 }
 
-/* Of a traffic secret: the output of the suite's hash (RFC 8446 7.1, B.4). */
+/* Of the suite: RFC 8446 B.4. */
+static inline enum tls_hash record_hash(enum tls_aead aead)
+{
+    return aead == TLS_AEAD_AES_256_GCM ? TLS_HASH_SHA384 : TLS_HASH_SHA256;
+}
+
+/* Of a traffic secret (RFC 8446 7.1). */
 static inline size_t record_secret_bytes(enum tls_aead aead)
 {
-    return aead == TLS_AEAD_AES_256_GCM ? 48 : 32;
+    return tls_hash_bytes(record_hash(aead));
 }
 
 static inline uint8_t *record_read_key(struct tls_record *r)
@@ -107,15 +113,13 @@ static inline uint64_t record_key_limit(const struct tls_record *r)
 
 /* The next generation of one direction's keys. */
 struct record_keys {
-    uint8_t secret[RECORD_SECRET_BYTES_MAX];
+    uint8_t secret[TLS_HASH_BYTES_MAX];
     uint8_t key[TLS_AEAD_KEY_BYTES_MAX];
     uint8_t iv[TLS_AEAD_NONCE_BYTES];
 };
 
-/* Derives the generation behind `secret` (RFC 8446 7.2). Not 0: it failed, nothing is left in next.
- */
-MUST_USE int record_next_keys(const struct tls_record *r, const uint8_t *secret,
-                              struct record_keys *next);
+/* Derives the generation behind `secret` (RFC 8446 7.2). */
+void record_next_keys(const struct tls_record *r, const uint8_t *secret, struct record_keys *next);
 
 /* Puts them in place, and wipes where they come from and what c has expanded from the old ones. */
 void record_install_keys(const struct tls_record *r, struct tls_aead_ctx *c,

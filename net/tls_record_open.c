@@ -113,8 +113,7 @@ static enum tls_record_status take_key_update(struct tls_record *r, struct tls_w
         return record_fail(r, TLS_REASON_UPDATE_VALUE);
     if (take_quiet(r) == TLS_RECORD_FAILED)
         return TLS_RECORD_FAILED;
-    if (record_next_keys(r, record_read_secret(r), &next) != 0)
-        return record_fail(r, TLS_REASON_DERIVE);
+    record_next_keys(r, record_read_secret(r), &next);
     record_install_keys(r, &work->open, &next, record_read_secret(r), record_read_key(r),
                         r->read_iv);
     r->read_seq = 0;

@@ -99,18 +99,14 @@ static size_t seal_message(struct tls_record *r, struct tls_work *work, uint8_t 
     return seal_record(r, work, type, &src, len, out);
 }
 
-/* The KeyUpdate that is due: the last record under its key. Returns 0 when the next key can't be
- * derived. */
+/* The KeyUpdate that is due: the last record under its key. */
 static size_t seal_key_update(struct tls_record *r, struct tls_work *work, uint8_t *out)
 {
     uint8_t message[RECORD_UPDATE_BYTES] = {RECORD_MESSAGE_KEY_UPDATE, 0, 0, 1,
                                             (r->bits & RECORD_BIT_UPDATE_REQUEST) != 0};
     struct record_keys next;
 
-    if (record_next_keys(r, record_write_secret(r), &next) != 0) {
-        record_fail(r, TLS_REASON_DERIVE);
-        return 0;
-    }
+    record_next_keys(r, record_write_secret(r), &next);
     size_t n = seal_message(r, work, RECORD_TYPE_HANDSHAKE, message, sizeof message, out);
     record_install_keys(r, &work->seal, &next, record_write_secret(r), record_write_key(r),
                         r->write_iv);
@@ -142,8 +138,6 @@ size_t tls_record_seal(struct tls_record *r, struct tls_work *work, struct tls_s
         if (room < TLS_RECORD_UPDATE_BYTES)
             return 0;
         written = seal_key_update(r, work, out);
-        if (written == 0)
-            return 0;
     }
     skip_empty(src);
     size_t space = room - written, extra = record_extra(r);

@@ -506,6 +506,20 @@ Test(http, a_long_head_is_431_as_soon_as_it_is_full)
     }
 }
 
+Test(http, a_limit_that_is_lowered_under_a_head_refuses_it)
+{
+    struct http_limits high = {.max_head_bytes = 400, .max_headers = 8};
+    struct http_limits low = {.max_head_bytes = 200, .max_headers = 8};
+    struct http_scan s = {0};
+    char head[512];
+    size_t head_len;
+    int n = snprintf(head, sizeof head, "GET / HTTP/1.1\r\n" HOST "A: %0300d\r\n\r\n", 0);
+    cr_assert_eq(http_head_find(&s, &high, (uint8_t *)head, 300, &head_len), HTTP_MORE);
+    cr_assert_eq(http_head_find(&s, &low, (uint8_t *)head, 300, &head_len), HTTP_HEAD_TOO_LARGE);
+    cr_assert_eq(http_head_find(&s, &low, (uint8_t *)head, (size_t)n, &head_len),
+                 HTTP_HEAD_TOO_LARGE);
+}
+
 Test(http, no_limit_goes_beyond_what_a_view_can_hold)
 {
     struct http_limits lim = {.max_head_bytes = 1 << 20, .max_headers = 8};

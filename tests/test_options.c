@@ -85,7 +85,8 @@ static const struct option table[] = {
      .max = 3600 * NS_PER_SEC,
      .zero_off = true,
      .offset = AT(pause_ns),
-     .type = OPTION_DURATION},
+     .type = OPTION_DURATION,
+     .reload = OPTION_RELOAD},
     {.name = "rate",
      .group = "Two",
      .help = "A rate.",
@@ -112,14 +113,16 @@ static const struct option table[] = {
      .group = "Three",
      .help = "A title.",
      .offset = AT(title),
-     .type = OPTION_TEXT},
+     .type = OPTION_TEXT,
+     .reload = OPTION_RELOAD},
     {.name = "place",
      .group = "Three",
      .help = "A place.",
      .def = "here",
      .check = check_place,
      .offset = AT(place),
-     .type = OPTION_LIST},
+     .type = OPTION_LIST,
+     .reload = OPTION_RELOAD},
 };
 
 /* One reading: what went in, and what came out. */
@@ -744,6 +747,57 @@ Test(options, a_complaint_names_the_place_of_the_value)
         cr_assert_str_eq(line, wanted);
     }
     options_free(r.o);
+}
+
+/* Reload -----------------------------------------------------------------------------------------
+ */
+
+/* The rows on which two readings do not agree, in the table's order. */
+static const char *differing(const struct reading *a, const struct reading *b)
+{
+    static char names[256];
+    names[0] = '\0';
+    for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+        if (!options_agree(a->o, b->o, &table[i]))
+            strcat(strcat(names, table[i].name), " ");
+    }
+    return names;
+}
+
+Test(options, two_readings_agree_row_by_row)
+{
+    struct reading a, b;
+    read_with(&a, ARGS("--place", "x", "--place", "y", "--title", "t", "--rate", "5/7"), ENV(),
+              NULL);
+    read_with(&b, ARGS("--place", "x", "--place", "y", "--title", "t", "--rate", "5/7"), ENV(),
+              NULL);
+    cr_assert_str_eq(differing(&a, &b), "");
+    options_free(b.o);
+    read_with(&b, ARGS("--place", "x", "--place", "z", "--loud", "--users", "11", "--rate", "5/8"),
+              ENV("TIDEWIRE_COLOR=red", "TIDEWIRE_PAUSE=1s"), NULL);
+    cr_assert_str_eq(differing(&a, &b), "loud users pause rate color title place ");
+    options_free(b.o);
+    read_with(&b, ARGS("--place", "x", "--title", "u", "--rate", "5/7", "--port", "1"), ENV(),
+              NULL);
+    cr_assert_str_eq(differing(&a, &b), "port title place ");
+    options_free(a.o);
+    options_free(b.o);
+}
+
+Test(options, what_a_reload_may_change_is_copied_and_nothing_else)
+{
+    struct reading a, b;
+    struct values to;
+    read_with(&a, ARGS("--slots", "6"), ENV(), NULL);
+    read_with(&b, ARGS("--slots", "8", "--loud", "--pause", "1s", "--title", "t", "--place", "x"),
+              ENV(), NULL);
+    to = a.v;
+    options_copy_reloadable(table, ARRAY_LEN(table), &to, &b.v);
+    cr_assert(to.slots == 6 && !to.loud && to.max_size == a.v.max_size);
+    cr_assert(to.pause_ns == NS_PER_SEC && to.title == b.v.title);
+    cr_assert(to.place.count == 1 && to.place.items == b.v.place.items);
+    options_free(a.o);
+    options_free(b.o);
 }
 
 /* Texts that are not shown, and items that hold commas

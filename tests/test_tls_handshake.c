@@ -376,6 +376,38 @@ Test(tls_handshake, sessions_are_resumed_in_chains_with_a_full_handshake_in_200)
     rig_deinit(&r);
 }
 
+/* wolfSSL's, whose header does not go together with OpenSSL's. */
+int wolfSSL_get_session_cache_memsize(void);
+int wolfSSL_memsave_session_cache(void *mem, int size);
+
+static uint8_t *library_cache(size_t *len)
+{
+    int size = wolfSSL_get_session_cache_memsize();
+    uint8_t *mem = calloc(1, (size_t)size);
+
+    cr_assert_eq(wolfSSL_memsave_session_cache(mem, size), 1);
+    *len = (size_t)size;
+    return mem;
+}
+
+Test(tls_handshake, no_session_stays_in_the_librarys_own_cache)
+{
+    struct rig r;
+    size_t before_len, after_len;
+    uint8_t *before, *after;
+
+    rig_init(&r, false, true);
+    before = library_cache(&before_len);
+    cr_assert_eq(resume_chain(&r, TLS1_3_VERSION, 20), 19);
+    cr_assert_eq(resume_chain(&r, TLS1_2_VERSION, 20), 19);
+    after = library_cache(&after_len);
+    cr_assert_eq(before_len, after_len);
+    cr_assert_eq(memcmp(before, after, before_len), 0);
+    free(before);
+    free(after);
+    rig_deinit(&r);
+}
+
 Test(tls_handshake, a_ticket_lives_two_periods_at_the_most)
 {
     struct rig r;

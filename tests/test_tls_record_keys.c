@@ -1,30 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Copyright (c) 2026 The Tidewire authors */
 
-/* KeyUpdates in both directions, the limits of a key, and sequence numbers at their end. The layer
- * is compiled into this test, so that the derivation of a key can fail by name. */
-
-#include <wolfssl/options.h>
-
-#include <wolfssl/wolfcrypt/kdf.h>
-
-static int derivations_before_failure = -1; /* -1: none fails */
-
-static int expand_or_fail(byte *okm, word32 okm_len, const byte *prk, word32 prk_len,
-                          const byte *protocol, word32 protocol_len, const byte *label,
-                          word32 label_len, const byte *info, word32 info_len, int digest)
-{
-    if (derivations_before_failure == 0)
-        return -125; /* MEMORY_E */
-    if (derivations_before_failure > 0)
-        derivations_before_failure--;
-    return wc_Tls13_HKDF_Expand_Label(okm, okm_len, prk, prk_len, protocol, protocol_len, label,
-                                      label_len, info, info_len, digest);
-}
-
-#define wc_Tls13_HKDF_Expand_Label expand_or_fail
-#include "net/tls_record.c" /* NOLINT(bugprone-suspicious-include): see above */
-#undef wc_Tls13_HKDF_Expand_Label
+/* KeyUpdates in both directions, the limits of a key, and sequence numbers at their end. */
 
 #include "tls_rig.h"
 
@@ -214,42 +191,6 @@ Test(tls_record_keys, close_notify_needs_no_update_before_it)
         size_t n = tls_record_seal_end(rig.r, rig.work, wire);
         rig_expect(&rig.out, wire, n, RIG_ALERT, "\1\0", 2);
         rig_free(&rig);
-    }
-}
-
-Test(tls_record_keys, a_key_that_cannot_be_derived_fails_the_connection)
-{
-    FOR_SUITES_13(s)
-    {
-        for (int before = 0; before < 3; before++) {
-            /* The peer's next key. */
-            struct rig rig = rig_new(s);
-            size_t n = rig_seal(&rig.in, RIG_HANDSHAKE, KEY_UPDATE, 5, wire);
-            derivations_before_failure = before;
-            rig_expect_failure(&rig, wire, n, TLS_REASON_DERIVE);
-            derivations_before_failure = -1;
-            rig_free(&rig);
-            /* Ours: the KeyUpdate has not left, so the peer still has the old one. */
-            rig = rig_new(s);
-            tls_record_update(rig.r, false);
-            derivations_before_failure = before;
-            cr_assert_eq(seal_nothing(&rig), 0);
-            derivations_before_failure = -1;
-            rig_expect_failure(&rig, wire, 0, TLS_REASON_DERIVE);
-            rig_free(&rig);
-        }
-        /* Four derivations check the keys of a new state. */
-        for (int before = 0; before < 4; before++) {
-            struct rig_way in, out;
-            rig_way_init(&in, s, 1);
-            rig_way_init(&out, s, 2);
-            struct tls_record_params p = rig_params(&in, &out);
-            struct tls_record *r = calloc(1, tls_record_bytes(s->version, s->aead));
-            derivations_before_failure = before;
-            cr_assert_eq(tls_record_init(r, &p), -ENOMEM);
-            derivations_before_failure = -1;
-            free(r);
-        }
     }
 }
 

@@ -8,9 +8,11 @@
  *   limit-uring [--fanout] [--gather] [--once] [--port N] [--seconds N] [--sndbuf BYTES]
  *               [--buffers N] [--buffer-bytes BYTES]
  *
- * A connection has one send under way, or a chain of linked ones; what comes meanwhile waits, which
- * is rare. A fan-out goes to every connection, the sender's included, and takes one sender at a
- * time. One thread. */
+ * A short send is over when it has been submitted: it may not wait, and says nothing when all of it
+ * was taken. A longer one, or what a socket did not take, is awaited; a connection has one such
+ * send under way, or a chain of linked ones, and what comes meanwhile waits, which is rare. A
+ * fan-out goes to every connection, the sender's included, and takes one sender at a time. One
+ * thread. */
 
 #include <errno.h>
 #include <liburing.h>
@@ -33,7 +35,19 @@
 #define HEAD_PLACES 4096
 #define REQUEST_MAX 1024
 
-enum op { OP_ACCEPT, OP_RECV, OP_SEND, OP_CLOSE };
+/* Bytes of a send that is not awaited, at most. */
+#define QUICK_MAX 2048
+/* A tag has 20 bits for the slot, 12 for the place of the request in the ring. */
+#define SLOT_BITS 20
+#define SLOT_MASK ((1u << SLOT_BITS) - 1)
+
+/* No frame begins where so much of the last one is still to come: what a stream says that is not
+ * open, so that the common case has one thing less to ask. */
+#define NOT_OPEN UINT64_MAX
+
+_Static_assert(SLOTS_MAX <= SLOT_MASK && SQ_ENTRIES <= 1u << (32 - SLOT_BITS), "tags");
+
+enum op { OP_ACCEPT, OP_RECV, OP_SEND, OP_QUICK, OP_CLOSE };
 
 /* What waits for the end of the sends under way; parts of one buffer leave together. */
 struct waiting {
@@ -45,17 +59,24 @@ struct waiting {
 struct peer {
     struct raw_stream stream;
     struct waiting *first, *last;
-    uint8_t *request; /* one that the end of a buffer has cut; until the slot is closed */
-    uint16_t request_len;
     uint32_t member;
-    uint16_t under_way; /* sends */
+    uint32_t quick_batch; /* the submit with which a quick send left last */
+    uint16_t under_way;   /* sends that are awaited */
     bool is_open;
     bool is_closing;
 };
 
+_Static_assert(sizeof(struct peer) == 64, "a line of cache, found by a shift");
+
+/* A request that the end of a buffer has cut; until the slot is closed. */
+struct request {
+    uint8_t *bytes;
+    size_t len;
+};
+
 struct buffer {
-    uint32_t filled; /* bytes told by the kernel */
-    uint32_t uses;   /* sends under way or waiting that read from it */
+    uint8_t *next;   /* where the kernel goes on */
+    uint32_t uses;   /* awaited sends, under way or waiting, that read from it */
     bool is_kernels; /* the kernel may fill it further */
 };
 
@@ -63,9 +84,16 @@ static struct io_uring ring;
 static struct io_uring_buf_ring *lent;
 static uint8_t *memory; /* buffer i starts at memory + RAW_PAD + i * buffer_bytes */
 static struct buffer buffers[BUFFERS_MAX];
-static struct peer peers[SLOTS_MAX];
+static struct peer peers[SLOTS_MAX] __attribute__((aligned(64)));
+static struct request requests[SLOTS_MAX];
 static uint32_t members[SLOTS_MAX];
 static uint32_t member_count;
+/* Buffers that nothing awaited reads from; quick sends that are not submitted yet may. */
+static uint16_t done[BUFFERS_MAX];
+static uint32_t done_count;
+static uint32_t batch = 1;      /* counts submits */
+static bool is_mixed;           /* the next submit is not of quick sends alone */
+static unsigned failures_until; /* completions before this one hold no failure of a quick send */
 static int listener_fd;
 static struct raw_options o;
 /* Message headers of the sends that the next submit copies. */
@@ -80,35 +108,14 @@ static uint64_t tag(enum op op, uint32_t slot, uint32_t buffer)
     return (uint64_t)op << 56 | (uint64_t)buffer << 32 | slot;
 }
 
-static void submit(void)
-{
-    if (io_uring_submit(&ring) < 0)
-        raw_die("io_uring_submit", errno);
-    arena_used = 0;
-}
-
-static struct io_uring_sqe *next_sqe(void)
-{
-    struct io_uring_sqe *sqe = io_uring_get_sqe(&ring);
-
-    if (__builtin_expect(sqe == NULL, 0)) {
-        submit();
-        sqe = io_uring_get_sqe(&ring);
-    }
-    return sqe;
-}
-
 /* Buffers ------------------------------------------------------------------------------------- */
-
-static uint8_t *buffer_at(uint32_t i)
-{
-    return memory + RAW_PAD + (size_t)i * o.buffer_bytes;
-}
 
 static void lend(uint32_t i)
 {
-    buffers[i] = (struct buffer){.is_kernels = true};
-    io_uring_buf_ring_add(lent, buffer_at(i), o.buffer_bytes, (unsigned short)i,
+    uint8_t *begin = memory + RAW_PAD + (size_t)i * o.buffer_bytes;
+
+    buffers[i] = (struct buffer){.next = begin, .is_kernels = true};
+    io_uring_buf_ring_add(lent, begin, o.buffer_bytes, (unsigned short)i,
                           io_uring_buf_ring_mask(o.buffers), 0);
     io_uring_buf_ring_advance(lent, 1);
 }
@@ -119,7 +126,63 @@ static void release(uint32_t i, uint32_t uses)
 
     b->uses -= uses;
     if (b->uses == 0 && !b->is_kernels)
-        lend(i);
+        done[done_count++] = (uint16_t)i;
+}
+
+/* Submitting ---------------------------------------------------------------------------------- */
+
+static void take_failure(const struct io_uring_cqe *cqe);
+
+/* All quick sends are over. */
+static void note_submit(void)
+{
+    batch++;
+    arena_used = 0;
+    while (done_count > 0) {
+        uint32_t i = done[--done_count];
+
+        if (buffers[i].uses == 0) /* else the rest of a quick send reads from it */
+            lend(i);
+    }
+}
+
+/* Deals with what failed among the completions from `at` on, before more for the same connections
+ * can follow. */
+static void take_failures(unsigned at)
+{
+    failures_until = __atomic_load_n(ring.cq.ktail, __ATOMIC_ACQUIRE);
+    for (; at != failures_until; at++) {
+        const struct io_uring_cqe *cqe = &ring.cq.cqes[at & *ring.cq.kring_mask];
+
+        if (cqe->user_data >> 56 == OP_QUICK)
+            take_failure(cqe);
+    }
+}
+
+/* Out of turn. */
+static void submit(void)
+{
+    unsigned at = *ring.cq.ktail;
+
+    if (io_uring_submit(&ring) < 0)
+        raw_die("io_uring_submit", errno);
+    take_failures(at);
+    note_submit();
+}
+
+/* liburing's own also serves rings with larger entries, which costs. */
+static inline unsigned next_place(void)
+{
+    if (__builtin_expect(ring.sq.sqe_tail - ring.sq.sqe_head == SQ_ENTRIES, 0))
+        submit();
+    return ring.sq.sqe_tail++ & (SQ_ENTRIES - 1);
+}
+
+/* For anything but a quick send. */
+static struct io_uring_sqe *next_sqe(void)
+{
+    is_mixed = true;
+    return &ring.sq.sqes[next_place()];
 }
 
 static void make_buffers(void)
@@ -180,6 +243,7 @@ static void close_slot(uint32_t slot)
         p->is_open = false;
     }
     p->is_closing = true;
+    p->stream.left = NOT_OPEN;
     if (p->under_way > 0)
         return;
     for (struct waiting *w; (w = p->first) != NULL;) {
@@ -187,14 +251,83 @@ static void close_slot(uint32_t slot)
         release(w->buffer, 1);
         free(w);
     }
-    free(p->request);
-    p->request = NULL;
+    free(requests[slot].bytes);
+    requests[slot] = (struct request){0};
     sqe = next_sqe();
     io_uring_prep_close_direct(sqe, slot);
     sqe->user_data = tag(OP_CLOSE, slot, 0);
 }
 
 /* Sending ------------------------------------------------------------------------------------- */
+
+static void send_later(struct peer *p, uint32_t buffer, const struct raw_batch *b)
+{
+    struct waiting *w = malloc(sizeof(*w));
+
+    if (w == NULL)
+        raw_die("no memory", 0);
+    w->next = NULL;
+    w->buffer = (uint16_t)buffer;
+    w->batch = *b;
+    buffers[buffer].uses++;
+    if (p->first == NULL)
+        p->first = w;
+    else
+        p->last->next = w;
+    p->last = w;
+}
+
+/* Whether the quick send of the slot, if one is not submitted yet, leaves nothing to be awaited. */
+static bool is_over(uint32_t slot)
+{
+    if (peers[slot].quick_batch == batch)
+        submit();
+    return peers[slot].under_way == 0;
+}
+
+__attribute__((noinline)) static void send_single_later(uint32_t slot, uint32_t buffer,
+                                                        struct raw_span s)
+{
+    struct raw_batch b = {.count = 1, .spans[0] = s};
+
+    send_later(&peers[slot], buffer, &b);
+}
+
+/* Another quick send behind one that is not submitted yet. False: it waits now. */
+__attribute__((noinline)) static bool may_follow(uint32_t slot, uint32_t buffer, struct raw_span s)
+{
+    if (is_over(slot))
+        return true;
+    send_single_later(slot, buffer, s);
+    return false;
+}
+
+static const struct io_uring_sqe QUICK = {
+    .opcode = IORING_OP_SEND,
+    .flags = IOSQE_FIXED_FILE | IOSQE_CQE_SKIP_SUCCESS,
+    .msg_flags = MSG_NOSIGNAL | MSG_WAITALL | MSG_DONTWAIT, /* all or a failure, at once */
+};
+
+/* Nothing awaited is under way there. Two in one submit could overtake each other, if the first
+ * was cut and the second found room. */
+static inline void send_quick(uint32_t slot, uint32_t buffer, struct raw_span s)
+{
+    struct peer *p = &peers[slot];
+
+    if (__builtin_expect(p->quick_batch == batch, 0) && !may_follow(slot, buffer, s))
+        return;
+    unsigned place = next_place();
+    struct io_uring_sqe *sqe = &ring.sq.sqes[place];
+
+    p->quick_batch = batch;
+    /* The kernel leaves requests as they are, so most places hold one of this kind already. */
+    if (__builtin_expect(sqe->opcode != QUICK.opcode || sqe->flags != QUICK.flags, 0))
+        *sqe = QUICK;
+    sqe->fd = (int)slot;
+    sqe->addr = (uintptr_t)s.ptr;
+    sqe->len = (uint32_t)s.len;
+    sqe->user_data = tag(OP_QUICK, slot | place << SLOT_BITS, buffer);
+}
 
 /* Counts a send and tags it, when it has been prepared. */
 static inline void note_send(struct io_uring_sqe *sqe, uint32_t slot, uint32_t buffer)
@@ -205,12 +338,11 @@ static inline void note_send(struct io_uring_sqe *sqe, uint32_t slot, uint32_t b
     sqe->user_data = tag(OP_SEND, slot, buffer);
 }
 
-static inline struct io_uring_sqe *send_span(uint32_t slot, uint32_t buffer,
-                                             const struct raw_span *s)
+static inline struct io_uring_sqe *send_span(uint32_t slot, uint32_t buffer, struct raw_span s)
 {
     struct io_uring_sqe *sqe = next_sqe();
 
-    io_uring_prep_send(sqe, (int)slot, s->ptr, s->len, MSG_NOSIGNAL | MSG_WAITALL);
+    io_uring_prep_send(sqe, (int)slot, s.ptr, s.len, MSG_NOSIGNAL | MSG_WAITALL);
     note_send(sqe, slot, buffer);
     return sqe;
 }
@@ -236,8 +368,10 @@ static void send_gathered(uint32_t slot, uint32_t buffer, const struct raw_batch
 /* One send; or a chain, whose order the links keep, and which one submit takes as a whole. */
 static void send_batch(uint32_t slot, uint32_t buffer, const struct raw_batch *b)
 {
-    struct io_uring_sqe *sqe = NULL;
-
+    if (b->count == 1 && b->spans[0].len <= QUICK_MAX) {
+        send_quick(slot, buffer, b->spans[0]);
+        return;
+    }
     if (b->count > 1 && o.gather) {
         send_gathered(slot, buffer, b);
         return;
@@ -245,34 +379,17 @@ static void send_batch(uint32_t slot, uint32_t buffer, const struct raw_batch *b
     if (b->count > 1 && io_uring_sq_space_left(&ring) < (unsigned)b->count)
         submit();
     for (int i = 0; i < b->count; i++) {
-        sqe = send_span(slot, buffer, &b->spans[i]);
-        sqe->flags |= IOSQE_IO_LINK;
+        struct io_uring_sqe *sqe = send_span(slot, buffer, b->spans[i]);
+        if (i + 1 < b->count)
+            sqe->flags |= IOSQE_IO_LINK;
     }
-    sqe->flags &= (unsigned char)~IOSQE_IO_LINK;
-}
-
-static void send_later(struct peer *p, uint32_t buffer, const struct raw_batch *b)
-{
-    struct waiting *w = malloc(sizeof(*w));
-
-    if (w == NULL)
-        raw_die("no memory", 0);
-    w->next = NULL;
-    w->buffer = (uint16_t)buffer;
-    w->batch = *b;
-    buffers[buffer].uses++;
-    if (p->first == NULL)
-        p->first = w;
-    else
-        p->last->next = w;
-    p->last = w;
 }
 
 static inline void send_or_wait(uint32_t slot, uint32_t buffer, const struct raw_batch *b)
 {
     struct peer *p = &peers[slot];
 
-    if (__builtin_expect(p->under_way > 0, 0))
+    if (__builtin_expect(p->under_way > 0, 0) || !is_over(slot))
         send_later(p, buffer, b);
     else
         send_batch(slot, buffer, b);
@@ -286,9 +403,9 @@ static void on_sent(uint32_t slot, uint32_t buffer)
     release(buffer, 1);
     if (p->under_way > 0)
         return;
-    if (p->is_closing) {
+    if (p->is_closing)
         close_slot(slot);
-    } else if (p->first != NULL) {
+    while (p->first != NULL && p->under_way == 0 && is_over(slot)) {
         struct waiting *w = p->first;
 
         p->first = w->next;
@@ -296,6 +413,20 @@ static void on_sent(uint32_t slot, uint32_t buffer)
         release(w->buffer, 1);
         free(w);
     }
+}
+
+/* A quick send was cut, or its socket was full: the rest is awaited. Its request still stands in
+ * the ring. A broken connection is found by its receive. */
+static void take_failure(const struct io_uring_cqe *cqe)
+{
+    uint32_t low = (uint32_t)cqe->user_data;
+    uint32_t slot = low & SLOT_MASK, buffer = (uint32_t)(cqe->user_data >> 32) & UINT16_MAX;
+    const struct io_uring_sqe *sent = &ring.sq.sqes[low >> SLOT_BITS];
+    uint32_t skip = cqe->res > 0 ? (uint32_t)cqe->res : 0;
+    struct raw_span rest = {(uint8_t *)(uintptr_t)sent->addr + skip, sent->len - skip};
+
+    if (cqe->res > 0 || cqe->res == -EAGAIN)
+        send_span(slot, buffer, rest);
 }
 
 /* Receiving ----------------------------------------------------------------------------------- */
@@ -311,53 +442,57 @@ static void pass_on(uint32_t slot, uint32_t buffer, const struct raw_batch *b)
 }
 
 /* Collects a request that did not come in one piece. Returns whether it is whole now. */
-static bool collect_request(struct peer *p, const uint8_t *in, size_t len)
+static bool collect_request(struct request *r, const uint8_t *in, size_t len)
 {
-    if (p->request == NULL)
-        p->request = malloc(REQUEST_MAX);
-    if (p->request == NULL || p->request_len + len > REQUEST_MAX)
+    if (r->bytes == NULL)
+        r->bytes = malloc(REQUEST_MAX);
+    if (r->bytes == NULL || r->len + len > REQUEST_MAX)
         raw_die("a request is too long", 0);
-    memcpy(p->request + p->request_len, in, len);
-    p->request_len += (uint16_t)len;
-    return p->request_len >= 4 && memcmp(p->request + p->request_len - 4, "\r\n\r\n", 4) == 0;
+    memcpy(r->bytes + r->len, in, len);
+    r->len += len;
+    return r->len >= 4 && memcmp(r->bytes + r->len - 4, "\r\n\r\n", 4) == 0;
 }
 
 static void greet(uint32_t slot, uint32_t buffer, uint8_t *in, size_t len)
 {
-    struct peer *p = &peers[slot];
-    struct raw_batch answer = {.count = 1};
+    struct request *r = &requests[slot];
+    struct raw_span answer = {in, RAW_ANSWER_BYTES};
 
-    if (p->request != NULL || len < 4 || memcmp(in + len - 4, "\r\n\r\n", 4) != 0) {
-        if (!collect_request(p, in, len))
+    if (r->bytes != NULL || len < 4 || memcmp(in + len - 4, "\r\n\r\n", 4) != 0) {
+        if (!collect_request(r, in, len))
             return;
-        in = p->request;
-        len = p->request_len;
+        answer.ptr = in = r->bytes;
+        len = r->len;
     }
     if (!raw_answer(in, len, in))
         raw_die("a request that is no upgrade", 0);
-    answer.spans[0] = (struct raw_span){in, RAW_ANSWER_BYTES};
     peers[slot].is_open = true;
+    peers[slot].stream.left = 0;
     peers[slot].member = member_count;
     members[member_count++] = slot;
-    send_batch(slot, buffer, &answer);
+    send_quick(slot, buffer, answer);
 }
 
-static void pass_on_single(uint32_t slot, uint32_t buffer, const struct raw_span *s)
+static inline void send_single(uint32_t slot, uint32_t buffer, struct raw_span s)
 {
-    struct raw_batch b;
-    uint32_t first = o.fanout ? 0 : slot, last = o.fanout ? member_count : slot + 1;
+    if (__builtin_expect(peers[slot].under_way == 0, 1))
+        send_quick(slot, buffer, s);
+    else
+        send_single_later(slot, buffer, s);
+}
 
-    for (uint32_t i = first; i < last; i++) {
-        uint32_t to = o.fanout ? members[i] : slot;
+__attribute__((noinline)) static void fan_out_single(uint32_t buffer, struct raw_span s)
+{
+    for (uint32_t i = 0; i < member_count; i++)
+        send_single(members[i], buffer, s);
+}
 
-        if (__builtin_expect(peers[to].under_way == 0, 1)) {
-            send_span(to, buffer, s);
-        } else {
-            b.count = 1;
-            b.spans[0] = *s;
-            send_later(&peers[to], buffer, &b);
-        }
-    }
+static inline void pass_on_single(uint32_t slot, uint32_t buffer, struct raw_span s)
+{
+    if (o.fanout)
+        fan_out_single(buffer, s);
+    else
+        send_single(slot, buffer, s);
 }
 
 __attribute__((noinline)) static void turn_slice(uint32_t slot, uint32_t buffer, uint8_t *in,
@@ -376,36 +511,41 @@ __attribute__((noinline)) static void turn_slice(uint32_t slot, uint32_t buffer,
     }
 }
 
-static void on_bytes(uint32_t slot, uint32_t buffer, uint8_t *in, size_t len)
+/* Not one short frame alone. */
+__attribute__((noinline)) static void on_bytes(uint32_t slot, uint32_t buffer, uint8_t *in,
+                                               size_t len)
 {
-    struct peer *p = &peers[slot];
-    struct raw_span single;
-
-    if (__builtin_expect(!p->is_open, 0)) {
-        if (!p->is_closing)
-            greet(slot, buffer, in, len);
-    } else if (raw_turn_single(&p->stream, in, len, &single)) {
-        pass_on_single(slot, buffer, &single);
-    } else {
+    if (peers[slot].is_open)
         turn_slice(slot, buffer, in, len);
-    }
+    else if (!peers[slot].is_closing)
+        greet(slot, buffer, in, len);
 }
 
-static inline void on_recv(uint32_t slot, int res, unsigned flags)
+static inline void take_bytes(uint32_t slot, int res, unsigned flags)
 {
-    if (__builtin_expect(flags & IORING_CQE_F_BUFFER, IORING_CQE_F_BUFFER)) {
-        uint32_t i = flags >> IORING_CQE_BUFFER_SHIFT;
-        struct buffer *b = &buffers[i];
-        uint8_t *in = buffer_at(i) + b->filled;
+    uint32_t i = flags >> IORING_CQE_BUFFER_SHIFT;
+    uint8_t *in = buffers[i].next;
+    struct raw_span single;
 
-        b->filled += (uint32_t)res;
+    buffers[i].next = in + res;
+    if (raw_turn_single(&peers[slot].stream, in, (size_t)res, &single))
+        pass_on_single(slot, i, single);
+    else
         on_bytes(slot, i, in, (size_t)res);
-        if (!(flags & URING_CQE_F_BUF_MORE)) {
-            b->is_kernels = false;
-            release(i, 0);
-        }
+}
+
+/* The buffer is used up, or the receive is over. */
+__attribute__((noinline)) static void on_recv_odd(uint32_t slot, int res, unsigned flags)
+{
+    if (flags & IORING_CQE_F_BUFFER)
+        take_bytes(slot, res, flags);
+    if ((flags & (IORING_CQE_F_BUFFER | URING_CQE_F_BUF_MORE)) == IORING_CQE_F_BUFFER) {
+        uint32_t i = flags >> IORING_CQE_BUFFER_SHIFT;
+
+        buffers[i].is_kernels = false;
+        release(i, 0);
     }
-    if (__builtin_expect(flags & IORING_CQE_F_MORE, IORING_CQE_F_MORE))
+    if (flags & IORING_CQE_F_MORE)
         return;
     if (res > 0 || res == -ENOBUFS)
         arm_recv(slot);
@@ -413,17 +553,28 @@ static inline void on_recv(uint32_t slot, int res, unsigned flags)
         close_slot(slot);
 }
 
+static inline void on_recv(uint32_t slot, int res, unsigned flags)
+{
+    const unsigned usual = IORING_CQE_F_BUFFER | IORING_CQE_F_MORE | URING_CQE_F_BUF_MORE;
+
+    if (__builtin_expect((flags & usual) == usual, 1))
+        take_bytes(slot, res, flags);
+    else
+        on_recv_odd(slot, res, flags);
+}
+
 static void on_accept(int slot, unsigned flags)
 {
     if (slot < 0 || slot >= SLOTS_MAX)
         raw_die("accept", slot < 0 ? -slot : ENFILE);
     memset(&peers[slot], 0, sizeof(peers[slot]));
+    peers[slot].stream.left = NOT_OPEN;
     arm_recv((uint32_t)slot);
     if (!(flags & IORING_CQE_F_MORE))
         arm_accept();
 }
 
-static void on_completion(const struct io_uring_cqe *cqe)
+__attribute__((noinline)) static void on_other(const struct io_uring_cqe *cqe, unsigned place)
 {
     uint32_t slot = (uint32_t)cqe->user_data;
     uint32_t buffer = (uint32_t)(cqe->user_data >> 32) & UINT16_MAX;
@@ -432,8 +583,9 @@ static void on_completion(const struct io_uring_cqe *cqe)
     case OP_SEND:
         on_sent(slot, buffer);
         break;
-    case OP_RECV:
-        on_recv(slot, cqe->res, cqe->flags);
+    case OP_QUICK:
+        if ((int)(place - failures_until) >= 0)
+            take_failure(cqe);
         break;
     case OP_ACCEPT:
         on_accept(cqe->res, cqe->flags);
@@ -441,6 +593,8 @@ static void on_completion(const struct io_uring_cqe *cqe)
     case OP_CLOSE:
         if (o.once && member_count == 0)
             exit(0);
+        break;
+    case OP_RECV:
         break;
     }
 }
@@ -459,6 +613,8 @@ static void make_ring(void)
     if (err < 0)
         raw_die("io_uring", -err);
     io_uring_register_ring_fd(&ring);
+    for (unsigned i = 0; i < SQ_ENTRIES; i++)
+        ring.sq.sqes[i] = QUICK;
 }
 
 /* liburing's own walk also serves rings with larger entries, which costs. */
@@ -469,8 +625,21 @@ static void walk_completions(void)
     unsigned head = *ring.cq.khead;
     unsigned tail = __atomic_load_n(ring.cq.ktail, __ATOMIC_ACQUIRE);
 
-    while (head != tail)
-        on_completion(&cqes[head++ & mask]);
+    if (is_mixed) {
+        is_mixed = false;
+        take_failures((int)(head - failures_until) > 0 ? head : failures_until);
+    }
+    for (; head != tail && cqes[head & mask].user_data >> 56 == OP_QUICK; head++)
+        on_other(&cqes[head & mask], head); /* nothing else completes within a submit */
+    note_submit();
+    for (; head != tail; head++) {
+        const struct io_uring_cqe *cqe = &cqes[head & mask];
+
+        if (__builtin_expect(cqe->user_data >> 56 == OP_RECV, 1))
+            on_recv((uint32_t)cqe->user_data, cqe->res, cqe->flags);
+        else
+            on_other(cqe, head);
+    }
     __atomic_store_n(ring.cq.khead, head, __ATOMIC_RELEASE);
 }
 
@@ -486,7 +655,7 @@ int main(int argc, char **argv)
 
         if (err < 0 && err != -EINTR)
             raw_die("io_uring_submit_and_wait", -err);
-        arena_used = 0;
-        walk_completions();
+        if (err >= 0)
+            walk_completions();
     }
 }

@@ -295,6 +295,36 @@ static inline size_t turn_short(uint8_t *p, bool gather, struct raw_batch *out)
     return 2 + MASK_BYTES + n;
 }
 
+/* Short data frames that lie whole in p, moved together into one span. Returns how many bytes of p
+ * they were; 0: the first is none. */
+static size_t gather_short(uint8_t *p, size_t len, struct raw_batch *out)
+{
+    uint8_t *const begin = p + MASK_BYTES;
+    uint8_t *end = begin;
+    size_t left = len;
+
+    while (left >= 2 + MASK_BYTES) {
+        size_t n = p[1] & 0x7f;
+        uint32_t key;
+
+        if (n >= 126 || left < 2 + MASK_BYTES + n || (p[0] & 0x8) != 0)
+            break;
+        memcpy(&key, p + 2, sizeof(key));
+        if (key != 0)
+            simd->unmask(p + 2 + MASK_BYTES, p + 2 + MASK_BYTES, n, key);
+        p[MASK_BYTES] = p[0];
+        p[MASK_BYTES + 1] = (uint8_t)n;
+        if (end != p + MASK_BYTES)
+            memmove(end, p + MASK_BYTES, 2 + n);
+        end += 2 + n;
+        p += 2 + MASK_BYTES + n;
+        left -= 2 + MASK_BYTES + n;
+    }
+    if (end != begin)
+        out->spans[out->count++] = (struct raw_span){begin, (size_t)(end - begin)};
+    return len - left;
+}
+
 size_t raw_turn(struct raw_stream *s, uint8_t *p, size_t len, uint8_t *cut_head, bool gather,
                 struct raw_batch *out)
 {
@@ -307,9 +337,12 @@ size_t raw_turn(struct raw_stream *s, uint8_t *p, size_t len, uint8_t *cut_head,
     if (s->left != 0 && at < len)
         at += continue_frame(s, p + at, len - at, out);
     while (at < len && out->count < RAW_SPANS_MAX) {
+        size_t run = gather ? gather_short(p + at, len - at, out) : 0;
         unsigned n = len - at >= 2 + MASK_BYTES ? p[at + 1] & 0x7f : 127;
 
-        if (n < 126 && 2 + MASK_BYTES + n <= len - at)
+        if (run > 0)
+            at += run;
+        else if (n < 126 && 2 + MASK_BYTES + n <= len - at)
             at += turn_short(p + at, gather, out);
         else
             at += turn_any(s, p + at, len - at, gather, out);

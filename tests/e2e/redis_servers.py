@@ -11,7 +11,6 @@ and a socket file, in a directory that goes with it. They keep nothing on disk.
     RedisServer(users=["alice on >pw &tw:* +publish +subscribe +unsubscribe +ping +auth +client"])
 """
 
-import os
 import shutil
 import signal
 import socket
@@ -193,9 +192,9 @@ class RedisServer:
         return info_fields(self.call("INFO", section))
 
     def cpu_seconds(self):
-        """User and system time that the process has used."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Processor time of all its threads, to the nanosecond."""
+        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/schedstat")
+        return sum(int(t.read_text().split()[0]) for t in tasks) / 1e9
 
     def pause(self):
         self.process.send_signal(signal.SIGSTOP)

@@ -92,6 +92,10 @@ def test_instructions_of_the_load_generator(record_property):
     check("generator-16", record_property)
 
 
+def test_redis_has_no_more_work_than_with_its_own_benchmark(record_property):
+    check("redis-work-16", record_property)
+
+
 def test_the_binary_needs_no_other_libraries():
     found = figures.libraries()
     print(sorted(found))

@@ -16,7 +16,7 @@ import time
 
 import pytest
 
-from harness import binary
+from harness import ROOT, binary
 from probe import dial, expect_ends, expect_metric, is_refused, run, started, until
 from wire import BINARY, CLOSE, TEXT, Client, Raw, close_frame, frame, frame_head, request
 
@@ -284,6 +284,17 @@ def test_a_plan_counts_nodes_beside_the_rule_of_thumb():
     code, out, _ = run("plan", "--help")
     assert code == 0 and "--delivery-time" in out and max(map(len, out.splitlines())) <= 80
     assert "\nusers = 1M " in run("plan", "--print-config")[1]
+
+
+def test_the_plans_of_the_readme_are_what_is_printed():
+    lines = (ROOT / "pubsub" / "README.md").read_text().splitlines()
+    begins = [i for i, line in enumerate(lines) if line.startswith("    tidewire plan ")]
+    assert len(begins) == 2
+    for i in begins:
+        code, out, _ = run(*lines[i].split()[1:])
+        assert code == 0
+        printed = [line.rstrip() for line in out.splitlines()]
+        assert [line[4:] for line in lines[i + 2:i + 2 + len(printed)]] == printed
 
 
 def test_the_environment_configures_a_server(new_server):

@@ -44,6 +44,12 @@ uint64_t nodes_stat(struct nodes *c, uint32_t node, uint32_t i)
     return sum;
 }
 
+uint64_t nodes_given_up(struct nodes *c, uint32_t node)
+{
+    return nodes_stat(c, node, REDIS_STAT_UNKNOWN) + nodes_stat(c, node, REDIS_STAT_LOCAL_ONLY) +
+           nodes_stat(c, node, REDIS_STAT_REFUSED) + nodes_stat(c, node, REDIS_STAT_DROPPED);
+}
+
 /* Beginning
  * -------------------------------------------------------------------------------------- */
 
@@ -241,9 +247,17 @@ static void drain(struct nodes *c)
 {
     for (uint32_t n = 0; n < c->node_count; n++)
         server_set_phase(&c->nodes[n].server, NODE_DRAINING);
+    if (c->leaves_speaking) {
+        nodes_run(c, nodes_now(c) + 300 * NS_PER_MS, NULL);
+        for (uint32_t i = 0; i < c->redis_count; i++)
+            sim_redis_silence(&c->redis[i], false);
+    }
     if (!nodes_run(c, nodes_now(c) + 60 * NS_PER_SEC, all_ended))
         nodes_fail(c, "the drain does not end");
     for (uint32_t n = 0; n < c->node_count && nodes_failure(c) == NULL; n++) {
+        if (c->leaves_speaking && nodes_given_up(c, n) != c->given_up[n])
+            nodes_fail(c, "node %u has given up %llu messages in its drain", n,
+                       (unsigned long long)(nodes_given_up(c, n) - c->given_up[n]));
         server_settle(&c->nodes[n].server);
         for (uint32_t i = 0; i < c->shard_count; i++)
             check_leaks(c, n, i);

@@ -68,7 +68,9 @@ struct nodes {
     char *urls[NODES_REDIS_MAX];
     char prefix[8];
     bool storm;
-    uint64_t fault_ns; /* the next thing that happens to a Redis */
+    uint64_t fault_ns;    /* the next thing that happens to a Redis */
+    bool leaves_speaking; /* nodes are stopped with publishes under way to a Redis that is slow */
+    uint64_t given_up[NODES_MAX]; /* then: messages that nobody else got, before that */
     uint64_t messages;
     uint64_t steps;
     uint64_t hash;
@@ -91,6 +93,8 @@ void nodes_end(struct nodes *c);
 
 /* A counter of the engine, summed over the node's shards. */
 uint64_t nodes_stat(struct nodes *c, uint32_t node, uint32_t i);
+/* Publishes that Redis has not answered, by all reasons. */
+uint64_t nodes_given_up(struct nodes *c, uint32_t node);
 
 static inline uint64_t nodes_now(const struct nodes *c)
 {

@@ -273,7 +273,7 @@ static void read_records(struct user *u)
 {
     struct sim_tls *t = u->tls;
     struct bytes in = {t->in.bytes + t->in.pos, t->in.len - t->in.pos};
-    uint8_t secret[RECORD_SECRET_BYTES_MAX];
+    uint8_t secret[TLS_HASH_BYTES_MAX];
     enum tls_record_status st = TLS_RECORD_DATA;
     struct tls_piece piece;
 

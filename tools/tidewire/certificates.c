@@ -94,7 +94,7 @@ int certificates_init(struct certificates *c, const struct net_config *config,
     uint8_t seed[TLS_TICKET_SEED_BYTES];
     int err;
 
-    *c = (struct certificates){.config = config};
+    *c = (struct certificates){0};
     if (getrandom(seed, sizeof(seed), 0) != (ssize_t)sizeof(seed)) {
         snprintf(complaint, TLS_COMPLAINT_MAX, "no random numbers from the kernel");
         return -EIO;
@@ -124,19 +124,21 @@ void certificates_forget_seed(struct certificates *c)
     explicit_bzero(c->shared.ticket_seed, sizeof(c->shared.ticket_seed));
 }
 
-void certificates_reload(struct certificates *c)
+int certificates_reload(struct certificates *c, const struct net_config *config)
 {
     char complaint[TLS_COMPLAINT_MAX];
     struct tls_context *next;
+    int err = load(config, &next, complaint);
 
-    if (load(c->config, &next, complaint) != 0) {
+    if (err != 0) {
         stats_inc(&c->stats[CERTIFICATES_STAT_REFUSED]);
         log_error("certificates not reloaded; those in use stay", "reason", complaint, NULL);
-        return;
+        return err;
     }
     tls_shared_swap(&c->shared, next);
     stats_inc(&c->stats[CERTIFICATES_STAT_RELOADED]);
     tell_expiry(c);
+    return 0;
 }
 
 static void watch_staples(struct certificates *c, int64_t now_s)

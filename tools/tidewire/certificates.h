@@ -19,7 +19,6 @@ enum certificates_stat {
 };
 
 struct certificates {
-    const struct net_config *config;
     struct tls_shared shared;
     int64_t warned_s; /* when the log was last told of an expiry that is near */
     int64_t staple_warned_s;
@@ -31,9 +30,9 @@ struct certificates {
 /* The same for OCSP responses, which live for some days and are renewed at half of that. */
 #define CERTIFICATES_WARN_STAPLE_S 86400
 
-/* Loads, and shakes hands with itself (net/tls_self_test.h). The config is borrowed for good.
- * Returns 0; -EINVAL: the files are not right; -ENOTSUP: the linked library is not; -EIO: no random
- * numbers. Then complaint has one line and nothing is held. */
+/* Loads, and shakes hands with itself (net/tls_self_test.h). Returns 0; -EINVAL: the files are not
+ * right; -ENOTSUP: the linked library is not; -EIO: no random numbers. Then complaint has one line
+ * and nothing is held. */
 MUST_USE int certificates_init(struct certificates *c, const struct net_config *config,
                                char complaint[TLS_COMPLAINT_MAX]);
 void certificates_deinit(struct certificates *c);
@@ -43,8 +42,9 @@ void certificates_register(struct certificates *c, struct stats_registry *r);
 /* Forgets the seed of the tickets' keys, once every shard has taken it. */
 void certificates_forget_seed(struct certificates *c);
 
-/* The same files again. What is not right is logged, and what there was stays. */
-void certificates_reload(struct certificates *c);
+/* The files of these settings, read now. Returns 0, or -errno: what is not right was logged, and
+ * what there was stays. */
+MUST_USE int certificates_reload(struct certificates *c, const struct net_config *config);
 
 /* Warns of expiries that are near, of each kind at most once a day. */
 void certificates_watch(struct certificates *c);

@@ -261,8 +261,7 @@ const struct option config_table[] = {
      .min = 1,
      .max = 64 * MIB,
      .offset = AT(net.max_message_bytes),
-     .type = OPTION_SIZE,
-     .reload = OPTION_RELOAD},
+     .type = OPTION_SIZE},
     {.name = "max-queue",
      .group = SIZES,
      .help = "How many bytes may wait for one connection. A client that reads more slowly than its "
@@ -522,21 +521,24 @@ const struct option config_table[] = {
              "both ECDSA and RSA. The first serves clients that name no known host. SIGHUP reads "
              "all files again.",
      .offset = AT(net.tls_cert),
-     .type = OPTION_LIST},
+     .type = OPTION_LIST,
+     .reload = OPTION_RELOAD},
     {.name = "tls-key",
      .group = TLS,
      .arg = "FILE",
      .help = "The private key of the certificate at the same place in the list, in PEM, not "
              "encrypted.",
      .offset = AT(net.tls_key),
-     .type = OPTION_LIST},
+     .type = OPTION_LIST,
+     .reload = OPTION_RELOAD},
     {.name = "tls-client-ca",
      .group = TLS,
      .arg = "FILE",
      .help = "Clients must show a certificate that one of these authorities (PEM) has signed. Then "
              "no session is resumed.",
      .offset = AT(net.tls_client_ca),
-     .type = OPTION_LIST},
+     .type = OPTION_LIST,
+     .reload = OPTION_RELOAD},
     {.name = "tls-ocsp",
      .group = TLS,
      .arg = "FILE",
@@ -544,7 +546,8 @@ const struct option config_table[] = {
              "must hold the issuer. SIGHUP reads it again; once expired it is sent to nobody. Not "
              "with --tls-client-ca.",
      .offset = AT(net.tls_ocsp),
-     .type = OPTION_LIST},
+     .type = OPTION_LIST,
+     .reload = OPTION_RELOAD},
     {.name = "tls-handshakes-max",
      .group = TLS,
      .help = "How many handshakes each shard has under way at once, of 60 KB each; more wait in "
@@ -684,8 +687,7 @@ const struct option config_table[] = {
      .def = "logfmt",
      .choices = format_choices,
      .offset = AT(log_format),
-     .type = OPTION_ENUM,
-     .reload = OPTION_RELOAD},
+     .type = OPTION_ENUM},
 };
 
 const uint32_t config_table_len = ARRAY_LEN(config_table);

@@ -23,6 +23,7 @@
 #include "tools/tidewire/certificates.h"
 #include "tools/tidewire/commands.h"
 #include "tools/tidewire/notify.h"
+#include "tools/tidewire/reload.h"
 #include "tools/tidewire/server.h"
 
 /* Descriptors that are not connections: standard streams, listeners, doorbells, rings, spare. */
@@ -57,6 +58,7 @@ struct serve {
     struct options *options;
     struct certificates certificates; /* where there are TLS ports */
     struct server server;
+    struct reload reload;
     struct place places[NET_LISTENERS_MAX];
     uint32_t place_count;
     uint32_t shard_count;
@@ -455,7 +457,7 @@ static uint64_t ns_between(const struct timespec *a, const struct timespec *b)
 /* Everyone is asked to go within --drain-time, and has --close-timeout to answer. */
 static void drain(struct serve *s)
 {
-    const struct net_config *net = &s->config.net;
+    const struct net_config *net = &reload_config(&s->reload)->net;
     uint64_t bound_ns = net->drain_time_ns + net->close_timeout_ns + DRAIN_GRACE_NS;
     struct timespec begin, now, look = {.tv_nsec = DRAIN_LOOK_NS};
 
@@ -489,8 +491,8 @@ static int run(struct serve *s)
     notify("READY=1");
     do {
         sig = sigtimedwait(&s->signals, NULL, &watch);
-        if (has_tls(s) && sig == SIGHUP)
-            certificates_reload(&s->certificates);
+        if (sig == SIGHUP)
+            reload_run(&s->reload);
         else if (has_tls(s))
             certificates_watch(&s->certificates);
     } while (sig != SIGTERM && sig != SIGINT);
@@ -532,8 +534,7 @@ static void block_signals(struct serve *s)
     sigemptyset(&s->signals);
     sigaddset(&s->signals, SIGTERM);
     sigaddset(&s->signals, SIGINT);
-    sigaddset(&s->signals,
-              SIGHUP); /* without TLS there is nothing to reload: not a reason to die */
+    sigaddset(&s->signals, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &s->signals, NULL);
     signal(SIGPIPE, SIG_IGN);
 }
@@ -572,7 +573,10 @@ static int build(struct serve *s)
     if (has_tls(s)) {
         certificates_register(&s->certificates, &s->server.stats);
         certificates_forget_seed(&s->certificates);
+        s->reload.certificates = &s->certificates;
     }
+    s->reload.server = &s->server;
+    reload_register(&s->reload, &s->server.stats);
     if (s->config.redirect_http)
         s->server.routes_shared.redirect_port = first_tls_port(s);
     return 0;
@@ -590,6 +594,11 @@ int serve_main(int argc, char **argv, char **envp)
         free(s);
         return code == CONFIG_DONE ? EXIT_OK : code;
     }
+    s->reload = (struct reload){.argc = argc,
+                                .argv = argv,
+                                .envp = envp,
+                                .started = &s->config,
+                                .started_options = s->options};
     log_setup((enum log_level)s->config.log_level, (enum log_format)s->config.log_format);
     /* The heap serves what is large and rare: tables, messages over 96 KiB. Fixed thresholds give
      * it back as soon as it is free; glibc would raise them with use. */
@@ -612,6 +621,7 @@ int serve_main(int argc, char **argv, char **envp)
             _exit(code);
         }
         server_deinit(&s->server);
+        reload_deinit(&s->reload);
         if (has_tls(s))
             certificates_deinit(&s->certificates);
     }

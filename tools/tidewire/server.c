@@ -153,9 +153,14 @@ void server_deinit(struct server *s)
     s->shards = NULL;
 }
 
+void server_wake(struct server *s)
+{
+    for (uint32_t i = 0; i < s->ready; i++)
+        io_wake(s->shards[i].shard.io, NULL);
+}
+
 void server_set_phase(struct server *s, enum node_phase phase)
 {
     atomic_store_explicit(&s->node.phase, phase, memory_order_release);
-    for (uint32_t i = 0; i < s->ready; i++)
-        io_wake(s->shards[i].shard.io, NULL);
+    server_wake(s);
 }

@@ -46,6 +46,9 @@ void server_settle(struct server *s);
 
 void server_deinit(struct server *s);
 
+/* Wakes all shards. Any thread. */
+void server_wake(struct server *s);
+
 /* Sets the phase and wakes all shards. Any thread. */
 void server_set_phase(struct server *s, enum node_phase phase);
 

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT
+ * Copyright (c) 2026 The Tidewire authors */
+
+/* Taking settings: at the start, and others while the shard runs. */
+
+#include "net/net_settings.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+static int parse_proxy_nets(const struct option_list *list, struct proxy_net **out)
+{
+    struct proxy_net *nets = NULL;
+
+    if (list->count > 0) {
+        nets = calloc(list->count, sizeof(*nets));
+        if (nets == NULL)
+            return -ENOMEM;
+    }
+    for (uint32_t i = 0; i < list->count; i++) {
+        int err = proxy_net_parse(list->items[i], &nets[i]);
+
+        if (err != 0) {
+            free(nets);
+            return err;
+        }
+    }
+    *out = nets;
+    return 0;
+}
+
+int net_settings_take(struct net *n, const struct net_config *config)
+{
+    struct proxy_net *nets;
+    int err = parse_proxy_nets(&config->proxy_from, &nets);
+
+    if (err != 0)
+        return err;
+    free(n->proxy_nets);
+    n->proxy_nets = nets;
+    n->proxy_net_count = config->proxy_from.count;
+    n->message_rate = config->message_rate.per_second != 0;
+    n->byte_rate = config->byte_rate.per_second != 0;
+    n->max_queue_bytes = config->max_queue_bytes;
+    n->ws_limits[0] = (struct ws_limits){.max_message_bytes = config->max_message_bytes,
+                                         .max_fragments = config->max_fragments};
+    n->ws_limits[1] = n->ws_limits[0];
+    n->ws_limits[1].rsv1 = true;
+    n->http_limits = (struct http_limits){.max_head_bytes = (uint32_t)config->max_head_bytes,
+                                          .max_headers = config->max_headers};
+    n->sweep_next_ns = 0; /* it was due by the interval before */
+    n->config = config;
+    /* Release: this shard's reads of the last one are over. */
+    atomic_store_explicit(&n->config_told, config, memory_order_release);
+    return 0;
+}
+
+void net_settings_change(struct net *n)
+{
+    int err = net_settings_take(n, atomic_load_explicit(&n->shared->config, memory_order_acquire));
+
+    CHECK(err == 0 || err == -ENOMEM); /* who gives them has checked them */
+}
+
+void net_settings_give(struct net_shared *shared, const struct net_config *config)
+{
+    atomic_store_explicit(&shared->config, config, memory_order_release);
+}
+
+bool net_settings_are_taken(const struct net_shared *shared, uint32_t shards)
+{
+    const struct net_config *config = atomic_load_explicit(&shared->config, memory_order_relaxed);
+
+    for (uint32_t i = 0; i < shards; i++) {
+        if (atomic_load_explicit(&shared->nets[i]->config_told, memory_order_acquire) != config)
+            return false;
+    }
+    return true;
+}
