@@ -458,7 +458,10 @@ static uint64_t ns_between(const struct timespec *a, const struct timespec *b)
 static void drain(struct serve *s)
 {
     const struct net_config *net = &reload_config(&s->reload)->net;
-    uint64_t bound_ns = net->drain_time_ns + net->close_timeout_ns + DRAIN_GRACE_NS;
+    const struct redis_config *redis = &s->config.pubsub.redis;
+    uint64_t answers_ns = redis->urls.count > 0 ? redis->timeout_ns : 0;
+    uint64_t bound_ns =
+        net->drain_time_ns + max_u64(net->close_timeout_ns, answers_ns) + DRAIN_GRACE_NS;
     struct timespec begin, now, look = {.tv_nsec = DRAIN_LOOK_NS};
 
     notify("STOPPING=1");
