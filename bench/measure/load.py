@@ -10,14 +10,32 @@ SLACK_S = 60
 
 
 class Cell(NamedTuple):
-    """One load. `count` is connections (echo) or subscribers (fanout)."""
+    """One load. `count` is connections (echo, storm) or subscribers (fanout). A storm has neither
+    payload nor window: what is counted are connections that were upgraded."""
 
     scenario: str
     payload: int
     count: int
     window: int
+    tls: bool = False
+    resume: bool = False  # of a storm over TLS: the session of the first connection
+
+    def kind(self):
+        """What a server must be able to do."""
+        return f"{self.scenario}-tls" if self.tls else self.scenario
 
     def name(self):
+        if self.scenario == "storm":
+            return f"TLS {'resumed' if self.resume else 'full'} handshakes, {self.count} at once"
+        return f"TLS {self.plain_name()}" if self.tls else self.plain_name()
+
+    def short(self):
+        """For the axis of a plot."""
+        if self.scenario == "storm":
+            return "resumed" if self.resume else "full"
+        return f"{self.payload}B/{self.count}/{self.window}"
+
+    def plain_name(self):
         size = f"{self.payload // 1024} KiB" if self.payload >= 1024 else f"{self.payload} B"
         if self.scenario == "echo":
             return f"echo {size}, {self.count} connections, {self.window} in flight"
@@ -56,10 +74,17 @@ def sample_of(text):
 
 
 def arguments(cell, port, pid, seconds, warmup_s):
-    argv = [cell.scenario, "--url", f"ws://127.0.0.1:{port}", "--payload", f"{cell.payload}B",
-            "--window", str(cell.window), "--duration", f"{int(seconds * 1000)}ms",
+    argv = [cell.scenario, "--url", f"{'wss' if cell.tls else 'ws'}://127.0.0.1:{port}",
+            "--duration", f"{int(seconds * 1000)}ms",
             "--warmup", f"{int(warmup_s * 1000)}ms", "--server-pid", str(pid), "--threads", "1",
             "--progress", "off", "--json"]
+    if cell.tls:
+        argv += ["--tls-insecure"]
+    if cell.resume:
+        argv += ["--tls-resume"]
+    if cell.scenario == "storm":
+        return [*argv, "--connections", str(cell.count), "--connecting", "16"]
+    argv += ["--payload", f"{cell.payload}B", "--window", str(cell.window)]
     if cell.scenario == "echo":
         return [*argv, "--connections", str(cell.count)]
     return [*argv, "--subscribers", str(cell.count)]

@@ -11,6 +11,7 @@ from measure.statistics import best_name, paired, spread
 OURS = ("tidewire-uring", "tidewire-epoll")
 LIMITS = ("limit-epoll", "limit-epoll-gather", "limit-uring", "limit-uring-gather")
 PEERS = ("bun", "ws", "nchan")
+TLS_PEERS = ("bun", "nchan")
 
 
 def values(samples, field):
@@ -67,7 +68,8 @@ def rate_text(samples):
     if s is None:
         return "–"
     mark = "*" if was_limit(samples) else ""
-    return f"{s.median / 1000:.0f}k ±{100 * s.relative() / 2:.0f} %{mark}"
+    amount = f"{s.median / 1000:.0f}k" if s.median >= 10000 else f"{s.median:.0f}"
+    return f"{amount} ±{100 * s.relative() / 2:.0f} %{mark}"
 
 
 def cpu_text(samples):
@@ -126,25 +128,56 @@ SUMMARY_HEAD = ["median over the loads", "to limit", *(f"to {p}" for p in PEERS)
                 "CPU to bun", "CPU io_uring to epoll"]
 
 
-def markdown(results, about):
+def tls_rows(results):
+    for cell, by_name in results.items():
+        uring = paired(capacities(by_name.get(OURS[0], [])), capacities(by_name.get(OURS[1], [])))
+        yield [cell.name(), *(ratio_text(*comparison(by_name, p)) for p in TLS_PEERS),
+               *(ratio_text(cpu_comparison(by_name, p)) for p in TLS_PEERS), ratio_text(uring)]
+
+
+def amounts(results):
+    """Rates and CPU of all contestants."""
     names = contestants_of(results)
-    parts = ["# Comparison", about_text(about),
-             "Ratios are Tidewire's better backend to the other one, both of the same round: median and "
-             "quartiles, above 1 is better. `*`: the load generator was the limit, so CPU a message "
-             "is compared. The limit is the best of four programs that only move the bytes "
-             "(`bench/limits`); one of them ran twice, and its ratio to itself is what noise does.",
-             table(SUMMARY_HEAD, summary_rows(results)),
-             table(["load", "to limit", *(f"to {p}" for p in PEERS), "CPU to limit", "CPU to bun",
-                    "CPU io_uring to epoll", "CPU limit to itself"], ratios_rows(results)),
-             "## Messages a second", "Received; half of the distance between the quartiles.",
-             table(["load", *names], ([c.name(), *(rate_text(b.get(n, [])) for n in names)]
-                                      for c, b in results.items())),
-             "## Server CPU a message, µs", "All (user + system), medians.",
-             table(["load", *names], ([c.name(), *(cpu_text(b.get(n, [])) for n in names)]
-                                      for c, b in results.items()))]
+    return [table(["load", *names], ([c.name(), *(rate_text(b.get(n, [])) for n in names)]
+                                     for c, b in results.items())),
+            table(["load", *names], ([c.name(), *(cpu_text(b.get(n, [])) for n in names)]
+                                     for c, b in results.items()))]
+
+
+def tls_parts(results):
+    rate, cpu = amounts(results)
+    return ["## TLS",
+            "TLS 1.3, X25519, ECDSA with P-256, the same certificate for all; AES-128-GCM where a "
+            "server takes the client's first choice. nchan (nginx) has no echo. Handshakes are "
+            "counted to the 101, one connection after the other leaves at once.",
+            table(["load", *(f"to {p}" for p in TLS_PEERS), *(f"CPU to {p}" for p in TLS_PEERS),
+                   "CPU io_uring to epoll"], tls_rows(results)),
+            "Messages or connections a second:", rate,
+            "Server CPU of each, µs, all (user + system):", cpu]
+
+
+def markdown(all_results, about):
+    results = {c: b for c, b in all_results.items() if not c.tls}
+    tls = {c: b for c, b in all_results.items() if c.tls}
+    parts = ["# Comparison", about_text(about)]
+    parts += plain_parts(results) if results else []
+    parts += tls_parts(tls) if tls else []
     if about["failures"]:
         parts += ["## What failed", "\n".join(f"- {f}" for f in about["failures"])]
     return "\n\n".join(parts) + "\n"
+
+
+def plain_parts(results):
+    rate, cpu = amounts(results)
+    return ["Ratios are Tidewire's better backend to the other one, both of the same round: median and "
+            "quartiles, above 1 is better. `*`: the load generator was the limit, so CPU a message "
+            "is compared. The limit is the best of four programs that only move the bytes "
+            "(`bench/limits`); one of them ran twice, and its ratio to itself is what noise does.",
+            table(SUMMARY_HEAD, summary_rows(results)),
+            table(["load", "to limit", *(f"to {p}" for p in PEERS), "CPU to limit", "CPU to bun",
+                   "CPU io_uring to epoll", "CPU limit to itself"], ratios_rows(results)),
+            "## Messages a second", "Received; half of the distance between the quartiles.", rate,
+            "## Server CPU a message, µs", "All (user + system), medians.", cpu]
 
 
 def about_text(about):
@@ -193,16 +226,15 @@ plot {series}
 
 def plot(results, scenario, where, measure, label, title):
     """A PNG of one bar for each contestant in each cell. False where there is no gnuplot."""
-    cells = {c: b for c, b in results.items() if c.scenario == scenario}
+    cells = {c: b for c, b in results.items() if c.kind() == scenario}
     names = contestants_of(cells)
     if not cells or shutil.which("gnuplot") is None:
         return False
     data = where.with_suffix(".dat")
     lines = []
     for cell, by_name in cells.items():
-        short = f"{cell.payload}B/{cell.count}/{cell.window}"
         found = [spread(measure(by_name.get(n, []))) for n in names]
-        lines.append(" ".join([short, *("?" if s is None else f"{s.median:.4f}" for s in found)]))
+        lines.append(" ".join([cell.short(), *("?" if s is None else f"{s.median:.4f}" for s in found)]))
     data.write_text("\n".join(lines) + "\n")
     series = ", ".join(f"'{data}' using {i + 2}{':xtic(1)' if i == 0 else ''} title '{n}'"
                        for i, n in enumerate(names))
@@ -213,7 +245,7 @@ def plot(results, scenario, where, measure, label, title):
 
 
 def plots(results, where):
-    for scenario in ("echo", "fanout"):
+    for scenario in ("echo", "fanout", "echo-tls", "fanout-tls", "storm-tls"):
         plot(results, scenario, where / f"{scenario}-rate.png", rates, "messages a second",
              f"{scenario}: payload/count/in flight")
         plot(results, scenario, where / f"{scenario}-cpu.png",

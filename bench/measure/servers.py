@@ -18,11 +18,13 @@ PEERS = BENCH / "peers"
 START_S = 15
 STOP_S = 10
 LIFE_S = 4 * 3600  # a limit program ends by itself after that
+TLS_KINDS = ("echo-tls", "fanout-tls", "storm-tls")
 
 
 class Contestant(NamedTuple):
-    """`argv` with {port} and {dir} filled in at the start; a server that does not print its port
-    gets a free one. `scenarios` are those that it can do."""
+    """`argv` with {dir} and {certs} (that has cert.pem and key.pem) filled in at the start; a server
+    that does not print its port gets a free one. `scenarios` are the kinds of cells that it can do;
+    one and the same name may stand for a server without and one with TLS."""
 
     name: str
     argv: tuple
@@ -36,6 +38,21 @@ def tidewire(build, backend, *flags, name=None):
                       (str(build / "tidewire"), "serve", "--io", backend, "--echo", "--shards", "1",
                        "--pin", "off", "--port", "0", "--admin-address", "off", *flags),
                       port_pattern=r"msg=listening address=127\.0\.0\.1:(\d+)")
+
+
+def tidewire_tls(build, backend):
+    plain = tidewire(build, backend, "--tls-port", "0", "--tls-cert", "{certs}/cert.pem",
+                     "--tls-key", "{certs}/key.pem")
+    return plain._replace(scenarios=TLS_KINDS,
+                          port_pattern=r'msg="TLS listening" address=127\.0\.0\.1:(\d+)')
+
+
+def make_certificate(where):
+    """A self-signed one, ECDSA with P-256 as everybody has it, for all servers alike."""
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                    "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+                    "-keyout", str(where / "key.pem"), "-out", str(where / "cert.pem")],
+                   check=True, capture_output=True)
 
 
 def limit(build, backend, scenario, *flags, name=None):
@@ -68,6 +85,14 @@ def peers(modules):
                        template=PEERS / "nchan.conf"))
 
 
+def tls_peers(modules):
+    """ws is none of them: it is plain Node, whose TLS is OpenSSL as nginx' is."""
+    return (Contestant("bun", (str(bun_program(modules)), str(PEERS / "bun.js"), "{certs}/cert.pem",
+                               "{certs}/key.pem"), TLS_KINDS),
+            Contestant("nchan", ("nginx", "-p", "{dir}", "-c", "{dir}/nchan.conf"),
+                       ("fanout-tls", "storm-tls"), template=PEERS / "nchan.conf"))
+
+
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -81,13 +106,14 @@ class StartFailed(Exception):
 class Server:
     """One running contestant. Attributes: port, pid."""
 
-    def __init__(self, contestant, core, modules):
+    def __init__(self, contestant, core, modules, certs):
         self.dir = Path(tempfile.mkdtemp(prefix="tidewire-bench-"))
         self.log = self.dir / "log"
         self.port = free_port()
-        self._prepare(contestant, modules)
+        self._prepare(contestant, modules, certs)
         argv = ["taskset", "-c", str(core),
-                *(a.replace("{dir}", str(self.dir)) for a in contestant.argv)]
+                *(a.replace("{dir}", str(self.dir)).replace("{certs}", str(certs))
+                  for a in contestant.argv)]
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             cwd=self.dir)
@@ -98,11 +124,14 @@ class Server:
             self.stop()
             raise
 
-    def _prepare(self, contestant, modules):
+    def _prepare(self, contestant, modules, certs):
         if contestant.template is None:
             return
         text = contestant.template.read_text()
         text = text.replace("@PORT@", str(self.port)).replace("@DIR@", str(self.dir))
+        text = text.replace("@CERTS@", str(certs))
+        if "fanout-tls" in contestant.scenarios:
+            text = text.replace("#TLS ", "").replace("backlog=4096", "backlog=4096 ssl")
         (self.dir / contestant.template.name).write_text(text)
         (self.dir / "node_modules").symlink_to(modules)
 
@@ -150,6 +179,7 @@ class Stable:
         self.core = core
         self.modules = modules
         self.running = {}
+        self.certs = None
 
     def names(self, scenario):
         return [name for name, s in self.contestants if s == scenario]
@@ -161,10 +191,20 @@ class Stable:
         if server is None or not server.is_alive():
             if server is not None:
                 server.stop()
-            server = self.running[contestant] = Server(contestant, self.core, self.modules)
+            server = self.running[contestant] = Server(contestant, self.core, self.modules,
+                                                       self._certs())
         return server
+
+    def _certs(self):
+        if self.certs is None:
+            self.certs = Path(tempfile.mkdtemp(prefix="tidewire-bench-"))
+            make_certificate(self.certs)
+        return self.certs
 
     def stop(self):
         for server in self.running.values():
             server.stop()
         self.running.clear()
+        if self.certs is not None:
+            shutil.rmtree(self.certs, ignore_errors=True)
+            self.certs = None

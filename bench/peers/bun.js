@@ -3,17 +3,19 @@
 
 // Bun's server, uWebSockets inside: /echo, and /rooms/NAME, where everyone gets every message.
 //
-//     bun bun.js        prints "listening PORT"
+//     bun bun.js [CERT KEY]        prints "listening PORT"; with files of PEM it speaks TLS
 //
 // Compression off, no idle time-out, limits of back-pressure out of the way; one thread. A message
 // of a room goes to the others by the server's own publish(), which is its fastest way, and back to
 // its sender.
 
 const LIMIT = 64 * 1024 * 1024;
+const [cert, key] = process.argv.slice(2);
 
 const server = Bun.serve({
   hostname: "127.0.0.1",
   port: 0,
+  ...(cert ? { tls: { cert: Bun.file(cert), key: Bun.file(key) } } : {}),
   fetch(request, server) {
     const path = new URL(request.url).pathname;
     const room = path.startsWith("/rooms/") ? path : null;

@@ -158,5 +158,53 @@ def test_a_server_that_does_not_start_says_why(tmp_path):
 def test_quick_has_fewer_loads_of_the_same_kinds():
     everything, quick = compare.cells(False), compare.cells(True)
     assert set(quick) < set(everything)
-    assert len(everything) == 16 + 6
-    assert {c.scenario for c in quick} == {"echo", "fanout"}
+    assert len(everything) == 16 + 6 + 10
+    assert {c.kind() for c in quick} == {c.kind() for c in everything}
+    assert {c.kind() for c in everything} == {"echo", "fanout", "echo-tls", "fanout-tls", "storm-tls"}
+
+
+TLS_CELL = Cell("echo", 125, 64, 1, tls=True)
+
+
+def test_tls_is_a_part_of_its_own():
+    results = {CELL: {"tidewire-epoll": [sample(90)] * 3, "bun": [sample(45)] * 3},
+               TLS_CELL: {"tidewire-epoll": [sample(80)] * 3, "bun": [sample(20)] * 3},
+               TLS_CELL._replace(scenario="storm", resume=True): {"tidewire-epoll": [sample(8)]}}
+    plain, tls = report.markdown(results, about()).split("## TLS")
+    assert "2.00 (2.00–2.00)" in plain and "4.00" not in plain
+    assert "4.00 (4.00–4.00)" in tls and "TLS resumed handshakes, 64 at once" in tls
+
+
+class Once:
+    """What a comparison needs of its servers."""
+
+    def names(self, kind):
+        return ["tidewire-epoll"]
+
+
+def comparison_of(tmp_path, monkeypatch, found, *argv):
+    args = compare.parse(["--build", str(tmp_path), "--modules", str(tmp_path), "--rounds", "2", *argv])
+    c = compare.Comparison(args)
+    c.servers = Once()
+    found = iter(found)
+    monkeypatch.setattr(c, "measure", lambda name, cell: next(found))
+    return c
+
+
+def interrupted():
+    yield sample(1)
+    yield sample(2)
+    yield sample(3)
+    raise KeyboardInterrupt
+
+
+def test_a_run_that_is_ended_goes_on_from_what_it_had(tmp_path, monkeypatch):
+    first = comparison_of(tmp_path, monkeypatch, interrupted())
+    assert first.run([CELL, TLS_CELL], None) == 1
+    second = comparison_of(tmp_path, monkeypatch, [sample(4)])
+    second.go_on()
+    assert second.run([CELL, TLS_CELL], None) == 2
+    rates = {cell: report.rates(b["tidewire-epoll"]) for cell, b in second.results.items()}
+    assert rates == {CELL: [1, 3], TLS_CELL: [2, 4]}
+    with pytest.raises(SystemExit, match="must be those"):
+        comparison_of(tmp_path, monkeypatch, [], "--quick").go_on()
