@@ -336,20 +336,16 @@ static void unsubscribe(struct engine_redis *e, struct redis_server *s, const st
     }
 }
 
-static void give_up(struct engine_redis *e, struct redis_server *s, struct batch *b,
-                    struct redis_sub *sub)
+/* A batch is of one server. */
+static void send_off(struct engine_redis *e, struct batch *b)
 {
-    if (b->count == REDIS_BATCH_MAX || (sub == NULL && b->count > 0)) {
-        unsubscribe(e, s, b);
-        b->count = 0;
-    }
-    if (sub != NULL)
-        add(b, sub);
+    if (b->count > 0)
+        unsubscribe(e, b->subs[0]->server, b);
+    b->count = 0;
 }
 
 uint64_t redis_subs_turn(struct engine_redis *e, uint64_t now_ns)
 {
-    struct redis_server *s = NULL;
     struct batch b;
 
     b.count = 0;
@@ -358,11 +354,10 @@ uint64_t redis_subs_turn(struct engine_redis *e, uint64_t now_ns)
 
         if (!has_lingered(e, sub, now_ns))
             continue;
-        if (s != sub->server)
-            give_up(e, s, &b, NULL); /* the next ones are another server's */
-        s = sub->server;
-        give_up(e, s, &b, sub);
+        if (b.count == REDIS_BATCH_MAX || (b.count > 0 && b.subs[0]->server != sub->server))
+            send_off(e, &b);
+        add(&b, sub);
     }
-    give_up(e, s, &b, NULL);
+    send_off(e, &b);
     return due_queue_next_ns(&e->unused);
 }
