@@ -139,6 +139,7 @@ struct conn_rx {
     uint32_t rest_off;
     uint32_t rest_len;
     uint32_t record_len;
+    uint32_t hello_len; /* the ClientHello in head is not whole before head_len is this */
     struct http_scan scan;
     struct utf8_state utf8;
     uint8_t control_len;

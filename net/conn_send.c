@@ -132,7 +132,7 @@ static void flush_many(struct conn *c)
             n->flush_again = true;
             return;
         }
-        count = sendq_gather(&c->sendq, iov, &bytes);
+        count = sendq_gather(&c->sendq, iov, n->send_batch_bytes, &bytes);
         r = io_send(n->io, &c->io, iov, count, bytes);
         net_stat(n, NET_STAT_SENDS);
         if (r == IO_PENDING) {

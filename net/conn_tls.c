@@ -405,7 +405,9 @@ static int send_sealed(struct conn *c)
     struct message *m;
     struct tls_source src = {iov, 0, 0};
 
-    src.count = sendq_gather_upto(&c->sendq, iov, IO_IOV_MAX, SEAL_BYTES_MAX, &bytes, &t->cut);
+    src.count =
+        sendq_gather_upto(&c->sendq, iov, IO_IOV_MAX,
+                          min_size(SEAL_BYTES_MAX, c->net->send_batch_bytes), &bytes, &t->cut);
     m = new_buffer(c, bytes, plain_max);
     if (m == NULL)
         return NO_BUFFER;

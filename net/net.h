@@ -127,6 +127,7 @@ struct net {
     bool message_rate;                                                    /* --message-rate is on */
     bool byte_rate;                                                       /* --byte-rate is on */
     uint64_t max_queue_bytes;                                             /* --max-queue, at hand */
+    size_t send_batch_bytes; /* --send-batch, at hand */
     uint32_t shard_max;      /* connections that this shard takes, refusals left out */
     uint32_t refusals;       /* connections attached only to be refused */
     uint64_t queue_bytes;    /* sum of the send queues */

@@ -32,6 +32,7 @@ struct net_config {
 
     /* Queues and memory */
     uint64_t max_queue_bytes;       /* --max-queue 1MiB per connection */
+    uint64_t send_batch_bytes;      /* --send-batch 256KiB of one gathered send */
     uint64_t queue_memory_bytes;    /* --queue-memory 1GiB per node */
     uint64_t assembly_memory_bytes; /* --assembly-memory 256MiB per node */
 

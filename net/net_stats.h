@@ -87,6 +87,8 @@
       STATS_COUNTER)                                                                               \
     X(TLS_CONNECTIONS, "tls_connections", NULL, "TLS connections open now.", STATS_GAUGE)          \
     X(TLS_RUNNING, "tls_handshakes_running", NULL, "Handshakes that have a slot.", STATS_GAUGE)    \
+    X(TLS_RENEWED, "tls_renewals_total", NULL,                                                     \
+      "Shards that have let old certificates go, after a reload.", STATS_COUNTER)                  \
     X(TLS_WAITING, "tls_handshakes_waiting", NULL, "Clients in line for a slot.", STATS_GAUGE)     \
     X(TLS_RECORDS_IN, "tls_records_received_total", NULL, "Records with data opened.",             \
       STATS_COUNTER)                                                                               \

@@ -50,7 +50,7 @@ static inline void add_span(struct iovec *iov, const struct sendq_ref *ref)
     iov->iov_len = ref->len;
 }
 
-int sendq_gather(struct sendq *q, struct iovec *iov, size_t *bytes)
+int sendq_gather(struct sendq *q, struct iovec *iov, size_t bytes_max, size_t *bytes)
 {
     size_t sum = q->first.len;
     struct iovec *at = iov + 1;
@@ -62,7 +62,7 @@ int sendq_gather(struct sendq *q, struct iovec *iov, size_t *bytes)
         const struct sendq_ref *end =
             ref + min_size(c->end - c->begin, (size_t)(iov + IO_IOV_MAX - at));
 
-        for (; ref < end && sum + ref->len <= SENDQ_GATHER_BYTES; ref++) {
+        for (; ref < end && sum + ref->len <= bytes_max; ref++) {
             add_span(at++, ref);
             sum += ref->len;
         }

@@ -12,8 +12,6 @@
 #include "core/message.h"
 #include "core/shard.h"
 
-/* Bytes that one gathered send takes at the most, unless a single reference is larger. */
-#define SENDQ_GATHER_BYTES (256u << 10)
 #define SENDQ_CHUNK_REFS 15
 
 /* A part of a run. Holds one use of it. */
@@ -75,9 +73,10 @@ MUST_USE static inline bool sendq_push(struct sendq *q, struct pool *chunks, str
     return true;
 }
 
-/* Fills iov (IO_IOV_MAX) with what leaves in the next send. Returns the number of spans, *bytes
- * their sum. Not while a send is under way; the queue is not empty. */
-int sendq_gather(struct sendq *q, struct iovec *iov, size_t *bytes);
+/* Fills iov (IO_IOV_MAX) with what leaves in the next send: whole references of at most bytes_max
+ * together, or a single one of any size. Returns the number of spans, *bytes their sum. Not while a
+ * send is under way; the queue is not empty. */
+int sendq_gather(struct sendq *q, struct iovec *iov, size_t bytes_max, size_t *bytes);
 
 /* What was gathered has been sent: its references are dropped. Returns the bytes that left. */
 uint32_t sendq_sent(struct sendq *q, struct shard *s, struct pool *chunks);

@@ -14,7 +14,13 @@
 #define CLIENT_HELLO 1
 #define VERSION_1_3 0x0304
 
-enum extension { EXT_SERVER_NAME = 0, EXT_SIGNATURES = 13, EXT_VERSIONS = 43 };
+enum extension {
+    EXT_SERVER_NAME = 0,
+    EXT_GROUPS = 10,
+    EXT_SIGNATURES = 13,
+    EXT_VERSIONS = 43,
+    EXT_SHARES = 51,
+};
 
 /* A part of the message. What reads beyond it fails for good. */
 struct reader {
@@ -93,6 +99,43 @@ static void read_signatures(struct reader ext, bool *ecdsa, bool *rsa)
     }
 }
 
+/* The better of a group that a client names (RFC 8446 4.2.7) and what was found so far. */
+static uint8_t better_group(uint8_t best, uint32_t named)
+{
+    static const uint16_t groups[TLS_GROUP_COUNT] = {
+        [TLS_GROUP_X25519] = 0x001d, [TLS_GROUP_P256] = 0x0017, [TLS_GROUP_P384] = 0x0018};
+
+    for (uint8_t i = 0; i < best; i++) {
+        if (groups[i] == named)
+            return i;
+    }
+    return best;
+}
+
+/* RFC 8446 4.2.7. TLS_GROUP_COUNT: none that we have. */
+static uint8_t read_groups(struct reader ext)
+{
+    struct reader list = read_vector(&ext, 2);
+    uint8_t best = TLS_GROUP_COUNT;
+
+    while (list.end - list.at >= 2)
+        best = better_group(best, read_number(&list, 2));
+    return best;
+}
+
+/* RFC 8446 4.2.8: who has sent a share needs no second ClientHello. */
+static uint8_t read_shares(struct reader ext)
+{
+    struct reader list = read_vector(&ext, 2);
+    uint8_t best = TLS_GROUP_COUNT;
+
+    while (list.end - list.at >= 4) {
+        best = better_group(best, read_number(&list, 2));
+        read_vector(&list, 2);
+    }
+    return best;
+}
+
 /* Which certificates the suites of TLS 1.2 allow, of those that we have (RFC 5289, RFC 7905). */
 static void read_suites(struct reader list, bool *ecdsa, bool *rsa)
 {
@@ -107,6 +150,7 @@ static void read_suites(struct reader list, bool *ecdsa, bool *rsa)
 static bool read_message(struct reader r, struct tls_hello *out)
 {
     bool suite_ecdsa = false, suite_rsa = false, has_signatures = false;
+    uint8_t named = TLS_GROUP_COUNT, shared = TLS_GROUP_COUNT;
     struct reader suites, extensions;
 
     read_number(&r, 2); /* legacy_version */
@@ -128,6 +172,10 @@ static bool read_message(struct reader r, struct tls_hello *out)
                 read_server_name(ext, out);
             else if (type == EXT_VERSIONS)
                 out->is_13 = offers_13(ext);
+            else if (type == EXT_GROUPS)
+                named = read_groups(ext);
+            else if (type == EXT_SHARES)
+                shared = read_shares(ext);
             else if (type == EXT_SIGNATURES)
                 read_signatures(ext, &out->can_ecdsa, &out->can_rsa);
             has_signatures |= type == EXT_SIGNATURES;
@@ -139,6 +187,9 @@ static bool read_message(struct reader r, struct tls_hello *out)
         out->can_ecdsa = suite_ecdsa && (out->can_ecdsa || !has_signatures);
         out->can_rsa = suite_rsa && (out->can_rsa || !has_signatures);
     }
+    if (named == TLS_GROUP_COUNT)
+        named = TLS_GROUP_P256; /* RFC 8422 4: who names none takes any */
+    out->group = out->is_13 && shared != TLS_GROUP_COUNT ? shared : named;
     return !r.bad;
 }
 
@@ -169,7 +220,18 @@ static int record_at(const uint8_t *p, size_t len)
     return RECORD_HEAD + (p[3] << 8 | p[4]);
 }
 
-/* Joins the fragments of a message of `need` bytes; *used are those of the input that it took. */
+/* Of a record that is cut, with `have` bytes of it there, and of the message's `need` bytes: those
+ * of the record, and those of the message that it does not hold. */
+static size_t missing(int record, size_t have, size_t need)
+{
+    size_t whole = record == 0 ? RECORD_HEAD + 1 : (size_t)record;
+    size_t body = whole - RECORD_HEAD;
+
+    return whole - have + (need > body ? need - body : 0);
+}
+
+/* Joins the fragments of a message of `need` bytes; *used are those of the input that it took, or
+ * for MORE what is missing at the least. */
 static enum tls_hello_result join(const uint8_t *p, size_t len, uint8_t *out, size_t need,
                                   size_t *used)
 {
@@ -182,8 +244,10 @@ static enum tls_hello_result join(const uint8_t *p, size_t len, uint8_t *out, si
 
         if (record < 0)
             return TLS_HELLO_BAD;
-        if (record == 0 || (size_t)record > len - *used)
+        if (record == 0 || (size_t)record > len - *used) {
+            *used = missing(record, len - *used, need - have);
             return TLS_HELLO_MORE;
+        }
         take = min_size((size_t)record - RECORD_HEAD, need - have);
         memcpy(out + have, p + *used + RECORD_HEAD, take);
         have += take;
@@ -200,8 +264,10 @@ static enum tls_hello_result find_message(const uint8_t *p, size_t len, uint8_t 
     size_t need, first;
     enum tls_hello_result r = join(p, len, head, MESSAGE_HEAD, &need);
 
-    if (r != TLS_HELLO_OK)
+    if (r != TLS_HELLO_OK) {
+        out->missing = need;
         return r;
+    }
     need = MESSAGE_HEAD + ((size_t)head[1] << 16 | (size_t)head[2] << 8 | head[3]);
     if (head[0] != CLIENT_HELLO)
         return TLS_HELLO_BAD;
@@ -217,6 +283,7 @@ static enum tls_hello_result find_message(const uint8_t *p, size_t len, uint8_t 
     scratch[3] = (uint8_t)(need >> 8);
     scratch[4] = (uint8_t)need;
     r = join(p, len, scratch + RECORD_HEAD, need, &out->record_bytes);
+    out->missing = out->record_bytes;
     out->joined = (struct bytes){scratch, RECORD_HEAD + need};
     *message =
         (struct reader){scratch + RECORD_HEAD + MESSAGE_HEAD, scratch + RECORD_HEAD + need, false};
@@ -229,6 +296,7 @@ enum tls_hello_result tls_hello_parse(const uint8_t *p, size_t len, uint8_t *scr
     struct reader message;
     enum tls_hello_result r;
 
+    *out = (struct tls_hello){0};
     if (len == 0)
         return TLS_HELLO_MORE;
     if (record_at(p, len) < 0)
@@ -236,7 +304,6 @@ enum tls_hello_result tls_hello_parse(const uint8_t *p, size_t len, uint8_t *scr
                : !looks_like_http(p, len) ? TLS_HELLO_NOT_TLS
                : len < 4                  ? TLS_HELLO_MORE
                                           : TLS_HELLO_HTTP;
-    *out = (struct tls_hello){0};
     r = find_message(p, len, scratch, &message, out);
     if (r == TLS_HELLO_MORE && len >= TLS_HELLO_BYTES_MAX)
         return TLS_HELLO_TOO_LONG;

@@ -66,7 +66,6 @@ struct hub {
     uint32_t window;             /* counts them */
     uint64_t window_end_ns;      /* of the last one; 0 without delay */
     uint64_t delay_ns;           /* --write-delay; 0: none, or no longer */
-    uint32_t delayed_each_max;   /* of a channel's delayed_cost */
     uint64_t delayed_cost;       /* sum over the channels */
     uint64_t window_bytes;       /* credit at each home: --mesh-window, or what its engine bears */
     uint64_t *credit_used;       /* by home: bytes published and not yet answered, or set aside */

@@ -27,9 +27,6 @@
 
 int hub_pending_init(struct hub *h)
 {
-    uint64_t share = h->pubsub->net->max_queue_bytes / DELAYED_QUEUE_PART;
-
-    h->delayed_each_max = (uint32_t)min_u64(share, HUB_RUN_BYTES_MAX);
     h->pending_cap = PENDING_INITIAL;
     h->pending = calloc(PENDING_INITIAL, sizeof(*h->pending));
     return h->pending == NULL ? -ENOMEM : 0;
@@ -180,12 +177,13 @@ static inline void enlist(struct hub *h, struct hub_channel *ch)
 
 static void count_delayed(struct hub *h, struct hub_channel *ch, const struct message *m)
 {
+    uint64_t part = h->pubsub->net->max_queue_bytes / DELAYED_QUEUE_PART;
     uint32_t cost = message_frame_len(m) + DELAYED_EACH;
 
     pubsub_stat(h->pubsub, PUBSUB_STAT_DELAYED);
     ch->delayed_cost += cost;
     h->delayed_cost += cost;
-    if (ch->delayed_cost < h->delayed_each_max)
+    if (ch->delayed_cost < min_u64(part, HUB_RUN_BYTES_MAX))
         return;
     pubsub_stat(h->pubsub, PUBSUB_STAT_DELAY_FULL);
     hub_pending_leave(h, ch);

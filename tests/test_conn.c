@@ -176,3 +176,37 @@ Test(conn, a_stop_amid_traffic_is_clean)
         client_free(&c[i]);
     rig_deinit(&r);
 }
+
+/* Sends that echoes of 16 KiB together take, each of them 1 KiB. */
+static uint64_t sends_of_echoes(char *batch)
+{
+    enum { MESSAGES = 16, EACH = 1020, HEAD = 4, FRAME = HEAD + 4 + EACH };
+    static uint8_t frames[MESSAGES * FRAME];
+    char *argv[] = {"tidewire", "--echo", "--send-batch", batch};
+    struct rig r;
+    struct client c;
+    uint64_t sends;
+
+    rig_init(&r, ARRAY_LEN(argv), argv);
+    c = client_open(&r, "/echo");
+    for (size_t i = 0; i < MESSAGES; i++) {
+        const uint8_t head[] = {0x82, 0x80 | 126, EACH >> 8, EACH & 0xff};
+
+        memcpy(frames + i * FRAME, head, sizeof(head));
+    }
+    sends = stat_of(&r, NET_STAT_SENDS);
+    client_send(&r, &c, frames, sizeof(frames));
+    turns(&r, 20);
+    client_recv(&c);
+    cr_assert_eq(c.in_len - c.seen, MESSAGES * (HEAD + EACH));
+    sends = stat_of(&r, NET_STAT_SENDS) - sends;
+    client_free(&c);
+    rig_deinit(&r);
+    return sends;
+}
+
+Test(conn, a_send_takes_no_more_than_its_batch)
+{
+    cr_assert_leq(sends_of_echoes("64KiB"), 2);
+    cr_assert_eq(sends_of_echoes("4KiB"), 4);
+}

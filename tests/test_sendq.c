@@ -11,6 +11,7 @@
 
 #define REFS_MAX 400
 #define LEN_MAX 3000
+#define GATHER_BYTES (256u << 10)
 
 /* What the queue should hold: the bytes of every reference by where they begin and how many. */
 struct model {
@@ -110,7 +111,7 @@ static void gather(struct rig *r)
     struct model *m = &r->model;
     struct iovec iov[IO_IOV_MAX];
     size_t bytes;
-    int n = sendq_gather(&r->q, iov, &bytes);
+    int n = sendq_gather(&r->q, iov, GATHER_BYTES, &bytes);
 
     cr_assert(n >= 1 && n <= IO_IOV_MAX);
     cr_assert_leq((uint32_t)n, m->count);
@@ -120,9 +121,9 @@ static void gather(struct rig *r)
         cr_assert_eq((const uint8_t *)iov[i].iov_base, r->run->bytes + m->off[i]);
         cr_assert_eq(iov[i].iov_len, m->len[i]);
     }
-    cr_assert(n == 1 || bytes <= SENDQ_GATHER_BYTES);
+    cr_assert(n == 1 || bytes <= GATHER_BYTES);
     if (m->gathered < m->count && n < IO_IOV_MAX)
-        cr_assert_gt(bytes + m->len[n], SENDQ_GATHER_BYTES, "it takes all that fits");
+        cr_assert_gt(bytes + m->len[n], GATHER_BYTES, "it takes all that fits");
     check(r);
 }
 
@@ -257,18 +258,18 @@ Test(sendq, a_gather_stops_before_its_bound_but_takes_one_reference_of_any_size)
     size_t bytes;
 
     rig_init(&r, 0, 1);
-    m = message_new(&r.shard.messages, 2 * SENDQ_GATHER_BYTES);
+    m = message_new(&r.shard.messages, 2 * GATHER_BYTES);
     big = run_new(&r.shard.messages, m);
     cr_assert(sendq_push(&r.q, &r.chunks, big, 0, big->len));
-    cr_assert(sendq_push(&r.q, &r.chunks, big, 0, SENDQ_GATHER_BYTES - 1));
+    cr_assert(sendq_push(&r.q, &r.chunks, big, 0, GATHER_BYTES - 1));
     cr_assert(sendq_push(&r.q, &r.chunks, big, 0, 1));
     cr_assert(sendq_push(&r.q, &r.chunks, big, 0, 1));
     shard_run_unref(&r.shard, big);
-    cr_assert_eq(sendq_gather(&r.q, iov, &bytes), 1);
-    cr_assert_eq(bytes, 2 * SENDQ_GATHER_BYTES);
+    cr_assert_eq(sendq_gather(&r.q, iov, GATHER_BYTES, &bytes), 1);
+    cr_assert_eq(bytes, 2 * GATHER_BYTES);
     sendq_sent(&r.q, &r.shard, &r.chunks);
-    cr_assert_eq(sendq_gather(&r.q, iov, &bytes), 2);
-    cr_assert_eq(bytes, SENDQ_GATHER_BYTES);
+    cr_assert_eq(sendq_gather(&r.q, iov, GATHER_BYTES, &bytes), 2);
+    cr_assert_eq(bytes, GATHER_BYTES);
     sendq_sent(&r.q, &r.shard, &r.chunks);
     cr_assert_eq(r.q.refs, 1);
     cr_assert_eq(r.shard.messages.large_now, 1);

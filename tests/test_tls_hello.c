@@ -31,6 +31,8 @@ struct wanted {
     const char *name;
     uint16_t suites[4];
     uint16_t signatures[4]; /* all 0: no extension */
+    uint16_t groups[4];     /* the same */
+    uint16_t shares[4];     /* the same */
     bool is_13;
     size_t padding;
 };
@@ -74,6 +76,23 @@ static struct draft *message(const struct wanted *w)
         put(d, 8, 2);
         for (int i = 0; i < 4; i++)
             put(d, w->signatures[i], 2);
+    }
+    if (w->groups[0] != 0) {
+        put(d, 10, 2);
+        put(d, 10, 2);
+        put(d, 8, 2);
+        for (int i = 0; i < 4; i++)
+            put(d, w->groups[i], 2);
+    }
+    if (w->shares[0] != 0) {
+        put(d, 51, 2);
+        put(d, 2 + 4 * 7, 2);
+        put(d, 4 * 7, 2);
+        for (int i = 0; i < 4; i++) {
+            put(d, w->shares[i], 2);
+            put(d, 3, 2);
+            put(d, 0x1d0017, 3);
+        }
     }
     if (w->is_13) {
         put(d, 43, 2);
@@ -138,7 +157,8 @@ Test(tls_hello, it_is_the_same_whatever_the_records_and_incomplete_until_its_las
         struct tls_hello h;
 
         for (size_t len = 0; len < d->len; len++)
-            cr_assert_eq(parse(d->bytes, len, &h), TLS_HELLO_MORE, "%zu of %zu", len, d->len);
+            cr_assert(parse(d->bytes, len, &h) == TLS_HELLO_MORE && len + h.missing <= d->len,
+                      "%zu of %zu", len, d->len);
         cr_assert_eq(parse(d->bytes, d->len, &h), TLS_HELLO_OK);
         cr_assert_eq(h.record_bytes, d->len);
         cr_assert(h.is_13 && h.can_ecdsa && h.can_rsa);
@@ -154,6 +174,37 @@ Test(tls_hello, it_is_the_same_whatever_the_records_and_incomplete_until_its_las
         free(d);
     }
     free(m);
+}
+
+/* The longest that is taken, byte by byte in records of one byte: each look reads all that is
+ * there, so their number is what it costs. */
+Test(tls_hello, one_that_comes_byte_by_byte_is_looked_at_some_fifty_times)
+{
+    static const size_t sizes[] = {1, 2, 7, 100, 16384};
+
+    for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
+        struct wanted w = usual;
+        struct draft *m, *d;
+        struct tls_hello h = {0};
+        size_t looks = 0, next = 0;
+
+        w.padding = sizes[i] == 1 ? 3000 : 4000; /* as records of a byte, six times as long */
+        m = message(&w);
+        d = records(m, sizes[i]);
+        cr_assert(sizes[i] > 1 || d->len < TLS_HELLO_BYTES_MAX);
+        for (size_t len = 1; len <= d->len && len < TLS_HELLO_BYTES_MAX; len++) {
+            if (len < next)
+                continue;
+            looks++;
+            if (parse(d->bytes, len, &h) != TLS_HELLO_MORE)
+                break;
+            next = len + h.missing;
+        }
+        cr_assert_eq(parse(d->bytes, min_size(next, d->len), &h), TLS_HELLO_OK);
+        cr_assert_leq(looks, 60, "%zu looks at records of %zu", looks, sizes[i]);
+        free(d);
+        free(m);
+    }
 }
 
 Test(tls_hello, kinds_of_certificates_follow_from_signatures_and_in_1_2_from_suites)
@@ -186,6 +237,34 @@ Test(tls_hello, kinds_of_certificates_follow_from_signatures_and_in_1_2_from_sui
         cr_assert_null(h.server_name);
         free(m);
         free(d);
+    }
+}
+
+/* 29: X25519, 23: P-256, 24: P-384. */
+Test(tls_hello, the_group_is_the_best_share_or_else_the_best_that_is_named)
+{
+    static const struct {
+        struct wanted w;
+        uint8_t group;
+    } cases[] = {
+        {{.suites = {0x1301}, .groups = {24, 23, 29}, .shares = {23, 29}, .is_13 = true}, 0},
+        {{.suites = {0x1301}, .groups = {24, 23, 29}, .shares = {24, 23}, .is_13 = true}, 1},
+        {{.suites = {0x1301}, .groups = {29, 23, 24}, .shares = {24}, .is_13 = true}, 2},
+        {{.suites = {0x1301}, .groups = {25, 24, 29}, .shares = {25}, .is_13 = true}, 0},
+        {{.suites = {0x1301}, .groups = {25, 24}, .is_13 = true}, 2},
+        {{.suites = {0xc02b}, .groups = {24, 23}}, 1},
+        {{.suites = {0xc02b}, .groups = {24}, .shares = {29}}, 2},
+        {{.suites = {0xc02b}}, 1},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct draft *m = message(&cases[i].w), *d = records(m, m->len);
+        struct tls_hello h;
+
+        cr_assert_eq(parse(d->bytes, d->len, &h), TLS_HELLO_OK);
+        cr_assert_eq(h.group, cases[i].group, "case %zu: %u", i, h.group);
+        free(d);
+        free(m);
     }
 }
 

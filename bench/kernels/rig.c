@@ -104,7 +104,7 @@ uint64_t fanout_rig_send(struct fanout_rig *r)
         struct sendq *q = &r->queues[i];
 
         while (!sendq_is_empty(q)) {
-            sendq_gather(q, iov, &bytes);
+            sendq_gather(q, iov, 256 << 10, &bytes);
             sum += sendq_sent(q, &r->shard, &r->chunks);
         }
     }

@@ -3,7 +3,7 @@
 
 /* Sealing records: net/tls_record against OpenSSL's SSL_write(), in one run.
  *
- *     bench_tls_record [ROUNDS]
+ *     bench_tls_record [ROUNDS [FILE]]
  *
  * Both seal the same plaintext of 125 B, 1 KiB and 16 KiB in TLS 1.3; what OpenSSL seals goes to
  * its null BIO, what the layer seals stays in a buffer. In each round all take turns: OpenSSL with
@@ -18,7 +18,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
@@ -27,11 +26,11 @@
 #include <wolfssl/wolfcrypt/kdf.h>
 #include <wolfssl/wolfcrypt/types.h>
 
+#include "bench/tls/rounds.h"
 #include "net/tls_record.h"
 
 enum {
     CONNECTIONS = 256,
-    ROUNDS_MAX = 999,
     ROUND_BYTES = 2 << 20, /* sealed by each in a round, */
     ROUND_RECORDS = 1024,  /* but no more records than these */
 };
@@ -60,13 +59,6 @@ static struct {
 } bench;
 
 static uint8_t plain[16384], out[16384 + TLS_RECORD_ROOM];
-
-static uint64_t cpu_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (uint64_t)t.tv_sec * NS_PER_SEC + (uint64_t)t.tv_nsec;
-}
 
 /* OpenSSL ---------------------------------------------------------------------------------------
  */
@@ -191,57 +183,45 @@ static double measure(int way, size_t bytes)
 {
     size_t records = ROUND_BYTES / bytes > ROUND_RECORDS ? ROUND_RECORDS : ROUND_BYTES / bytes;
     size_t connections = way == OPENSSL_ONE || way == LAYER_ONE ? 1 : CONNECTIONS;
-    uint64_t begin = cpu_ns();
+    uint64_t begin = rounds_cpu_ns();
     if (way == OPENSSL_ONE || way == OPENSSL_TURN)
         seal_openssl(records, bytes, connections);
     else
         seal_layer(records, bytes, connections);
-    return (double)(cpu_ns() - begin) / (double)records;
+    return (double)(rounds_cpu_ns() - begin) / (double)records;
 }
 
-static int by_value(const void *a, const void *b)
+/* One row. Returns whether it is what it must be. */
+static bool compare(const struct suite *s, const struct size *size,
+                    const struct rounds_arguments *a)
 {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-/* The value at a quarter (1), the half (2) or three quarters (3) of n values, which get sorted. */
-static double quartile(double *values, size_t n, size_t quarter)
-{
-    qsort(values, n, sizeof *values, by_value);
-    return values[(n - 1) * quarter / 4];
-}
-
-/* One row. Returns the judged ratio. */
-static double compare(const struct suite *s, size_t bytes, size_t rounds)
-{
-    static double ns[WAYS][ROUNDS_MAX], one[ROUNDS_MAX], judged[ROUNDS_MAX];
+    static double ns[WAYS][ROUNDS_MAX];
+    double medians[WAYS], must = s == suites ? size->must : 0;
+    char name[64];
     for (int way = 0; way < WAYS; way++)
-        measure(way, bytes); /* warm */
-    for (size_t i = 0; i < rounds; i++) {
+        measure(way, size->bytes); /* warm */
+    for (size_t i = 0; i < a->rounds; i++)
         for (int way = 0; way < WAYS; way++)
-            ns[way][i] = measure(way, bytes);
-        one[i] = ns[OPENSSL_ONE][i] / ns[LAYER_ONE][i];
-        judged[i] = ns[OPENSSL_ONE][i] / ns[LAYER_TURN][i];
-    }
-    double ratio = quartile(judged, rounds, 2);
-    printf("%-18s %6zu %9.0f %9.0f %9.0f %9.0f %8.2f %8.2f (%.2f - %.2f)\n", s->name, bytes,
-           quartile(ns[OPENSSL_ONE], rounds, 2), quartile(ns[LAYER_ONE], rounds, 2),
-           quartile(ns[OPENSSL_TURN], rounds, 2), quartile(ns[LAYER_TURN], rounds, 2),
-           quartile(one, rounds, 2), ratio, quartile(judged, rounds, 1),
-           quartile(judged, rounds, 3));
-    return ratio;
+            ns[way][i] = measure(way, size->bytes);
+    struct rounds_spread one = rounds_ratio_of(ns[OPENSSL_ONE], ns[LAYER_ONE], a->rounds);
+    struct rounds_spread judged = rounds_ratio_of(ns[OPENSSL_ONE], ns[LAYER_TURN], a->rounds);
+    for (int way = 0; way < WAYS; way++)
+        medians[way] = rounds_spread_of(ns[way], a->rounds).median;
+    printf("%-18s %6zu %9.0f %9.0f %9.0f %9.0f %8.2f %8.2f (%.2f - %.2f)\n", s->name, size->bytes,
+           medians[OPENSSL_ONE], medians[LAYER_ONE], medians[OPENSSL_TURN], medians[LAYER_TURN],
+           one.median, judged.median, judged.low, judged.high);
+    if (judged.median < must)
+        printf("missed: at least %.1f at %zu bytes\n", must, size->bytes);
+    snprintf(name, sizeof name, "sealing %s, %zu B, to OpenSSL", s->name, size->bytes);
+    rounds_write(a->json, name, judged, must);
+    return judged.median >= must;
 }
 
 int main(int argc, char **argv)
 {
-    size_t rounds = argc > 1 ? strtoul(argv[1], NULL, 10) : 101;
-    bool missed = false;
-    if (rounds < 1 || rounds > ROUNDS_MAX || argc > 2) {
-        fprintf(stderr, "usage: bench_tls_record [ROUNDS], 1 to %d\n", ROUNDS_MAX);
-        return 2;
-    }
-    printf("%zu rounds, medians; many: %d connections in turn; ns for one record\n", rounds,
+    struct rounds_arguments a = rounds_arguments_read(argc, argv, 101);
+    bool ok = true;
+    printf("%zu rounds, medians; many: %d connections in turn; ns for one record\n", a.rounds,
            CONNECTIONS);
     printf("%-18s %6s %9s %9s %9s %9s %8s %8s\n", "", "", "OpenSSL", "layer", "OpenSSL", "layer",
            "ratio", "judged");
@@ -249,15 +229,10 @@ int main(int argc, char **argv)
            "ratio (quartiles)");
     for (size_t i = 0; i < ARRAY_LEN(suites); i++) {
         set_up(&suites[i]);
-        for (size_t j = 0; j < ARRAY_LEN(sizes); j++) {
-            double ratio = compare(&suites[i], sizes[j].bytes, rounds);
-            if (i == 0 && ratio < sizes[j].must) {
-                printf("missed: at least %.1f at %zu bytes\n", sizes[j].must, sizes[j].bytes);
-                missed = true;
-            }
-        }
+        for (size_t j = 0; j < ARRAY_LEN(sizes); j++)
+            ok &= compare(&suites[i], &sizes[j], &a);
         tear_down();
     }
     tls_work_wipe(&bench.work);
-    return missed;
+    return !ok;
 }

@@ -196,13 +196,18 @@ def pool_bytes(server):
 QUIET_S = 1.3  # after a second without events a shard gives back what it kept for the next ones
 
 
-def bytes_of_idle(backend):
-    """User space per idle member: what the process grows by, or its pools, if that is more."""
-    with started(backend, "--shards", "1") as server, idle(server.port, IDLE_FEW):
+def bytes_of_idle(backend, tls=()):
+    """User space per idle member: what the process grows by, or its pools, if that is more. With
+    `tls`, the flags of a certificate, they come over TLS 1.3, which takes longer than a heartbeat."""
+    flags = ("--tls-port", "0", "--ping-interval", "0", *tls) if tls else ()
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(started(backend, "--shards", "1", *flags))
+        port = server.tls_port if tls else server.port
+        stack.enter_context(idle(port, IDLE_FEW, bool(tls)))
         server.metrics()  # the memory of this answer is none of theirs
         time.sleep(QUIET_S)
         dirty, pools = private_dirty(server.process.pid), pool_bytes(server)
-        with idle(server.port, IDLE_MANY - IDLE_FEW):
+        with idle(port, IDLE_MANY - IDLE_FEW, bool(tls)):
             time.sleep(QUIET_S)
             dirty, pools = private_dirty(server.process.pid) - dirty, pool_bytes(server) - pools
             assert server.metric("tidewire_members") == IDLE_MANY

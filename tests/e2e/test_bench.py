@@ -127,15 +127,28 @@ def test_a_wrong_argument_is_refused(flags):
 SINGLE = ("shards", "accept", "latency", "slow-reader", "hot-channel")
 
 
+def measure(module, *args):
+    """One of the programs in Python, in one round."""
+    env = {**os.environ, "TW_BUILD": str(BUILD),
+           "PYTHONPATH": f"{ROOT / 'tests' / 'e2e'}:{ROOT / 'bench'}"}
+    done = subprocess.run([sys.executable, "-B", "-m", f"measure.{module}", "--rounds", "1",
+                           "--backend", "epoll", *args], env=env, capture_output=True, text=True,
+                          timeout=SECONDS)
+    assert done.returncode in (0, 1) and not done.stderr, done.stderr
+    return done
+
+
+@pytest.mark.parametrize("name", ("mesh-slots", "turn-budget"))
+def test_the_values_of_a_flag_are_compared(name):
+    done = measure("tune", "--seconds", "0.1", name)
+    assert done.stdout.count(f"`--{name} ") >= 3
+    assert done.returncode == 0
+
+
 @pytest.mark.parametrize("name", SINGLE)
 def test_a_single_figure_is_measured(name, tmp_path):
     """Whether it is good is not asked for: the shortest run says nothing about that."""
-    env = {**os.environ, "TW_BUILD": str(BUILD),
-           "PYTHONPATH": f"{ROOT / 'tests' / 'e2e'}:{ROOT / 'bench'}"}
-    done = subprocess.run([sys.executable, "-B", "-m", "measure.single", "--rounds", "1",
-                           "--seconds", "0.6", "--backend", "epoll", "--out", str(tmp_path), name],
-                          env=env, capture_output=True, text=True, timeout=SECONDS)
-    assert done.returncode in (0, 1) and not done.stderr, done.stderr
+    done = measure("single", "--seconds", "0.6", "--out", str(tmp_path), name)
     assert f"`bench/single {name}`" in done.stdout
     result = json.loads((tmp_path / "single.json").read_text())[f"{name}, epoll"]
     assert len(result["values"]) == 1 and result["median"] > 0
@@ -158,3 +171,15 @@ def test_the_kernels_are_timed(name):
              for line in text.splitlines()[1:]}
     assert set(KERNELS[name]) <= set(times)
     assert all(t > 0 for t in times.values())
+
+
+@pytest.mark.parametrize("name, rows", (("bench_tls_record", 9), ("bench_tls_handshake", 2)))
+def test_the_programs_of_tls_measure_what_they_name(name, rows, tmp_path):
+    """One round says nothing of the bounds."""
+    out = tmp_path / "rows"
+    done = subprocess.run([BUILD / "bench" / name, "1", out], capture_output=True, text=True,
+                          timeout=SECONDS)
+    assert done.returncode in (0, 1), done.stderr
+    found = [json.loads(line) for line in out.read_text().splitlines()]
+    assert len({row["figure"] for row in found}) == rows
+    assert all(row["low"] == row["value"] == row["high"] > 0 for row in found)

@@ -127,12 +127,16 @@ def test_what_is_not_wanted_is_not_negotiated(tls_server, flags):
     expect_metric(tls_server, "tls_handshake_failures_total", before + 1)
 
 
-def client_hello(suites, version=0x0303):
-    """A hello with just these suites, for what no library offers any more."""
+def client_hello(suites, version=0x0303, is_13=False):
+    """A hello with just these suites, for what no library offers any more. is_13: of TLS 1.3 alone,
+    with a share of X25519."""
     def ext(kind, data):
         return struct.pack("!HH", kind, len(data)) + data
     extensions = (ext(10, b"\x00\x04\x00\x1d\x00\x17") + ext(11, b"\x01\x00") +
                   ext(13, b"\x00\x08\x04\x03\x04\x01\x08\x04\x02\x01"))
+    if is_13:
+        extensions += (ext(43, b"\x02\x03\x04") +
+                       ext(51, b"\x00\x24\x00\x1d\x00\x20" + b"\x09" + bytes(31)))
     body = (struct.pack("!H", version) + bytes(32) + b"\x00" + struct.pack("!H", 2 * len(suites)) +
             b"".join(struct.pack("!H", s) for s in suites) + b"\x01\x00" +
             struct.pack("!H", len(extensions)) + extensions)
@@ -146,14 +150,24 @@ def client_hello(suites, version=0x0303):
     [0x0018, 0x0034, 0x006C, 0xC018, 0xC019],  # anonymous
     [0x000A, 0xC012, 0xC008],  # 3DES
     [0xC013, 0xC014, 0xC009, 0xC00A, 0xC023, 0xC024, 0xC027, 0xC028],  # CBC
-    [0x009C, 0x009D, 0x002F, 0x0035], [0x0009, 0x0015], [0xC0AC, 0xC0AE]),
-    ids=("rc4", "null", "anonymous", "3des", "cbc", "rsa", "des", "ccm"))
-def test_suites_that_libraries_have_forgotten_are_refused(tls_server, suites):
+    [0x009C, 0x009D, 0x002F, 0x0035], [0x0009, 0x0015], [0xC0AC, 0xC0AE],
+    [0xC0B4, 0xC0B5]),  # RFC 9150: integrity only, of 1.3
+    ids=("rc4", "null", "anonymous", "3des", "cbc", "rsa", "des", "ccm", "null-13"))
+@pytest.mark.parametrize("is_13", (False, True), ids=("1.2", "1.3"))
+def test_suites_that_libraries_have_forgotten_are_refused(tls_server, suites, is_13):
     with Raw(tls_server.tls_port) as c:
-        c.send(client_hello(suites))
+        c.send(client_hello(suites, is_13=is_13))
         alert = c._take(7)
         assert alert[0] == 21 and alert[5:] == b"\x02\x28", alert  # handshake_failure
         assert c.at_end()
+
+
+def test_the_raw_hello_is_refused_for_its_suites_alone(tls_server):
+    for suites, is_13 in (([0xC02B, 0xC02F], False), ([0x1301], True)):
+        with Raw(tls_server.tls_port) as c:
+            c.send(client_hello(suites, is_13=is_13))
+            head = c._take(6)
+            assert head[0] == 22 and head[5] == 2, head  # a ServerHello
 
 
 def test_aes_128_and_x25519_come_first(tls_server):
@@ -469,6 +483,14 @@ def test_sighup_takes_new_files_and_keeps_connections(new_server, certs):
             assert again.sock.tls.getpeercert()["serialNumber"] == second
         live.echo(TEXT, "still live")
         until(lambda: any("is not the key of" in line for line in s.lines), True)
+
+
+def test_shards_without_handshakes_let_old_certificates_go(new_server, certs):
+    s = new_server("--tls-port", "0", "--drain-time", "0", "--shards", "2", *certs.ecdsa.flags())
+    for _ in range(24):  # that both shards have had one
+        connect(s, context(certs)).close()
+    s.process.send_signal(signal.SIGHUP)
+    until(lambda: s.metric("tidewire_tls_renewals_total"), 2)
 
 
 def test_an_expiry_that_is_near_is_warned_of(new_server, certs):

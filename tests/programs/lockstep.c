@@ -9,7 +9,8 @@
  *   lockstep fanout PORT MEMBERS WINDOW ROUNDS [BYTES]       one member publishes, all receive
  *   lockstep idle PORT MEMBERS SECONDS                       joins a room and says nothing
  *
- * With TW_TLS=1 in the environment it talks TLS 1.3 (OpenSSL), and takes any certificate.
+ * With TW_TLS=1 in the environment it talks TLS 1.3 (OpenSSL), and takes any certificate. With
+ * TW_TURNS=1 it says "connected", and plays ROUNDS rounds for each line of its standard input.
  * Prints how many messages came back. One thread, blocking sockets, loopback. Exits with 1 when an
  * answer is missing or wrong. */
 
@@ -203,40 +204,53 @@ static void expect(struct client *c, int fd)
         die("an answer is wrong");
 }
 
-static long echo(struct client *c, int rounds)
+static void echo_round(struct client *c)
 {
-    connect_all(c, "/echo");
-    for (int r = 0; r < rounds; r++) {
-        for (int i = 0; i < c->count; i++)
-            send_all(c->fds[i], c->out, c->out_len);
-        for (int i = 0; i < c->count; i++)
-            expect(c, c->fds[i]);
-    }
-    return (long)rounds * c->count * c->window;
+    for (int i = 0; i < c->count; i++)
+        send_all(c->fds[i], c->out, c->out_len);
+    for (int i = 0; i < c->count; i++)
+        expect(c, c->fds[i]);
 }
 
-static long fanout(struct client *c, int rounds)
+static void fanout_round(struct client *c)
 {
-    connect_all(c, "/rooms/lockstep");
-    for (int r = 0; r < rounds; r++) {
-        send_all(c->fds[0], c->out, c->out_len);
-        for (int i = 0; i < c->count; i++)
-            expect(c, c->fds[i]);
-    }
-    return (long)rounds * c->count * c->window;
+    send_all(c->fds[0], c->out, c->out_len);
+    for (int i = 0; i < c->count; i++)
+        expect(c, c->fds[i]);
 }
 
-static long idle(struct client *c, int seconds)
+static void say(const char *text)
+{
+    printf("%s\n", text);
+    fflush(stdout);
+}
+
+static void play(struct client *c, void (*one_round)(struct client *), int rounds)
+{
+    for (int r = 0; r < rounds; r++)
+        one_round(c);
+    printf("messages %ld\n", (long)rounds * c->count * c->window);
+    fflush(stdout);
+}
+
+static void play_turns(struct client *c, void (*one_round)(struct client *), int rounds)
+{
+    char line[16];
+
+    say("connected");
+    while (fgets(line, sizeof(line), stdin) != NULL)
+        play(c, one_round, rounds);
+}
+
+static void idle(struct client *c, int seconds)
 {
     struct timespec t = {.tv_sec = seconds};
 
     connect_all(c, "/rooms/lockstep");
     for (int i = 0; i < c->count; i++)
         forget_tls(c->fds[i]);
-    printf("connected\n");
-    fflush(stdout);
+    say("connected");
     nanosleep(&t, NULL);
-    return 0;
 }
 
 static int number(const char *text, int min, int max, const char *what)
@@ -253,8 +267,8 @@ int main(int argc, char **argv)
 {
     static struct client c;
     bool is_idle = argc == 5 && strcmp(argv[1], "idle") == 0;
+    bool is_echo = argc > 1 && strcmp(argv[1], "echo") == 0;
     int rounds;
-    long messages;
 
     if (!is_idle && argc != 6 && argc != 7)
         die("usage: lockstep echo|fanout PORT COUNT WINDOW ROUNDS [BYTES] | idle PORT COUNT "
@@ -269,7 +283,10 @@ int main(int argc, char **argv)
     rounds = number(argv[5], 0, 10000000, "ROUNDS");
     c.payload = argc == 7 ? number(argv[6], 0, PAYLOAD_MAX, "BYTES") : 125;
     prepare_window(&c);
-    messages = strcmp(argv[1], "echo") == 0 ? echo(&c, rounds) : fanout(&c, rounds);
-    printf("messages %ld\n", messages);
+    connect_all(&c, is_echo ? "/echo" : "/rooms/lockstep");
+    if (getenv("TW_TURNS") != NULL)
+        play_turns(&c, is_echo ? echo_round : fanout_round, rounds);
+    else
+        play(&c, is_echo ? echo_round : fanout_round, rounds);
     return 0;
 }

@@ -125,6 +125,8 @@ static bool send_is_legal(struct sim_io *s, struct sim_end *e, const struct iove
     else if (e->was_shutdown || e->closing || e->connecting)
         sim_violation(s->net, "io_send: the connection is %s",
                       e->closing ? "closing" : (e->connecting ? "not connected" : "shut down"));
+    else if (e->send_failed)
+        sim_violation(s->net, "io_send: the one before has failed");
     else
         return true;
     return false;
@@ -140,8 +142,10 @@ static int sim_send(struct io *io, struct io_conn *c, const struct iovec *iov, i
         return -EINVAL;
     io->stats.sends++;
     io->stats.send_bytes += bytes;
-    if (sim_is_reset(e))
-        return -EPIPE;
+    if (sim_is_reset(e) || sim_chance(s->net, s->net->faults.send_error)) {
+        e->send_failed = true;
+        return sim_is_reset(e) ? -EPIPE : -ENOMEM;
+    }
     struct sim_send *send = &e->send;
     memcpy(send->iov, iov, (size_t)count * sizeof(*iov));
     send->iov_count = count;

@@ -58,6 +58,7 @@ struct sim_faults {
     uint32_t skip;         /* something ready is passed over in this poll */
     uint32_t overrun;      /* a pause lets through what had already arrived, in this poll */
     uint32_t reset;        /* an arriving piece turns into a reset of its connection */
+    uint32_t send_error;   /* a send fails at once with -ENOMEM, for want of the kernel's memory */
     uint32_t accept_error; /* an accept fails; the connection stays in the backlog */
     uint32_t adopt_error;  /* io_adopt() fails with -ENFILE */
     uint64_t delay_max_ns;

@@ -112,6 +112,7 @@ void sim_faults_draw(struct sim_faults *f, uint64_t seed, bool harsh)
         f->reset = draw_rate(&state, 5000);
         f->accept_error = draw_rate(&state, 300000);
         f->adopt_error = draw_rate(&state, 300000);
+        f->send_error = f->reset == 0 ? 0 : draw_rate(&state, 5000);
     }
 }
 

@@ -55,6 +55,7 @@ struct sim_end {
     bool connecting; /* on_connect() is due at ready_ns */
     bool reset_on_close;
     bool was_shutdown;     /* FIN sent */
+    bool send_failed;      /* io_send() has returned an error */
     int connect_err;       /* outcome to tell */
     uint64_t ready_ns;     /* in the backlog: accepted not before */
     uint64_t overrun_end;  /* a paused end may still hand over bytes below this offset, */

@@ -44,6 +44,7 @@ static void draw(struct nodes *c, uint64_t seed)
         r->queue_bytes = below(c, 3) == 0 ? 20000 : 16 << 20;
         c->nodes[i].config.core.mesh_slots = below(c, 2) == 0 ? 4 : 1024;
         c->nodes[i].config.pubsub.mesh_window_bytes = below(c, 2) == 0 ? 3000 : 4 << 20;
+        c->nodes[i].config.pubsub.write_delay_ns = below(c, 3) == 0 ? 5 * NS_PER_MS : 0;
     }
     sim_faults_draw(&c->faults, seed, false);
     c->faults.buffer_min_bytes += 400;

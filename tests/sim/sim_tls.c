@@ -535,7 +535,7 @@ void sim_tls_violate(struct user *u)
 {
     uint64_t kind = world_below(u->w, ARRAY_LEN(authentic) + 8);
 
-    u->close_sent = true; /* nothing more is said */
+    u->close_sent = true; /* nothing more is said, but for what nobody shall look at */
     if (kind < ARRAY_LEN(authentic))
         violate_authentic(u, kind);
     else if (kind < ARRAY_LEN(authentic) + 3)
@@ -544,5 +544,7 @@ void sim_tls_violate(struct user *u)
         violate_head(u, kind - ARRAY_LEN(authentic) - 3);
     else
         violate_flood(u);
+    if (u->tls->expected_alert >= 0 && world_one_in(u->w, 2))
+        user_buffer_add(&u->tls->wire, "not a second failure", 20);
     u->tls->ending = SIM_TLS_THEN_SILENCE;
 }

@@ -73,6 +73,12 @@ enum sim_tls_expected {
     SIM_TLS_NO_ANSWER = -1,
 };
 
+/* Whether it has sent a record that is wrong. */
+static inline bool sim_tls_violates(const struct user *u)
+{
+    return u->tls->expected_alert != SIM_TLS_NO_ALERT;
+}
+
 /* Draws the terms of u, who has just connected to a TLS address. */
 void sim_tls_new(struct user *u);
 void sim_tls_free(struct user *u);

@@ -13,6 +13,7 @@
 
 #include "net/conn_tls.h"
 #include "tests/sim/sim_oracle.h"
+#include "tests/sim/sim_tls.h"
 #include "tests/sim/sim_user.h"
 
 /* What a world may take: beyond it something turns without end. */
@@ -402,6 +403,20 @@ static void check_messages(struct world *w, uint32_t i)
     REST(w, i, "runs", mp->runs.used);
 }
 
+/* No connection fails twice, nor without a reason of its user's. */
+static void check_failures(struct world *w)
+{
+    uint64_t failures = 0, reasons = 0;
+
+    for (int i = TLS_REASON_NONE + 1; i < TLS_REASON_COUNT; i++)
+        failures += world_net_stat(w, (enum net_stat)(NET_STAT_TLS_REASONS + i));
+    for (uint32_t i = 0; i < w->user_count; i++)
+        reasons += w->users[i]->tls != NULL && sim_tls_violates(w->users[i]);
+    if (failures > reasons)
+        world_fail(w, "%llu records were refused, of %llu users that sent such",
+                   (unsigned long long)failures, (unsigned long long)reasons);
+}
+
 static void check_tls(struct world *w, uint32_t i)
 {
     struct net_tls *tls = w->server.shards[i].net.tls;
@@ -446,6 +461,7 @@ static void end_node(struct world *w)
         world_check_rest(w);
         for (uint32_t i = 0; i < w->shard_count; i++)
             check_leaks(w, i);
+        check_failures(w);
     }
     /* A node that has failed may stand anywhere: its parts are left as they are. */
     if (world_failure(w) == NULL)

@@ -272,6 +272,17 @@ const struct option config_table[] = {
      .offset = AT(net.max_queue_bytes),
      .type = OPTION_SIZE,
      .reload = OPTION_RELOAD},
+    {.name = "send-batch",
+     .group = SIZES,
+     .help = "How many bytes of what waits for a connection leave in one send; a longer message "
+             "leaves alone. Less makes the delays of other clients more even, at the price of more "
+             "sends. Over TLS 48KiB are the most.",
+     .def = "256KiB",
+     .min = 4 * KIB,
+     .max = 16 * MIB,
+     .offset = AT(net.send_batch_bytes),
+     .type = OPTION_SIZE,
+     .reload = OPTION_RELOAD},
     {.name = "queue-memory",
      .group = SIZES,
      .help = "How many bytes may wait for all connections of the node together. Above it the "
