@@ -402,6 +402,14 @@ Test(config, single_values_have_their_bounds)
     }
 }
 
+Test(config, a_prefix_does_not_put_a_cluster_into_one_slot)
+{
+    assert_accepted(ARGS("--redis", "redis://a", "--redis-prefix", "{x}:"));
+    assert_accepted(ARGS("--redis", "redis+cluster://a", "--redis-prefix", "x:"));
+    assert_refused(ARGS("--redis", "redis+cluster://a", "--redis-prefix", "{x}:"),
+                   WORDS("--redis-prefix", "one slot", "leave it out"));
+}
+
 /* What is printed --------------------------------------------------------------------------------
  */
 

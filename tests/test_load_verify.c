@@ -181,3 +181,32 @@ Test(load_stamp, bytes_above_ascii_are_no_stamp)
         cr_assert_not(stamp_get(bytes, &s));
     }
 }
+
+Test(load_stamp, a_small_one_says_how_far_ahead_it_is_modulo_its_bytes)
+{
+    static const uint64_t seqs[] = {0, 63, 127, 128, 1000003, (1ULL << 35) + 7};
+    for (uint32_t bytes = 1; bytes <= STAMP_SMALL_MAX; bytes++) {
+        uint64_t numbers = stamp_small_numbers(bytes);
+        for (size_t i = 0; i < ARRAY_LEN(seqs); i++) {
+            struct stamp s = {.seq = seqs[i], .sender = 77};
+            uint8_t plain[8], masked[8];
+            uint64_t ahead, key = 0xa1b2c3d4;
+            stamp_small_put(plain, bytes, &s, 0);
+            stamp_small_put(masked, bytes, &s, (uint32_t)key);
+            for (uint32_t b = 0; b < bytes; b++) {
+                cr_assert_lt(plain[b], 0x80);
+                cr_assert_eq(plain[b] ^ masked[b], (uint8_t)(key >> 8 * (b % 4)));
+            }
+            cr_assert(stamp_small_get(plain, bytes, 77, seqs[i], &ahead));
+            cr_assert_eq(ahead, 0);
+            cr_assert(stamp_small_get(plain, bytes, 77, seqs[i] - 5, &ahead));
+            cr_assert_eq(ahead, 5);
+            cr_assert(stamp_small_get(plain, bytes, 77, seqs[i] + 5, &ahead));
+            cr_assert_eq(ahead, numbers - 5);
+            cr_assert(stamp_small_get(plain, bytes, 78, seqs[i], &ahead));
+            cr_assert_neq(ahead, 0);
+            plain[bytes - 1] |= 0x80;
+            cr_assert_not(stamp_small_get(plain, bytes, 77, seqs[i], &ahead));
+        }
+    }
+}

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # Copyright (c) 2026 The Tidewire authors
-"""bench/memory: what an idle connection costs in user space and in the kernel, plain and
-compressed, and what the heartbeats of a crowd cost.
+"""bench/memory: what an idle connection costs in user space and in the kernel, plain,
+compressed and over TLS 1.3, and what the heartbeats of a crowd cost.
 
 User space is what the server's private memory grows by from a few connections to many. The
 kernel's is the growth of those of its caches that connections are made of, for both ends, as both
@@ -17,13 +17,15 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import certs
 import figures
 from harness import ROOT, Server
 from measure import machine
 from probe import private_dirty
 
 FEW = 100
-CONNECT_S = 120
+CONNECT_S = 900  # TLS handshakes take a millisecond of both ends together
+KINDS = ("plain", "compressed", "TLS")
 HOLD_S = 600
 QUIET_S = 2.5
 FREED_S, FREED_BYTES = 30, 1 << 20
@@ -36,7 +38,7 @@ PER_RING = 17000  # below RLIMIT_NOFILE, which bounds each shard's table with io
 class Row(NamedTuple):
     backend: str
     connections: int
-    compressed: bool
+    kind: str
     user_bytes: float
     kernel_bytes: float
     heartbeat_cpu: float  # of one core; None: not measured
@@ -61,12 +63,13 @@ def wait_until_freed():
 
 
 @contextlib.contextmanager
-def held(program, server, count, compressed):
+def held(program, server, count, kind):
     """That many connections besides those that are there, open and all but silent."""
+    url = f"wss://127.0.0.1:{server.tls_port}" if kind == "TLS" else f"ws://127.0.0.1:{server.port}"
+    more = {"plain": (), "compressed": ("--compress", "on"), "TLS": ("--tls-insecure",)}[kind]
     wanted = server.metric("tidewire_connections") + count
-    argv = [program, "echo", "--url", f"ws://127.0.0.1:{server.port}", "--connections", str(count),
-            "--rate", "1", "--duration", f"{HOLD_S}s", "--warmup", "0", "--progress", "off",
-            *(["--compress", "on"] if compressed else [])]
+    argv = [program, "echo", "--url", url, "--connections", str(count), "--rate", "1",
+            "--duration", f"{HOLD_S}s", "--warmup", "0", "--progress", "off", *more]
     p = subprocess.Popen([str(a) for a in argv], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                          text=True)
     try:
@@ -89,28 +92,34 @@ def heartbeat_cpu(server, seconds):
     return (figures.cpu_ns(server) - before) / 1e9 / (time.monotonic() - begin)
 
 
-def measure(program, backend, count, compressed, heartbeat_s):
+def flags_of(kind, store):
+    if kind == "TLS":
+        return ("--tls-port", "0", *store.ecdsa.flags())
+    return ("--compress", "on") if kind == "compressed" else ()
+
+
+def measure(program, backend, count, kind, heartbeat_s, store):
     wait_until_freed()
     shards = -(-count // PER_RING)
     flags = ["--echo", "--shards", str(shards), "--ping-interval", f"{heartbeat_s}s"]
-    server = Server(backend, *flags, *(["--compress", "on"] if compressed else []))
+    server = Server(backend, *flags, *flags_of(kind, store))
     try:
-        with held(program, server, FEW, compressed):
+        with held(program, server, FEW, kind):
             user, kernel = private_dirty(server.process.pid), kernel_bytes()
-            with held(program, server, count - FEW, compressed):
+            with held(program, server, count - FEW, kind):
                 user = private_dirty(server.process.pid) - user
                 kernel = kernel_bytes() - kernel
                 cpu = heartbeat_cpu(server, heartbeat_s) if count > PER_RING else None
     finally:
         server.kill()
-    return Row(backend, count, compressed, user / (count - FEW), kernel / (count - FEW), cpu)
+    return Row(backend, count, kind, user / (count - FEW), kernel / (count - FEW), cpu)
 
 
 def plan():
-    for compressed in (False, True):
+    for kind in KINDS:
         for backend in ("uring", "epoll"):
-            yield backend, 15000, compressed
-        yield "uring", 100000, compressed  # epoll needs a descriptor for each
+            yield backend, 15000, kind
+        yield "uring", 100000, kind  # epoll needs a descriptor for each
 
 
 def main():
@@ -123,12 +132,16 @@ def main():
     where, rows = machine.describe(), []
     print("| io | connections | | user bytes each | kernel bytes, both ends | CPU with heartbeats |\n"
           "| --- | --- | --- | --- | --- | --- |")
-    for backend, count, compressed in plan():
-        row = measure(program, backend, count, compressed, args.heartbeat)
-        rows.append(row._asdict())
-        cpu = "" if row.heartbeat_cpu is None else f"{100 * row.heartbeat_cpu:.1f} % of a core"
-        print(f"| {backend} | {count} | {'compressed' if compressed else 'plain'} | "
-              f"{row.user_bytes:.0f} | {row.kernel_bytes:.0f} | {cpu} |", flush=True)
+    store = certs.Store()
+    try:
+        for backend, count, kind in plan():
+            row = measure(program, backend, count, kind, args.heartbeat, store)
+            rows.append(row._asdict())
+            cpu = "" if row.heartbeat_cpu is None else f"{100 * row.heartbeat_cpu:.1f} % of a core"
+            print(f"| {backend} | {count} | {kind} | {row.user_bytes:.0f} | {row.kernel_bytes:.0f} | "
+                  f"{cpu} |", flush=True)
+    finally:
+        store.close()
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "memory.json").write_text(
         json.dumps({"machine": where, "heartbeat_s": args.heartbeat, "rows": rows}, indent=1) + "\n")

@@ -41,6 +41,8 @@ def load_io(backend):
 @pytest.mark.parametrize("flags", [
     (), ("--window", 16), ("--window", 8, "--lockstep"), ("--rate", 2000), ("--opcode", "text"),
     ("--payload", 16), ("--payload", "16KiB", "--window", 40), ("--threads", 3, "--window", 4),
+    ("--payload", 1, "--window", 64), ("--payload", 2, "--opcode", "text"),
+    ("--payload", 7, "--window", 16, "--lockstep"), ("--payload", 15, "--threads", 2),
 ], ids=lambda flags: "-".join(str(f).strip("-") for f in flags) or "plain")
 def test_echo_is_judged_and_good(server, load_io, flags):
     result = load("echo", server.port, "--io", load_io, "--connections", 20, *SHORT, *flags)
@@ -461,6 +463,24 @@ def test_a_server_that_does_one_message_wrong_fails_the_run(scenario, fault):
         assert others == (1 if SEEN_AS[fault] == "corrupted" else 0), verify
 
 
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("size", (1, 3, 12))
+def test_the_same_is_seen_by_the_number_alone_that_short_messages_carry(size, fault):
+    """One of another connection is one that was not sent here; with 1 B its number may fall into
+    what is, or could be late."""
+    with BadServer(fault) as server:
+        result = load("echo", server.port, "--connections", 4, "--window", 4, "--payload", size,
+                      *QUICK, code=1)
+    verify = result["verify"]
+    assert not result["ok"]
+    if fault in ("drop", "duplicate", "reorder", "truncate"):
+        assert verify[SEEN_AS[fault]] == 1, verify
+    elif fault == "misroute" and size > 1:
+        assert verify["corrupted"] == 1 and verify["lost"] == 1, verify
+    else:
+        assert sum(verify[n] for n in COUNTED) >= 1, verify
+
+
 @pytest.mark.parametrize("fault", ENDS)
 def test_a_server_that_ends_a_connection_fails_the_run(fault):
     with BadServer(fault) as server:
@@ -499,7 +519,10 @@ def test_nobody_there():
     (("echo", "--subscribers", "1"), "subscribers"),
     (("idle", "--payload", "125"), "payload"),
     (("soak", "--rate", "0"), "--rate"),
-    (("echo", "--payload", "15"), "16B"),
+    (("fanout", "--payload", "15"), "16B"),
+    (("echo", "--payload", "0"), "1B"),
+    (("echo", "--payload", "1", "--window", "65"), "--window: over 64, which is all"),
+    (("echo", "--payload", "15", "--rate", "5"), "--payload: needs 16B with --rate"),
     (("echo", "--url", "http://127.0.0.1"), "ws://"),
     (("echo", "--tls-resume"), "--tls-resume: has no effect without TLS"),
     (("echo", "--tls", "--tls-insecure", "--tls-ca", "x"), "--tls-ca: has no effect with"),

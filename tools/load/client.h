@@ -99,6 +99,7 @@ struct client {
     struct client_tls *tls;         /* NULL: plain, or not connected */
     struct ws_decoder decoder;
     struct verify_stream stream;   /* of what this client gets from itself */
+    uint64_t *times;               /* small stamps: of message s at s & times_mask; or NULL */
     struct verify_stream *streams; /* of what it gets from publishers; NULL in other roles */
     uint64_t order;                /* hash over the messages of publishers, in order */
     struct client *list_next;      /* in one of the worker's lists, oldest first */

@@ -141,6 +141,22 @@ static void put_plain(struct client *c, struct outgoing *o, const struct stamp *
         add_span(o, from, tail);
 }
 
+/* The same with a small stamp, all in one span; the tail keeps its place to the key. */
+static void put_small(struct client *c, struct outgoing *o, const struct stamp *s, uint8_t opcode)
+{
+    const struct pattern *p = &c->worker->run->pattern;
+    size_t len = c->group->payload_bytes;
+    uint32_t bytes = stamp_small_bytes(len);
+    uint8_t *begin = o->at;
+
+    o->at += ws_encode_client_head(o->at, opcode, true, false, len, p->key);
+    stamp_small_put(o->at, bytes, s, p->key);
+    memcpy(o->at + bytes, p->masked + pattern_place(s->sender, s->seq) + bytes % 4, len - bytes);
+    o->at += len;
+    add_span(o, begin, (size_t)(o->at - begin));
+    c->times[s->seq & c->worker->times_mask] = s->time_ns;
+}
+
 /* RFC 7692 7.2.1. Compressed into the buffer itself, then masked in place; the head's length is
  * known only then, so the head stands at the end of the room that the longest one needs. */
 static bool put_compressed(struct client *c, struct outgoing *o, const struct stamp *s,
@@ -195,7 +211,9 @@ static void send_batch(struct client *c, uint64_t end_seq)
     while (c->seq < end_seq && c->seq - first < w->batch) {
         s.seq = c->seq;
         s.time_ns = time_of_message(c, now_ns);
-        if (!c->compressed)
+        if (c->times != NULL)
+            put_small(c, &o, &s, opcode);
+        else if (!c->compressed)
             put_plain(c, &o, &s, opcode);
         else if (!put_compressed(c, &o, &s, opcode))
             break;

@@ -15,6 +15,7 @@
 #include "tools/load/opener.h"
 #include "tools/load/stamp.h"
 #include "tools/load/target.h"
+#include "tools/load/verify.h"
 
 #define WHERE "Where"
 #define TLS "TLS"
@@ -224,13 +225,25 @@ const struct load_option load_table[] = {
 
     {{.name = "payload",
       .group = MESSAGES,
+      .help =
+          "Bytes of each message. The first 16 name sender, number and time; of shorter ones the "
+          "first five, or all, are the number alone, modulo 128 for each byte. So with 1 B "
+          "there may be 64 messages of each connection under way, with 2 B 16320.",
+      .def = "125",
+      .min = 1,
+      .max = 16 * MIB,
+      .offset = AT(payload_bytes),
+      .type = OPTION_SIZE},
+     LOAD_ECHO},
+    {{.name = "payload",
+      .group = MESSAGES,
       .help = "Bytes of each message. The first 16 name sender, number and time.",
       .def = "125",
       .min = STAMP_BYTES,
       .max = 16 * MIB,
       .offset = AT(payload_bytes),
       .type = OPTION_SIZE},
-     LOAD_TALK},
+     LOAD_ROOMS},
     {{.name = "opcode",
       .group = MESSAGES,
       .help = "Binary messages, or text (the bytes are the same, and ASCII).",
@@ -520,6 +533,27 @@ static int check_loop(const struct load_config *c, const struct options *o)
     return code;
 }
 
+/* Small stamps tell what is under way apart from what is late, if that is few enough. */
+static int check_small(const struct load_config *c, const struct options *o)
+{
+    uint64_t most = stamp_small_numbers(stamp_small_bytes(c->payload_bytes)) - VERIFY_WINDOW;
+
+    if (c->payload_bytes >= STAMP_BYTES)
+        return 0;
+    if (c->rate > 0 || c->compress) {
+        options_complain(o, "payload", stderr, "needs %uB with --%s; give more, or leave that out",
+                         STAMP_BYTES, c->rate > 0 ? "rate" : "compress");
+        return OPTIONS_EXIT_USAGE;
+    }
+    if (c->window <= most)
+        return 0;
+    options_complain(o, "window", stderr,
+                     "over %llu, which is all that so short a payload tells apart; give a smaller "
+                     "one or a longer --payload",
+                     (unsigned long long)most);
+    return OPTIONS_EXIT_USAGE;
+}
+
 static int check_tls(const struct load_config *c, const struct options *o)
 {
     static const char *const names[] = {"tls-ca", "tls-insecure", "tls-name", "tls-resume",
@@ -540,6 +574,8 @@ static int check_config(const struct load_config *c, const struct options *o)
 {
     int code = c->window > 0 ? check_loop(c, o) : 0; /* 0: the scenario has no such flag */
 
+    if (code == 0 && c->window > 0 && c->publishers == 0)
+        code = check_small(c, o);
     if (code == 0)
         code = check_tls(c, o);
     if (code == 0 && c->publishers > 0)

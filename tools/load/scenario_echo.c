@@ -4,6 +4,9 @@
 /* Echo: each connection sends, and each message must come back to it alone. On workers' threads,
  * but for setup and finish. */
 
+#include <errno.h>
+#include <stdlib.h>
+
 #include "tools/load/scenarios.h"
 
 static uint32_t window_of(const struct client *c)
@@ -21,12 +24,24 @@ static void on_open(struct client *c)
     (void)c; /* messages flow when all are open */
 }
 
+static void on_small_message(struct client *c, struct bytes payload)
+{
+    struct stamp s;
+
+    if (worker_check_small(c, payload, c->group->payload_bytes, &s))
+        worker_take(c, &c->stream, &s);
+}
+
 static void on_message(struct client *c, struct bytes payload, uint8_t opcode)
 {
     struct worker *w = c->worker;
     struct stamp s;
 
     (void)opcode;
+    if (c->times != NULL) {
+        on_small_message(c, payload);
+        return;
+    }
     if (!worker_check(c, payload, c->group->payload_bytes, &s))
         return;
     if (unlikely(s.sender != c->id)) {
@@ -55,6 +70,30 @@ static int setup(struct run *r)
 {
     run_add_group(r, &echo_role, r->path, r->config.connections, (uint32_t)r->config.payload_bytes);
     return 0;
+}
+
+/* Small stamps leave the times of what is under way here. */
+static int worker_begin(struct worker *w)
+{
+    uint64_t *times;
+    uint64_t room = 1;
+
+    if (w->run->config.payload_bytes >= STAMP_BYTES)
+        return 0;
+    while (room < w->run->config.window)
+        room *= 2;
+    w->state = times = calloc(w->count * room, sizeof(*times));
+    if (times == NULL)
+        return -ENOMEM;
+    w->times_mask = room - 1;
+    for (uint32_t i = 0; i < w->count; i++)
+        w->clients[i].times = &times[i * room];
+    return 0;
+}
+
+static void worker_end(struct worker *w)
+{
+    free(w->state);
 }
 
 static void next_windows(struct worker *w)
@@ -97,6 +136,8 @@ const struct scenario scenario_echo = {
     .received = "answers",
     .bit = LOAD_ECHO,
     .setup = setup,
+    .worker_init = worker_begin,
+    .worker_deinit = worker_end,
     .on_start = on_start,
     .on_turn = on_turn,
     .finish = echo_finish,

@@ -63,4 +63,47 @@ static inline bool stamp_get(const uint8_t *in, struct stamp *s)
     return ((words[0] | words[1]) & STAMP_HIGH_BITS) == 0;
 }
 
+/* Small stamps -----------------------------------------------------------------------------------
+ *
+ * Payloads shorter than a stamp begin with the low bits of the number alone, seven in each of at
+ * most five bytes. Who takes them knows the sender, whose own offset is added so that another's
+ * message is told, and which numbers may come; the time stays with the sender. */
+
+#define STAMP_SMALL_MAX 5
+#define STAMP_SMALL_FACTOR 2654435761u /* spreads the senders' offsets */
+
+/* The bytes of the small stamp of a payload that is shorter than STAMP_BYTES. */
+static inline uint32_t stamp_small_bytes(size_t payload_bytes)
+{
+    return payload_bytes < STAMP_SMALL_MAX ? (uint32_t)payload_bytes : STAMP_SMALL_MAX;
+}
+
+/* So many numbers are told apart. */
+static inline uint64_t stamp_small_numbers(uint32_t bytes)
+{
+    return 1ULL << 7 * bytes;
+}
+
+/* Writes `bytes` to out, masked with `key` (0: plain). */
+static inline void stamp_small_put(uint8_t *out, uint32_t bytes, const struct stamp *s,
+                                   uint32_t key)
+{
+    uint64_t number =
+        (s->seq + (uint64_t)s->sender * STAMP_SMALL_FACTOR) & (stamp_small_numbers(bytes) - 1);
+    uint64_t word = stamp_spread(number) ^ ((uint64_t)key << 32 | key);
+    memcpy(out, &word, bytes);
+}
+
+/* How far the message is from number `next` of the sender, going up, modulo
+ * stamp_small_numbers(bytes). False: these are not the bytes of a stamp. */
+static inline bool stamp_small_get(const uint8_t *in, uint32_t bytes, uint32_t sender,
+                                   uint64_t next, uint64_t *ahead)
+{
+    uint64_t word = 0;
+    memcpy(&word, in, bytes);
+    *ahead = (stamp_gather(word) - (uint64_t)sender * STAMP_SMALL_FACTOR - next) &
+             (stamp_small_numbers(bytes) - 1);
+    return (word & STAMP_HIGH_BITS) == 0;
+}
+
 #endif

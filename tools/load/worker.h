@@ -86,10 +86,11 @@ struct worker {
     void *state; /* the scenario's; fan-out's within a soak */
     void *extra; /* the soak's own */
 
-    uint8_t *out_free; /* free send buffers, linked through their first bytes */
-    size_t out_bytes;  /* of each */
-    uint32_t sources;  /* addresses to connect from, on loopback */
-    uint32_t batch;    /* messages that one send takes at most */
+    uint8_t *out_free;   /* free send buffers, linked through their first bytes */
+    size_t out_bytes;    /* of each */
+    uint32_t sources;    /* addresses to connect from, on loopback */
+    uint32_t batch;      /* messages that one send takes at most */
+    uint64_t times_mask; /* of each client's times */
     struct deflate *deflate;
     struct worker_tls *tls; /* NULL: without TLS */
 
@@ -125,6 +126,9 @@ void worker_lost(struct client *c, const struct client_end *end);
 /* Whether a payload has the expected length and is that of the message that its stamp names; a
  * failure is counted and told. The stamp is returned in *s. */
 bool worker_check(struct client *c, struct bytes payload, size_t expected, struct stamp *s);
+
+/* The same for a payload with a small stamp, of this client's own. */
+bool worker_check_small(struct client *c, struct bytes payload, size_t expected, struct stamp *s);
 
 /* Takes message s->seq of a stream into account: order, latency. */
 void worker_take(struct client *c, struct verify_stream *stream, const struct stamp *s);

@@ -209,7 +209,7 @@ static int check_byte_rate(const struct config *c, const struct options *o, FILE
 /* What Redis URLs may ask for elsewhere, and not here. */
 static const char *unserved_scheme(const char *url)
 {
-    static const char *const schemes[] = {"redis+cluster://", "rediss://"};
+    static const char *const schemes[] = {"rediss://"};
     for (size_t i = 0; i < ARRAY_LEN(schemes); i++) {
         if (strncmp(url, schemes[i], strlen(schemes[i])) == 0)
             return schemes[i];
@@ -239,6 +239,11 @@ static int check_redis(const struct config *c, const struct options *o, FILE *er
         }
         if (redis_url_parse(urls->items[i], &url, why) != 0) {
             options_complain(o, "redis", err, "%s", why);
+            return OPTIONS_EXIT_USAGE;
+        }
+        if (url.kind == REDIS_KIND_CLUSTER && strchr(c->pubsub.redis.prefix, '{') != NULL) {
+            options_complain(o, "redis-prefix", err,
+                             "a { in it puts all rooms into one slot of the cluster; leave it out");
             return OPTIONS_EXIT_USAGE;
         }
         redis_url_format(&url, text);

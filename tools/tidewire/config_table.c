@@ -611,10 +611,12 @@ const struct option config_table[] = {
     {.name = "redis",
      .group = REDIS,
      .arg = "URL",
-     .help = "Makes rooms one with those of all other nodes that are given the same: "
-             "redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], unix:PATH, or "
-             "redis+sentinel://[[USER]:PASSWORD@]HOST[:PORT],.../MASTER[/DB] with the addresses of "
-             "Sentinels. Several independent servers share the rooms by consistent hashing.",
+     .help =
+         "Makes rooms one with those of all nodes that are given the same: "
+         "redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], unix:PATH, "
+         "redis+sentinel://[[USER]:PASSWORD@]HOST[:PORT],.../MASTER[/DB] by Sentinels, or "
+         "redis+cluster://[[USER]:PASSWORD@]HOST[:PORT],... by nodes. Several share the rooms by "
+         "hashing.",
      .mask = redis_url_mask,
      .is_item = redis_url_begins,
      .offset = AT(pubsub.redis.urls),
