@@ -29,6 +29,7 @@ enum plant {
     PLANT_REDIS_SMALL_GAP,     /* redis_publish: a gap of one message is not counted */
     PLANT_REDIS_REPEAT,        /* redis_publish: what was seen before is delivered again */
     PLANT_REDIS_LOSE_CREDIT,   /* redis_publish: what ends unanswered gives no credit back */
+    PLANT_REDIS_MISS_END,      /* redis_subs: a room stays where a master has ended it */
     PLANT_MAX,
     PLANT_REDIS_FIRST = PLANT_REDIS_FORGET_ROOM, /* from here on several nodes find them */
 };

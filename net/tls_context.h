@@ -21,26 +21,24 @@
 #include <stdbool.h>
 
 #include "core/base.h"
-#include "net/tls_file.h"
 #include "net/tls_hello.h"
 #include "net/tls_ticket.h"
 
 struct tls_context;
 struct tls_identity;
-struct tls_staple;
 
-/* Names of files, PEM where nothing else is said. Borrowed during the load. */
+/* Names of files, all PEM. Borrowed during the load. */
 struct tls_files {
     char *const *certs;          /* certificate chains, the leaf first */
     char *const *keys;           /* keys[i] belongs to certs[i] */
     uint32_t count;              /* the first pair is for clients that name no server, or another */
     char *const *client_cas;     /* clients need a certificate from one in these */
     uint32_t client_ca_count;    /* 0: they need none */
-    char *const *staples;        /* OCSP responses in DER, of any of the certificates */
-    uint32_t staple_count;       /* 0 with client_cas */
     uint64_t ticket_lifetime_ns; /* 0: no session tickets */
 };
 
+/* The longest complaint of tls_context_load(). */
+#define TLS_COMPLAINT_MAX 512
 /* The most certificates. */
 #define TLS_IDENTITIES_MAX 64
 
@@ -62,16 +60,12 @@ const struct tls_identity *tls_context_choose(const struct tls_context *ctx,
 void *tls_identity_library(const struct tls_identity *id);
 const char *tls_identity_file(const struct tls_identity *id);
 bool tls_identity_is_rsa(const struct tls_identity *id);
-/* The OCSP response that clients get with it when they ask, or NULL. */
-const struct tls_staple *tls_identity_staple(const struct tls_identity *id);
 
 uint32_t tls_context_count(const struct tls_context *ctx);
 const struct tls_identity *tls_context_at(const struct tls_context *ctx, uint32_t i);
 /* When the first of its certificates expires (of a chain, its leaf), in seconds since 1970; *file
  * is its name. */
 int64_t tls_context_expiry_s(const struct tls_context *ctx, const char **file);
-/* When the first of its OCSP responses expires, and in *file its name; 0: there are none. */
-int64_t tls_context_staple_expiry_s(const struct tls_context *ctx, const char **file);
 bool tls_context_has_tickets(const struct tls_context *ctx);
 bool tls_context_wants_client(const struct tls_context *ctx);
 

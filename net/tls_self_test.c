@@ -14,7 +14,6 @@
 #include <wolfssl/ssl.h>
 
 #include "net/tls_handshake.h"
-#include "net/tls_staple.h"
 
 /* More than any flight: chains of 64 KiB and what is around them. */
 #define WIRE_BYTES (256u << 10)
@@ -180,51 +179,6 @@ static const char *try_suite(struct trial *t, struct tls_context *ctx,
     return problem;
 }
 
-/* TLS 1.2 has the OCSP response in the clear, so that the first flight is enough. The library
- * leaves out, and says to nobody, what it does not believe. */
-static bool staples(struct trial *t, struct tls_context *ctx, const struct tls_identity *id)
-{
-    WOLFSSL_CTX *library = wolfSSL_CTX_new(wolfTLSv1_2_client_method());
-    WOLFSSL *client = library == NULL ? NULL : wolfSSL_new(library);
-    struct tls_handshake *hs = tls_handshake_new(&t->workshop, ctx, id);
-    bool found = false;
-
-    t->up.begin = t->up.end = 0;
-    if (hs != NULL && client != NULL && wolfSSL_EnableOCSPStapling(client) == WOLFSSL_SUCCESS &&
-        wolfSSL_UseOCSPStapling(client, WOLFSSL_CSR_OCSP, 0) == WOLFSSL_SUCCESS) {
-        struct bytes in;
-
-        wolfSSL_SSLSetIORecv(client, client_recv);
-        wolfSSL_SSLSetIOSend(client, client_send);
-        wolfSSL_SetIOReadCtx(client, t);
-        wolfSSL_SetIOWriteCtx(client, t);
-        t->down.begin = t->down.end = 0;
-        (void)wolfSSL_connect(client); /* its ClientHello */
-        in = wire_view(&t->up);
-        (void)tls_handshake_step(hs, &in);
-        found = tls_staple_is_in(tls_identity_staple(id), tls_handshake_output(hs));
-    }
-    if (hs != NULL)
-        tls_handshake_free(hs);
-    wolfSSL_free(client);
-    wolfSSL_CTX_free(library);
-    return found;
-}
-
-static int test_staples(struct trial *t, struct tls_context *ctx, char *complaint)
-{
-    for (uint32_t i = 0; i < tls_context_count(ctx); i++) {
-        const struct tls_identity *id = tls_context_at(ctx, i);
-
-        if (tls_identity_staple(id) != NULL && !staples(t, ctx, id))
-            return tls_complain(complaint,
-                                "%s: is not signed by who has issued %s; fetch a new one from "
-                                "the certificate's authority",
-                                tls_staple_file(tls_identity_staple(id)), tls_identity_file(id));
-    }
-    return 0;
-}
-
 static const char *try_all(struct trial *t, struct tls_context *ctx, const char **file,
                            const char **name)
 {
@@ -248,20 +202,17 @@ int tls_self_test(struct tls_context *ctx, char complaint[TLS_COMPLAINT_MAX])
     static const uint8_t seed[TLS_TICKET_SEED_BYTES] = {1};
     struct trial *t = calloc(1, sizeof(*t));
     const char *file = "", *name = "", *problem = "out of memory";
-    int err = 0;
 
     if (t != NULL && tls_workshop_init(&t->workshop, seed, 0, 3600 * NS_PER_SEC) == 0) {
         t->workshop.is_trial = true;
         problem = try_all(t, ctx, &file, &name);
-        if (problem == NULL)
-            err = test_staples(t, ctx, complaint);
         tls_workshop_deinit(&t->workshop);
         tls_work_wipe(&t->work);
     }
     free(t);
     wolfSSL_ERR_clear_error();
     if (problem == NULL)
-        return err;
+        return 0;
     snprintf(complaint, TLS_COMPLAINT_MAX,
              "self-test of TLS with %s, %s: %s; install the libwolfssl that this program was built "
              "for (here runs %s)",

@@ -9,8 +9,7 @@
 
 #include "net/tls_context.h"
 
-/* Some milliseconds per certificate. 0, or in complaint one line and -ENOTSUP; -EINVAL: an OCSP
- * response is not stapled. Any thread. */
+/* Some milliseconds per certificate. 0, or -ENOTSUP and in complaint one line. Any thread. */
 MUST_USE int tls_self_test(struct tls_context *ctx, char complaint[TLS_COMPLAINT_MAX]);
 
 #endif

@@ -13,6 +13,7 @@
 #include "core/log.h"
 #include "pubsub/pubsub.h"
 #include "pubsub/redis_master.h"
+#include "pubsub/redis_masters.h"
 #include "pubsub/redis_publish.h"
 #include "pubsub/redis_resolver.h"
 
@@ -74,6 +75,12 @@ void engine_redis_confirmed(struct engine_redis *e, struct redis_sub *sub)
     open_if_ready(e, sub);
 }
 
+void engine_redis_moved(struct engine_redis *e, struct redis_sub *sub)
+{
+    if (sub->opening && sub->server->is_away)
+        open_without(e, sub);
+}
+
 /* The home's calls
  * ------------------------------------------------------------------------------- */
 
@@ -89,7 +96,7 @@ static enum engine_open open_channel(struct engine *base, struct home_channel *c
     s = sub->server;
     sub->home_handle = pool_handle(&e->home->pool, ch);
     ch->engine = pool_handle(&e->pool, sub);
-    redis_sub_hurry(e, sub);
+    redis_sub_use(e, sub);
     if (sub->state == REDIS_SUB_CONFIRMED && redis_server_is_up(s))
         return ENGINE_OPEN;
     if (s->is_away && e->config->away == REDIS_AWAY_LOCAL) {
@@ -182,6 +189,10 @@ static uint64_t on_turn(void *ctx, uint64_t now_ns)
 
     turn_openings(e, now_ns);
     next_ns = min_u64(redis_subs_turn(e, now_ns), due_queue_next_ns(&e->opening));
+    for (uint32_t i = 0; i < e->shared->url_count; i++) {
+        if (e->masters[i] != NULL)
+            next_ns = min_u64(next_ns, redis_masters_turn(e->masters[i], now_ns));
+    }
     for (struct redis_server *s = e->servers; s != NULL; s = s->next)
         next_ns = min_u64(next_ns, redis_server_turn(s, now_ns));
     return next_ns;
@@ -193,6 +204,10 @@ static void on_flush(void *ctx)
 
     for (struct redis_server *s = e->servers; s != NULL; s = s->next)
         redis_server_flush(s);
+    for (uint32_t i = 0; i < e->shared->url_count; i++) {
+        if (e->masters[i] != NULL)
+            redis_masters_flush(e->masters[i]);
+    }
 }
 
 /* The drain has waited long enough. */
@@ -215,6 +230,10 @@ static void on_phase(void *ctx, enum node_phase phase)
     e->stopping = phase == NODE_STOPPING;
     for (struct redis_server *s = e->servers; e->stopping && s != NULL; s = s->next)
         redis_server_stop(s);
+    for (uint32_t i = 0; e->stopping && i < e->shared->url_count; i++) {
+        if (e->masters[i] != NULL)
+            redis_masters_stop(e->masters[i]);
+    }
 }
 
 static void on_quiet(void *ctx)
@@ -242,8 +261,9 @@ static void add_link(const struct redis_link *l, uint64_t *sums)
 static void on_publish(void *ctx)
 {
     struct engine_redis *e = ctx;
-    uint64_t sums[REDIS_STAT_COUNT] = {0};
+    uint64_t sums[REDIS_STAT_COUNT];
 
+    memcpy(sums, e->gone, sizeof(sums));
     for (const struct redis_server *s = e->servers; s != NULL; s = s->next) {
         add_link(&s->publish, sums);
         add_link(&s->subscribe, sums);
@@ -251,6 +271,11 @@ static void on_publish(void *ctx)
         sums[REDIS_STAT_PAIRS_UP] += redis_server_is_up(s);
         sums[REDIS_STAT_CANARY_NS] += s->canary.round_trip_ns;
     }
+    for (uint32_t i = 0; i < e->shared->url_count; i++) {
+        if (e->masters[i] != NULL)
+            sums[REDIS_STAT_CLUSTER_UNCOVERED] += redis_masters_uncovered(e->masters[i]);
+    }
+    stats_set(&e->stats[REDIS_STAT_CLUSTER_UNCOVERED], sums[REDIS_STAT_CLUSTER_UNCOVERED]);
     for (uint32_t i = REDIS_STAT_SENT_BYTES; i < REDIS_STAT_COUNT; i++)
         stats_set(&e->stats[i], sums[i]);
     stats_set(&e->stats[REDIS_STAT_PAIRS], sums[REDIS_STAT_PAIRS]);
@@ -310,7 +335,58 @@ void redis_shared_deinit(struct redis_shared *r)
     *r = (struct redis_shared){0};
 }
 
-static int add_server(struct engine_redis *e, uint32_t i)
+void engine_redis_add(struct engine_redis *e, struct redis_server *s)
+{
+    s->next = e->servers;
+    e->servers = s;
+}
+
+void engine_redis_remove(struct engine_redis *e, struct redis_server *s)
+{
+    struct redis_server **at = &e->servers;
+
+    while (*at != s)
+        at = &(*at)->next;
+    *at = s->next;
+    add_link(&s->publish, e->gone);
+    add_link(&s->subscribe, e->gone);
+    redis_server_deinit(s);
+    free(s);
+}
+
+static int init_masters(struct engine_redis *e, uint32_t i, const struct redis_link_config *links)
+{
+    struct redis_masters *m = redis_masters_new(e, &e->shared->urls[i], links);
+
+    if (m == NULL)
+        return -ENOMEM;
+    e->masters[i] = m;
+    e->by_url[i] = &m->nowhere;
+    return 0;
+}
+
+static int init_server(struct engine_redis *e, uint32_t i, const struct redis_link_config *links)
+{
+    const struct redis_url *url = &e->shared->urls[i];
+    struct redis_server *s = malloc(sizeof(*s));
+    char text[REDIS_URL_TEXT_MAX];
+
+    if (s == NULL)
+        return -ENOMEM;
+    redis_url_format(url, text);
+    if (redis_server_init(s, e, links, text) != 0) {
+        free(s);
+        return -ENOMEM;
+    }
+    engine_redis_add(e, s);
+    e->by_url[i] = s;
+    if (url->kind == REDIS_KIND_SENTINEL)
+        return redis_master_watch(s, url, links);
+    redis_server_start(s);
+    return 0;
+}
+
+static int init_url(struct engine_redis *e, uint32_t i)
 {
     const struct redis_url *url = &e->shared->urls[i];
     const struct redis_link_config links = {.endpoint = url->endpoint,
@@ -324,23 +400,8 @@ static int add_server(struct engine_redis *e, uint32_t i)
                                             .backoff_max_ns = BACKOFF_MAX_NS,
                                             .reply_bytes_max = REPLY_BYTES_MAX,
                                             .resolver = e->shared->resolver};
-    struct redis_server *s = malloc(sizeof(*s));
-    char text[REDIS_URL_TEXT_MAX];
 
-    if (s == NULL)
-        return -ENOMEM;
-    redis_url_format(url, text);
-    if (redis_server_init(s, e, &links, text) != 0) {
-        free(s);
-        return -ENOMEM;
-    }
-    s->next = e->servers;
-    e->servers = s;
-    e->by_url[i] = s;
-    if (url->kind == REDIS_KIND_SENTINEL)
-        return redis_master_watch(s, url, &links);
-    redis_server_start(s);
-    return 0;
+    return url->kind == REDIS_KIND_CLUSTER ? init_masters(e, i, &links) : init_server(e, i, &links);
 }
 
 static struct bytes sub_key(const void *object)
@@ -366,7 +427,7 @@ int engine_redis_init(struct engine_redis *e, struct shard *s, struct home *h,
     map_init(&e->subs, sub_key, s->node->seed);
     pool_init(&e->pool, "redis_rooms", sizeof(struct redis_sub), 1u << POOL_INDEX_BITS, 0);
     for (uint32_t i = 0; err == 0 && i < shared->url_count; i++)
-        err = add_server(e, i);
+        err = init_url(e, i);
     if (err != 0) {
         engine_redis_deinit(e);
         return err;
@@ -385,15 +446,14 @@ void engine_redis_deinit(struct engine_redis *e)
     struct redis_sub *sub;
     uint32_t i = 0;
 
-    while (e->servers != NULL) {
-        struct redis_server *s = e->servers;
-
-        e->servers = s->next;
-        redis_server_deinit(s);
-        free(s);
-    }
     while ((sub = pool_next(&e->pool, &i)) != NULL)
         redis_sub_free(e, sub);
+    while (e->servers != NULL)
+        engine_redis_remove(e, e->servers);
+    for (i = 0; i < REDIS_SERVERS_MAX; i++) {
+        if (e->masters[i] != NULL)
+            redis_masters_free(e->masters[i]);
+    }
     due_queue_deinit(&e->unused);
     due_queue_deinit(&e->opening);
     map_deinit(&e->subs);

@@ -3,13 +3,15 @@
 #ifndef PUBSUB_ENGINE_REDIS_H
 #define PUBSUB_ENGINE_REDIS_H
 
-/* The engine `redis`: rooms across nodes by Redis' PUBLISH and SUBSCRIBE. A module of the shard,
- * with one pair of links to each server: one publishes, one subscribes. On the shard's thread.
+/* The engine `redis`: rooms across nodes by Redis' PUBLISH and SUBSCRIBE, in a cluster by SPUBLISH
+ * and SSUBSCRIBE. A module of the shard, with one pair of links to each server: one publishes, one
+ * subscribes. On the shard's thread.
  *
  *      home --publish--> PUBLISH --> Redis --push--> every node that has the room, this one too
  *                                      `--answer--> the publisher's credit
  *
- * The modules: redis_server (a pair of links and its health), redis_subs (subscriptions),
+ * The modules: redis_server (a pair of links and its health), redis_masters (the pairs of a
+ * cluster), redis_subs (subscriptions),
  * redis_publish (what is under way), redis_envelope (the header), redis_seen (gaps and repeats);
  * this one puts them together. */
 
@@ -34,9 +36,11 @@ struct redis_shared {
     uint32_t url_count;
     struct redis_hash hash; /* which of them carries a channel */
     uint64_t node;          /* our name in messages: random, new for every process */
-    uint32_t pairs;         /* of all shards; constant while they run */
-    _Atomic uint32_t up;    /* of them */
-    uint32_t message_max;   /* --max-message: longer ones are none of a node's */
+    /* Of all shards: what must be up, a pair for each server and the map of each cluster; and how
+     * many of those are. */
+    _Atomic uint32_t pairs;
+    _Atomic uint32_t up;
+    uint32_t message_max; /* --max-message: longer ones are none of a node's */
     struct redis_resolver *resolver;
 };
 
@@ -46,16 +50,18 @@ struct engine_redis {
     struct home *home;
     struct redis_shared *shared;
     const struct redis_config *config;
-    struct redis_server *servers; /* list */
-    struct redis_server *by_url[REDIS_SERVERS_MAX];
-    struct map subs;          /* of struct redis_sub, by channel */
-    struct pool pool;         /* of struct redis_sub */
-    struct due_queue unused;  /* rooms that linger */
+    struct redis_server *servers;                     /* list */
+    struct redis_server *by_url[REDIS_SERVERS_MAX];   /* of a cluster: its `nowhere` */
+    struct redis_masters *masters[REDIS_SERVERS_MAX]; /* by URL; NULL: it is no cluster's */
+    struct map subs;                                  /* of struct redis_sub, by channel */
+    struct pool pool;                                 /* of struct redis_sub */
+    struct due_queue unused;                          /* rooms that linger */
     struct due_queue opening; /* rooms whose home waits to be told, until when */
     uint64_t waiting_bytes;   /* of publishes that wait for a subscription */
     uint32_t under_way;       /* publishes that a link has taken and Redis has not answered */
     uint32_t epoch;           /* of the room made last */
     bool stopping;
+    uint64_t gone[REDIS_STAT_COUNT]; /* counters of links that are no more */
     stats_value stats[REDIS_STAT_COUNT];
 };
 
@@ -72,7 +78,8 @@ uint32_t redis_shared_server(const struct redis_shared *r, const void *channel, 
 /* Whether every shard reaches every server. Any thread. */
 static inline bool redis_shared_is_up(const struct redis_shared *r)
 {
-    return atomic_load_explicit(&r->up, memory_order_relaxed) == r->pairs;
+    return atomic_load_explicit(&r->up, memory_order_relaxed) ==
+           atomic_load_explicit(&r->pairs, memory_order_relaxed);
 }
 
 /* Makes the engine of a shard, and it a module; the home uses it from now on. 0 or -ENOMEM. Main.
@@ -90,7 +97,12 @@ static inline void redis_stat(struct engine_redis *e, enum redis_stat i)
 /* For redis_server: it is up or away now. Looks at all rooms of it that are waited for. */
 void engine_redis_look_at_openings(struct engine_redis *e, const struct redis_server *s);
 
-/* For redis_subs: Redis has confirmed the room. */
+/* For redis_subs: Redis has confirmed the room; it has gone to another server. */
 void engine_redis_confirmed(struct engine_redis *e, struct redis_sub *sub);
+void engine_redis_moved(struct engine_redis *e, struct redis_sub *sub);
+
+/* For redis_masters: a server more, from the heap; one less, whose links are idle: it is freed. */
+void engine_redis_add(struct engine_redis *e, struct redis_server *s);
+void engine_redis_remove(struct engine_redis *e, struct redis_server *s);
 
 #endif

@@ -16,6 +16,16 @@ void redis_canary_end(struct redis_canary *c)
     *c = (struct redis_canary){.number = c->number, .round_trip_ns = c->round_trip_ns};
 }
 
+void redis_canary_rename(struct redis_canary *c, uint64_t next_ns)
+{
+    bool is_up = c->is_up;
+
+    if (!redis_canary_has_begun(c))
+        return;
+    redis_canary_begin(c, next_ns);
+    c->is_up = is_up;
+}
+
 /* The oldest counts: one that waits already goes on waiting. */
 static void wait_begin(struct redis_canary_wait *w, uint64_t now_ns, uint64_t bytes)
 {

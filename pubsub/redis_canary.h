@@ -54,6 +54,11 @@ void redis_canary_begin(struct redis_canary *c, uint64_t now_ns);
 /* One of them is down. */
 void redis_canary_end(struct redis_canary *c);
 
+/* It goes by another channel from now on, for the first time at next_ns (UINT64_MAX: not at all):
+ * what is under way is not waited for, and a pair that is up stays up. Does nothing before the
+ * beginning. */
+void redis_canary_rename(struct redis_canary *c, uint64_t next_ns);
+
 static inline bool redis_canary_has_begun(const struct redis_canary *c)
 {
     return c->next_ns != 0;

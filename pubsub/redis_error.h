@@ -22,9 +22,9 @@
     X(READONLY, "READONLY", "readonly", "give the address of the master, not of a replica")        \
     X(OOM, "OOM", "oom", "raise the server's maxmemory or let it evict")                           \
     X(MISCONF, "MISCONF", "misconf", "let the server save its data, or stop it trying to")         \
-    X(MOVED, "MOVED", "moved", "give a server that is in no cluster")                              \
-    X(ASK, "ASK", "ask", "give a server that is in no cluster")                                    \
-    X(CROSSSLOT, "CROSSSLOT", "crossslot", "give a server that is in no cluster")                  \
+    X(MOVED, "MOVED", "moved", "give the servers of a cluster as redis+cluster://")                \
+    X(ASK, "ASK", "ask", "give the servers of a cluster as redis+cluster://")                      \
+    X(CROSSSLOT, "CROSSSLOT", "crossslot", "give the servers of a cluster as redis+cluster://")    \
     X(TRYAGAIN, "TRYAGAIN", "tryagain", "wait until the slot has moved")                           \
     X(CLUSTERDOWN, "CLUSTERDOWN", "clusterdown", "mend the cluster: slots have no master")         \
     X(MASTERDOWN, "MASTERDOWN", "masterdown", "wait for the failover, or restart the master")      \

@@ -22,6 +22,8 @@
 enum pending_kind {
     PENDING_COMMAND,
     PENDING_SUBSCRIBE, /* answered by `answers` pushes of `push`, or an error */
+    PENDING_FENCED,    /* a SUNSUBSCRIBE: answered by an error, or by the PING behind it */
+    PENDING_FENCE,     /* that PING, when the error has come */
     PENDING_AUTH,      /* the handshake's; in its order */
     PENDING_SELECT,
     PENDING_SETNAME,
@@ -70,7 +72,7 @@ static void lose_pending(struct redis_link *l)
     while (l->pending_head != l->pending_tail) {
         bool was_sent = l->answered_bytes < l->handed_bytes;
         struct redis_pending p = pop_pending(l);
-        if (p.kind > PENDING_SUBSCRIBE)
+        if (p.kind > PENDING_FENCED)
             continue;
         l->stats.lost++;
         if (l->events->on_lost != NULL)
@@ -204,17 +206,34 @@ int redis_link_command(struct redis_link *l, const char *name, const struct redi
                            (struct redis_pending){.tag = tag, .kind = PENDING_COMMAND});
 }
 
+/* A master whose slot has gone answers a SUNSUBSCRIBE by an error, behind pushes for the same
+ * channels that it has sent unasked. So pushes do not tell that the command is over, but a PING
+ * behind it does. Without memory for that they have to. */
+static void fence(struct redis_link *l)
+{
+    struct redis_pending ping = {.kind = PENDING_FENCE};
+
+    ping.bytes = (uint32_t)redis_out_command_bytes("PING", NULL, 0);
+    if (enqueue(l, "PING", NULL, 0, ping) == 0)
+        pending_at(l, l->pending_tail - 2)->kind = PENDING_FENCED;
+}
+
 int redis_link_subscribe(struct redis_link *l, enum redis_push_kind kind,
                          const struct redis_arg *channels, uint32_t count, uint64_t tag)
 {
+    const struct redis_pending pending = {.tag = tag,
+                                          .answers = count & REDIS_LINK_BATCH_MAX,
+                                          .kind = PENDING_SUBSCRIBE,
+                                          .push = kind & 0xfu};
+    int err;
+
     CHECK(l->config.role == REDIS_ROLE_SUBSCRIBER);
     CHECK(kind != REDIS_PUSH_MESSAGE);
     CHECK(count > 0 && count <= REDIS_LINK_BATCH_MAX);
-    return enqueue_bounded(l, push_words[kind], channels, count,
-                           (struct redis_pending){.tag = tag,
-                                                  .answers = count & REDIS_LINK_BATCH_MAX,
-                                                  .kind = PENDING_SUBSCRIBE,
-                                                  .push = kind & 0xfu});
+    err = enqueue_bounded(l, push_words[kind], channels, count, pending);
+    if (err == 0 && kind == REDIS_PUSH_SUNSUBSCRIBE)
+        fence(l);
+    return err;
 }
 
 /* The handshake
@@ -351,7 +370,11 @@ static void answered(struct redis_link *l, const struct redis_reply *r)
 {
     struct redis_pending p = pop_pending(l);
 
-    if (p.kind > PENDING_SUBSCRIBE) {
+    if (p.kind == PENDING_FENCED && r->type != REDIS_TYPE_ERROR)
+        pop_pending(l); /* it was the fence that was answered */
+    if (p.kind == PENDING_FENCE)
+        return;
+    if (p.kind > PENDING_FENCE) {
         shake(l, p.kind, r);
         return;
     }

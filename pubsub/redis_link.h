@@ -227,7 +227,8 @@ MUST_USE int redis_link_command(struct redis_link *l, const char *name,
 
 /* Subscriber only: subscribes to or unsubscribes from count channels (1 to REDIS_LINK_BATCH_MAX)
  * with one command; kind is not REDIS_PUSH_MESSAGE. Every channel is answered by a push, and
- * on_reply() comes with the last of them or with the error that answers the whole command. Returns
+ * on_reply() comes with the last of them or with the error that answers the whole command; of a
+ * SUNSUBSCRIBE with the PONG to a PING of the link's own, as pushes may also come unasked. Returns
  * as redis_link_command(). */
 #define REDIS_LINK_BATCH_MAX 0xffffffu
 MUST_USE int redis_link_subscribe(struct redis_link *l, enum redis_push_kind kind,

@@ -17,6 +17,7 @@
 #include "net/net.h"
 #include "pubsub/home.h"
 #include "pubsub/redis_envelope.h"
+#include "pubsub/redis_masters.h"
 
 static void push(struct message **first, struct message **last, struct message *m)
 {
@@ -142,7 +143,8 @@ static int send_command(struct engine_redis *e, struct redis_sub *sub, struct me
     if (redis_publish_bytes(e) > e->config->queue_bytes)
         return -ENOBUFS;
     shard_message_ref(e->shard, m, 1); /* the link's, until on_release() */
-    err = redis_link_command(&sub->server->publish, "PUBLISH", args, ARRAY_LEN(args), tag);
+    err = redis_link_command(&sub->server->publish, redis_publish_command(sub->server), args,
+                             ARRAY_LEN(args), tag);
     if (err != 0) {
         shard_message_release(e->shard, m);
     } else {
@@ -158,12 +160,14 @@ static void send_message(struct engine_redis *e, struct redis_sub *sub, struct m
     struct redis_server *s = sub->server;
     int err = send_command(e, sub, m, (uint32_t)m->seq, REDIS_TAG(REDIS_TAG_PUBLISH, 0));
 
-    if (likely(err == 0))
+    if (likely(err == 0)) {
         push(&s->first, &s->last, m);
-    else if (err == -ENOTCONN)
+        sub->under_way++;
+    } else if (err == -ENOTCONN) {
         go_alone(e, sub, m);
-    else
+    } else {
         drop(e, m);
+    }
 }
 
 static void wait_for_room(struct engine_redis *e, struct redis_sub *sub, struct message *m)
@@ -223,9 +227,10 @@ void redis_publish(struct engine_redis *e, struct redis_sub *sub, struct message
         return;
     }
     m->seq = (uint64_t)pool_handle(&e->pool, sub) << 32 | seq;
-    if (unlikely(!redis_server_is_up(s)))
+    if (unlikely(!redis_server_is_awaited(s)))
         go_alone(e, sub, m);
-    else if (unlikely(sub->state != REDIS_SUB_CONFIRMED || sub->first != NULL))
+    else if (unlikely(!redis_server_is_up(s) || sub->state != REDIS_SUB_CONFIRMED ||
+                      sub->first != NULL))
         wait_for_room(e, sub, m);
     else
         send_message(e, sub, m);
@@ -233,6 +238,7 @@ void redis_publish(struct engine_redis *e, struct redis_sub *sub, struct message
 
 void redis_publish_waiting(struct engine_redis *e, struct redis_sub *sub)
 {
+    sub->returned = NULL;
     while (sub->first != NULL) {
         struct message *m = pop(&sub->first);
 
@@ -243,6 +249,7 @@ void redis_publish_waiting(struct engine_redis *e, struct redis_sub *sub)
 
 void redis_publish_give_up(struct engine_redis *e, struct redis_sub *sub)
 {
+    sub->returned = NULL;
     while (sub->first != NULL) {
         struct message *m = pop(&sub->first);
 
@@ -260,6 +267,7 @@ static void note_error(struct redis_server *s, const struct redis_reply *r)
 
     log_warn("redis refuses a publish", "server", s->text, "error", r->text, "remedy",
              redis_error_remedy(error), NULL);
+    redis_masters_doubt(s);
 }
 
 static void local_over(struct engine_redis *e, uint64_t tag, enum redis_stat how)
@@ -271,32 +279,72 @@ static void local_over(struct engine_redis *e, uint64_t tag, enum redis_stat how
                rest & ((1ULL << LOCAL_SHARD_SHIFT) - 1));
 }
 
+/* A publish of the room is no longer under way; sub is NULL when the room has gone. */
+static void over(struct engine_redis *e, struct redis_sub *sub)
+{
+    if (sub != NULL && --sub->under_way == 0)
+        redis_sub_settle(e, sub);
+}
+
+/* The room takes it back: behind those that came back before it, ahead of those that wait. */
+static void give_back(struct engine_redis *e, struct redis_sub *sub, struct message *m)
+{
+    struct message **at = sub->returned == NULL ? &sub->first : &sub->returned->next;
+
+    m->next = *at;
+    *at = m;
+    if (m->next == NULL)
+        sub->last = m;
+    sub->returned = m;
+    e->waiting_bytes += home_cost(m);
+}
+
+/* Whether the room goes to another server now, where messages can wait to be sent again. */
+static bool moves(const struct redis_server *s, const struct redis_sub *sub)
+{
+    return sub != NULL && redis_server_is_awaited(s) &&
+           redis_masters_pick(s->masters, sub->slot) != s;
+}
+
+static void taken(struct engine_redis *e, struct message *m)
+{
+    redis_stat(e, REDIS_STAT_TAKEN);
+    home_taken(e->home, m->origin, home_cost(m));
+    shard_message_release(e->shard, m);
+}
+
 void redis_publish_answered(struct redis_server *s, uint64_t tag, const struct redis_reply *r)
 {
     struct engine_redis *e = s->engine;
     bool refused = r->type == REDIS_TYPE_ERROR;
+    bool moved = refused && redis_masters_moved(s, r);
+    struct redis_sub *sub;
     struct message *m;
 
     e->under_way--;
-    if (unlikely(refused))
+    if (unlikely(refused && !moved))
         note_error(s, r);
     if (REDIS_TAG_KIND(tag) == REDIS_TAG_LOCAL) {
         local_over(e, tag, refused ? REDIS_STAT_LOCAL_ONLY : REDIS_STAT_TAKEN);
         return;
     }
     m = pop(&s->first);
-    if (unlikely(refused)) {
-        go_alone(e, sub_of(e, m), m);
-        return;
+    sub = sub_of(e, m);
+    if (likely(!refused)) {
+        taken(e, m);
+    } else if (moved && moves(s, sub)) {
+        redis_stat(e, REDIS_STAT_SENT_BACK);
+        give_back(e, sub, m);
+    } else {
+        go_alone(e, sub, m);
     }
-    redis_stat(e, REDIS_STAT_TAKEN);
-    home_taken(e->home, m->origin, home_cost(m));
-    shard_message_release(e->shard, m);
+    over(e, sub);
 }
 
 void redis_publish_lost(struct redis_server *s, uint64_t tag, bool was_sent)
 {
     struct engine_redis *e = s->engine;
+    struct redis_sub *sub;
     struct message *m;
 
     e->under_way--;
@@ -305,14 +353,18 @@ void redis_publish_lost(struct redis_server *s, uint64_t tag, bool was_sent)
         return;
     }
     m = pop(&s->first);
-    if (!was_sent || PLANTED(PLANT_REDIS_UNKNOWN_ALONE)) {
-        go_alone(e, sub_of(e, m), m);
-        return;
+    sub = sub_of(e, m);
+    if (was_sent && !PLANTED(PLANT_REDIS_UNKNOWN_ALONE)) {
+        redis_stat(e, REDIS_STAT_UNKNOWN);
+        if (!PLANTED(PLANT_REDIS_LOSE_CREDIT))
+            home_taken(e->home, m->origin, home_cost(m));
+        shard_message_release(e->shard, m);
+    } else if (sub != NULL && sub->returned != NULL) {
+        give_back(e, sub, m); /* those before it wait */
+    } else {
+        go_alone(e, sub, m);
     }
-    redis_stat(e, REDIS_STAT_UNKNOWN);
-    if (!PLANTED(PLANT_REDIS_LOSE_CREDIT))
-        home_taken(e->home, m->origin, home_cost(m));
-    shard_message_release(e->shard, m);
+    over(e, sub);
 }
 
 /* What comes back

@@ -11,6 +11,8 @@
  *      the pair is not up, an error reply, or   local only: delivered here at once; or refused
  *      the link ended before a byte was sent
  *      the link ended after that                unknown: delivered if it comes back
+ *      a master has sent it back (MOVED)        waits in the room, which moves; in order local
+ *                                               local only
  *      --redis-queue is full                    dropped; in order local delivered here at once
  *
  * Every one has taken a number of the room, so what does not come to a node is a gap there. A
@@ -21,7 +23,14 @@
 
 /* Tags of commands: what their answer is for. The low bits of a LOCAL tag are the publisher's
  * shard, then the cost. */
-enum redis_tag { REDIS_TAG_PUBLISH = 1, REDIS_TAG_LOCAL, REDIS_TAG_CANARY, REDIS_TAG_PROBE };
+enum redis_tag {
+    REDIS_TAG_PUBLISH = 1,
+    REDIS_TAG_LOCAL,
+    REDIS_TAG_SUBSCRIBE, /* the rest: how many rooms */
+    REDIS_TAG_UNSUBSCRIBE,
+    REDIS_TAG_CANARY, /* the rest of these two: which of the server's canaries */
+    REDIS_TAG_PROBE,
+};
 #define REDIS_TAG(kind, rest) ((uint64_t)(kind) << 60 | (rest))
 #define REDIS_TAG_KIND(tag) ((enum redis_tag)((tag) >> 60))
 #define REDIS_TAG_REST(tag) ((tag) & ((1ULL << 60) - 1))

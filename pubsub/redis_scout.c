@@ -49,6 +49,7 @@ static void on_reply(struct redis_link *l, uint64_t tag, const struct redis_repl
     s->is_waiting = false;
     if (s->events->on_answer(s, r)) {
         s->last_use_ns = l->io->now_ns;
+        s->due_ns = s->asked_ns + s->interval_ns; /* which the answer may have changed */
         return;
     }
     snprintf(text, sizeof(text), "its answer is of no use%s%s",

@@ -3,8 +3,8 @@
 #ifndef PUBSUB_REDIS_SCOUT_H
 #define PUBSUB_REDIS_SCOUT_H
 
-/* Asks one of several servers the same question, again and again: Sentinels for the master. One
- * shard.
+/* Asks one of several servers the same question, again and again: Sentinels for the master, nodes
+ * of a cluster for its slots. One shard.
  *
  * It keeps one link. Where that comes to nothing, where no answer comes in time, and where the
  * answer is of no use, it goes on to the next server of the list. It asks every interval_ns, and at
@@ -37,7 +37,7 @@ struct redis_scout {
     const char *name;
     const struct redis_arg *args;
     uint32_t arg_count;
-    uint64_t interval_ns;
+    uint64_t interval_ns; /* the owner may change it in on_answer() */
     uint64_t due_ns;      /* the next question */
     uint64_t asked_ns;    /* when the last one was asked */
     bool is_waiting;      /* for its answer */

@@ -13,6 +13,7 @@
 #include "core/log.h"
 #include "pubsub/engine_redis.h"
 #include "pubsub/redis_master.h"
+#include "pubsub/redis_masters.h"
 #include "pubsub/redis_publish.h"
 
 /* Beyond --redis-queue, so that canaries find room. */
@@ -22,6 +23,9 @@
 /* No name of a room holds this byte, as those are UTF-8. */
 #define CANARY_MARK "\xff"
 #define CANARY_NAME_MAX 64
+#define CANARY_TAG_MAX 16 /* of them */
+/* Between names: a master whose every slot has gone says so of one at a time. */
+#define CANARY_PAUSE_NS (100 * NS_PER_MS)
 
 /* Up and down
  * ------------------------------------------------------------------------------------ */
@@ -34,31 +38,31 @@ static void set_up(struct redis_server *s)
 
     atomic_fetch_add_explicit(&e->shared->up, 1, memory_order_relaxed);
     s->is_away = false;
+    s->is_new = false;
     log_info("redis is up", "server", s->text, "away_ms",
              log_u64(&ms, (now_ns - s->down_since_ns) / NS_PER_MS), NULL);
+    redis_subs_go_on(e, s);
     engine_redis_look_at_openings(e, s);
 }
 
 static void set_down(struct redis_server *s)
 {
     struct engine_redis *e = s->engine;
-    bool was_up = s->canary.is_up;
-    struct redis_sub *sub;
-    uint32_t i = 0;
+    bool was_up = s->canary.is_up, was_awaited = redis_server_is_awaited(s);
 
     redis_canary_end(&s->canary);
+    s->is_new = false;
+    if (was_awaited)
+        redis_subs_give_up(e, s);
     if (!was_up)
         return;
-    atomic_fetch_sub_explicit(&e->shared->up, 1, memory_order_relaxed);
+    if (s->leave_ns == 0)
+        atomic_fetch_sub_explicit(&e->shared->up, 1, memory_order_relaxed);
     s->down_since_ns = e->shard->io->now_ns;
     if (!e->stopping)
         log_warn("redis is away", "server", s->text, "rooms",
                  e->config->away == REDIS_AWAY_LOCAL ? "go on within this node" : "are closed",
                  NULL);
-    while (e->waiting_bytes > 0 && (sub = pool_next(&e->pool, &i)) != NULL) {
-        if (sub->server == s)
-            redis_publish_give_up(e, sub);
-    }
 }
 
 static void set_away(struct redis_server *s)
@@ -88,8 +92,8 @@ static void send_canary(struct redis_server *s)
         {.head = text, .head_len = (uint32_t)snprintf(text, sizeof(text), "%" PRIu64, number)},
     };
 
-    if (redis_link_command(&s->publish, "PUBLISH", args, ARRAY_LEN(args),
-                           REDIS_TAG(REDIS_TAG_CANARY, 0)) != 0)
+    if (redis_link_command(&s->publish, redis_publish_command(s), args, ARRAY_LEN(args),
+                           REDIS_TAG(REDIS_TAG_CANARY, s->canary_names)) != 0)
         return; /* the one before has not come back yet: it is judged by */
     redis_stat(e, REDIS_STAT_CANARIES_SENT);
     redis_canary_published(&s->canary, e->shard->io->now_ns, s->publish.stats.received_bytes,
@@ -102,8 +106,8 @@ static void send_probe(struct redis_server *s, uint64_t now_ns)
     const struct redis_arg arg = {.head = message_payload(s->canary_channel),
                                   .head_len = s->canary_channel->payload_len};
 
-    if (redis_link_subscribe(&s->subscribe, REDIS_PUSH_SUBSCRIBE, &arg, 1,
-                             REDIS_TAG(REDIS_TAG_PROBE, 0)) != 0) {
+    if (redis_link_subscribe(&s->subscribe, redis_subscribe_kind(s), &arg, 1,
+                             REDIS_TAG(REDIS_TAG_PROBE, s->canary_names)) != 0) {
         s->canary.next_ns = now_ns + REDIS_CANARY_INTERVAL_NS; /* no memory, or its queue is full */
         return;
     }
@@ -151,8 +155,23 @@ static void canary_refused(struct redis_server *s, const struct redis_reply *r)
              redis_error_remedy(error), NULL);
     set_down(s);
     set_away(s);
+    redis_masters_doubt(s);
     if (redis_link_is_up(&s->publish) && redis_link_is_up(&s->subscribe))
         redis_canary_begin(&s->canary, s->engine->shard->io->now_ns + REDIS_CANARY_INTERVAL_NS);
+}
+
+/* An answer to a canary or its probe. An error that only says where its slot is now gives it
+ * another name, and then it is not waited for. Returns whether it is an answer to be had. */
+static bool is_canary_answer(struct redis_server *s, uint64_t tag, const struct redis_reply *r)
+{
+    if (REDIS_TAG_REST(tag) != s->canary_names)
+        return false; /* of an earlier name */
+    if (r->type != REDIS_TYPE_ERROR)
+        return true;
+    redis_masters_moved(s, r);
+    if (REDIS_TAG_REST(tag) == s->canary_names && s->leave_ns == 0)
+        canary_refused(s, r);
+    return false;
 }
 
 static void canary_came(struct redis_server *s, const struct redis_push *push)
@@ -210,14 +229,15 @@ static void on_down(struct redis_link *l, enum redis_down why, const char *text,
         log_warn(was_up ? "a connection to redis has ended" : "redis can't be reached", "server",
                  s->text, "link", role_of(l), "reason", redis_down_label(why), "detail", text,
                  NULL);
-    set_down(s);
     if (l == &s->subscribe && was_up)
         redis_subs_down(s->engine, s);
+    set_down(s);
     if (!was_up)
         set_away(s);
     if (!was_up && l == &s->subscribe)
         reopen_unwatched(s);
     redis_master_doubt(s);
+    redis_masters_doubt(s);
 }
 
 static void on_publish_reply(struct redis_link *l, uint64_t tag, const struct redis_reply *r)
@@ -226,9 +246,7 @@ static void on_publish_reply(struct redis_link *l, uint64_t tag, const struct re
 
     if (REDIS_TAG_KIND(tag) != REDIS_TAG_CANARY)
         redis_publish_answered(s, tag, r);
-    else if (r->type == REDIS_TYPE_ERROR)
-        canary_refused(s, r);
-    else
+    else if (is_canary_answer(s, tag, r))
         redis_canary_publish_answered(&s->canary);
 }
 
@@ -238,19 +256,32 @@ static void on_publish_lost(struct redis_link *l, uint64_t tag, bool was_sent)
         redis_publish_lost(l->owner, tag, was_sent);
 }
 
+static void on_probe_reply(struct redis_server *s, uint64_t tag, const struct redis_reply *r)
+{
+    if (is_canary_answer(s, tag, r) && redis_canary_has_begun(&s->canary) &&
+        redis_canary_probe_answered(&s->canary))
+        send_canary(s);
+}
+
 static void on_subscribe_reply(struct redis_link *l, uint64_t tag, const struct redis_reply *r)
 {
     struct redis_server *s = l->owner;
-    bool refused = r->type == REDIS_TYPE_ERROR;
 
-    if (REDIS_TAG_KIND(tag) != REDIS_TAG_PROBE) {
-        redis_subs_batch_over(s->engine, s, (uint32_t)REDIS_TAG_REST(tag), refused);
+    switch (REDIS_TAG_KIND(tag)) {
+    case REDIS_TAG_PROBE:
+        on_probe_reply(s, tag, r);
         return;
+    case REDIS_TAG_SUBSCRIBE:
+        if (r->type == REDIS_TYPE_ERROR)
+            redis_masters_moved(s, r);
+        redis_subs_answered(s->engine, s, (uint32_t)REDIS_TAG_REST(tag),
+                            r->type == REDIS_TYPE_ERROR);
+        return;
+    default:
+        /* Rooms of a slot that has gone are not subscribed any more, and were told so. */
+        if (r->type == REDIS_TYPE_ERROR && !redis_masters_moved(s, r))
+            redis_link_reopen(l, "an UNSUBSCRIBE was refused");
     }
-    if (refused)
-        canary_refused(s, r);
-    else if (redis_canary_has_begun(&s->canary) && redis_canary_probe_answered(&s->canary))
-        send_canary(s);
 }
 
 static bool is_canary(const struct redis_server *s, const struct redis_push *push)
@@ -273,7 +304,7 @@ static void on_push(struct redis_link *l, const struct redis_push *push)
         return;
     }
     sub = redis_sub_find(s->engine, push->channel, push->channel_len);
-    if (likely(sub != NULL))
+    if (likely(sub != NULL && sub->server == s))
         redis_publish_received(
             s->engine, sub, (struct bytes){(uint8_t *)(uintptr_t)push->payload, push->payload_len});
     else
@@ -322,6 +353,8 @@ void redis_server_trim(struct redis_server *s)
 {
     due_queue_trim(&s->batches.urgent);
     due_queue_trim(&s->batches.needed);
+    due_queue_trim(&s->batches.leaving);
+    due_queue_trim(&s->batches.asked);
 }
 
 void redis_server_start(struct redis_server *s)
@@ -335,11 +368,13 @@ void redis_server_stop(struct redis_server *s)
     redis_link_stop(&s->publish);
     redis_link_stop(&s->subscribe);
     redis_master_stop(s);
+    set_down(s);
     set_away(s);
 }
 
-/* "PREFIX\xffcanary:NODE:SHARD": on each server its own, though it is called the same. */
-static struct message *canary_name(struct engine_redis *e)
+/* "PREFIX\xffcanary:NODE:SHARD": on each server its own, though it is called the same. In a
+ * cluster "{TAG}" follows, which decides about the slot. */
+static struct message *new_canary(struct engine_redis *e)
 {
     size_t prefix = strlen(e->config->prefix);
     struct message *m = message_new(&e->shard->messages, (uint32_t)prefix + CANARY_NAME_MAX);
@@ -354,6 +389,24 @@ static struct message *canary_name(struct engine_redis *e)
     return m;
 }
 
+void redis_server_set_canary(struct redis_server *s, uint32_t tag)
+{
+    struct message *m = s->canary_channel;
+    char *text = (char *)message_payload(m);
+    char *old = memchr(text, '{', m->payload_len), *end = old != NULL ? old : text + m->payload_len;
+
+    end += snprintf(end, CANARY_TAG_MAX, "{%u}", tag);
+    m->payload_len = (uint32_t)(end - text);
+    s->canary_names++;
+    redis_canary_rename(&s->canary, s->engine->shard->io->now_ns + CANARY_PAUSE_NS);
+    s->engine->shard->next_turn_ns = 0;
+}
+
+uint32_t redis_server_canary_slot(const struct redis_server *s)
+{
+    return redis_slot_of(message_payload(s->canary_channel), s->canary_channel->payload_len);
+}
+
 int redis_server_init(struct redis_server *s, struct engine_redis *e,
                       const struct redis_link_config *links, const char *text)
 {
@@ -361,7 +414,7 @@ int redis_server_init(struct redis_server *s, struct engine_redis *e,
 
     *s = (struct redis_server){.engine = e, .down_since_ns = e->shard->io->now_ns};
     snprintf(s->text, sizeof(s->text), "%s", text);
-    s->canary_channel = canary_name(e);
+    s->canary_channel = new_canary(e);
     if (s->canary_channel == NULL)
         return -ENOMEM;
     c.role = REDIS_ROLE_COMMAND;
@@ -382,4 +435,6 @@ void redis_server_deinit(struct redis_server *s)
     message_free(&s->engine->shard->messages, s->canary_channel);
     due_queue_deinit(&s->batches.urgent);
     due_queue_deinit(&s->batches.needed);
+    due_queue_deinit(&s->batches.leaving);
+    due_queue_deinit(&s->batches.asked);
 }

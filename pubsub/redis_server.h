@@ -17,6 +17,7 @@
 #include "pubsub/redis_subs.h"
 
 struct engine_redis;
+struct redis_masters;
 struct redis_sentinel;
 
 struct redis_server {
@@ -25,13 +26,20 @@ struct redis_server {
     struct redis_link publish;
     struct redis_link subscribe;
     struct redis_sentinel *sentinel; /* tells where the links go; NULL: the URL does */
+    struct redis_masters *masters;   /* of its cluster: channels are sharded; NULL: it is in none */
     struct redis_canary canary;
     struct redis_batches batches;
     struct message *first; /* publishes that Redis has not answered, oldest first */
     struct message *last;
     struct message *canary_channel; /* payload: its name */
+    uint32_t canary_names;          /* given so far; the tag of what belongs to the current one */
+    uint32_t room_count;            /* rooms whose server it is */
+    uint32_t ended_count;           /* of them in REDIS_SUB_ENDED, since ended_ns at the latest */
+    uint64_t ended_ns;
     uint64_t down_since_ns;
-    bool is_away; /* an attempt to connect has failed since it was up */
+    uint64_t leave_ns; /* it has no slots any more, and ends then at the latest; 0: it stays */
+    bool is_away;      /* an attempt to connect has failed since it was up */
+    bool is_new;       /* it has never been up, and nothing has failed yet */
     char text[REDIS_URL_TEXT_MAX];
 };
 
@@ -59,7 +67,33 @@ static inline bool redis_server_is_up(const struct redis_server *s)
     return s->canary.is_up;
 }
 
-/* For redis_master: nobody says where the server is. */
+/* Whether messages wait for it, and do not go on without. */
+static inline bool redis_server_is_awaited(const struct redis_server *s)
+{
+    return s->canary.is_up || s->is_new;
+}
+
+/* Channels of a cluster are sharded: only the masters that carry their slot see them. */
+static inline const char *redis_publish_command(const struct redis_server *s)
+{
+    return s->masters != NULL ? "SPUBLISH" : "PUBLISH";
+}
+
+static inline enum redis_push_kind redis_subscribe_kind(const struct redis_server *s)
+{
+    return s->masters != NULL ? REDIS_PUSH_SSUBSCRIBE : REDIS_PUSH_SUBSCRIBE;
+}
+
+static inline enum redis_push_kind redis_unsubscribe_kind(const struct redis_server *s)
+{
+    return s->masters != NULL ? REDIS_PUSH_SUNSUBSCRIBE : REDIS_PUSH_UNSUBSCRIBE;
+}
+
+/* For redis_master and redis_masters: nobody says where the server is. */
 void redis_server_unreachable(struct redis_server *s);
+
+/* For redis_masters: canaries go by a channel with that hash tag from now on. */
+void redis_server_set_canary(struct redis_server *s, uint32_t tag);
+uint32_t redis_server_canary_slot(const struct redis_server *s);
 
 #endif

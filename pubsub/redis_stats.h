@@ -73,6 +73,24 @@
       STATS_COUNTER)                                                                               \
     X(SENTINELS_USELESS, "redis_sentinel_failures_total", NULL,                                    \
       "Sentinels that did not answer, or did not know the master.", STATS_COUNTER)                 \
+    X(CLUSTER_MAPS, "redis_cluster_maps_total", NULL,                                              \
+      "Maps of a cluster's slots: the first ones, and one more for each change that was noticed.", \
+      STATS_COUNTER)                                                                               \
+    X(CLUSTER_MASTERS, "redis_cluster_masters_total", NULL,                                        \
+      "Masters of a cluster that a pair of connections was made for.", STATS_COUNTER)              \
+    X(CLUSTER_FAILURES, "redis_cluster_failures_total", NULL,                                      \
+      "Nodes of a cluster that did not tell the map of its slots.", STATS_COUNTER)                 \
+    X(CLUSTER_UNCOVERED, "redis_cluster_slots_uncovered", NULL,                                    \
+      "Slots of a cluster without a master, summed over the shards.", STATS_GAUGE)                 \
+    X(ROOMS_ENDED, "redis_rooms_ended_total", NULL,                                                \
+      "Rooms whose subscription a master has ended because their slot is another's.",              \
+      STATS_COUNTER)                                                                               \
+    X(ROOMS_MOVED, "redis_rooms_moved_total", NULL,                                                \
+      "Rooms that went to another server of their cluster.", STATS_COUNTER)                        \
+    X(SENT_BACK, "redis_sent_back_total", NULL,                                                    \
+      "Messages that a master has not taken because their slot is another's, kept to be sent "     \
+      "there.",                                                                                    \
+      STATS_COUNTER)                                                                               \
     X(SENT_BYTES, "redis_sent_bytes_total", NULL, "Bytes sent to Redis.", STATS_COUNTER)           \
     X(RECEIVED_BYTES, "redis_received_bytes_total", NULL, "Bytes received from Redis.",            \
       STATS_COUNTER)                                                                               \

@@ -5,11 +5,12 @@
 
 #include "pubsub/redis_subs.h"
 
+#include <stdlib.h>
 #include <string.h>
 
-#include "core/log.h"
 #include "core/plant.h"
 #include "pubsub/engine_redis.h"
+#include "pubsub/redis_masters.h"
 #include "pubsub/redis_publish.h"
 
 struct redis_sub *redis_sub_find(struct engine_redis *e, const char *channel, uint32_t len)
@@ -43,22 +44,38 @@ static void set_state(struct engine_redis *e, struct redis_sub *sub, enum redis_
         stats_sub(&e->stats[REDIS_STAT_CONFIRMED], 1);
     if (state == REDIS_SUB_CONFIRMED)
         stats_inc(&e->stats[REDIS_STAT_CONFIRMED]);
+    sub->server->ended_count -= sub->state == REDIS_SUB_ENDED;
+    sub->server->ended_count += state == REDIS_SUB_ENDED;
     sub->state = (uint8_t)state;
+}
+
+/* Where it belongs: in a cluster that changes. */
+static struct redis_server *place_of(const struct redis_sub *sub)
+{
+    struct redis_masters *m = sub->server->masters;
+
+    return likely(m == NULL) ? sub->server : redis_masters_pick(m, sub->slot);
 }
 
 static struct redis_sub *make(struct engine_redis *e, struct message *channel)
 {
     struct redis_sub *sub = pool_acquire(&e->pool);
+    const uint8_t *name = message_payload(channel);
     uint32_t missed, url;
 
     if (sub == NULL)
         return NULL;
-    url = redis_shared_server(e->shared, message_payload(channel), channel->payload_len);
+    url = redis_shared_server(e->shared, name, channel->payload_len);
     *sub = (struct redis_sub){.channel = channel, .epoch = ++e->epoch, .server = e->by_url[url]};
     if (map_insert(&e->subs, sub) != 0) {
         pool_release(&e->pool, sub);
         return NULL;
     }
+    if (sub->server->masters != NULL) {
+        sub->slot = (uint16_t)redis_slot_of(name, channel->payload_len);
+        sub->server = place_of(sub);
+    }
+    sub->server->room_count++;
     /* None of our own has been published: the first one that comes back shall be number 1. */
     redis_seen_note(&sub->seen, &e->shard->messages, e->shared->node, sub->epoch, 0, &missed);
     count_subs(e);
@@ -86,11 +103,18 @@ void redis_sub_free(struct engine_redis *e, struct redis_sub *sub)
 {
     CHECK(sub->first == NULL);
     set_state(e, sub, REDIS_SUB_NEEDED);
+    sub->server->room_count--;
     map_remove(&e->subs, message_payload(sub->channel), sub->channel->payload_len);
     redis_seen_clear(&sub->seen, &e->shard->messages);
     message_free(&e->shard->messages, sub->channel);
     pool_release(&e->pool, sub);
     count_subs(e);
+}
+
+/* Nobody is there, and nothing waits. */
+static bool is_unused(const struct redis_sub *sub)
+{
+    return sub->home_handle == 0 && sub->first == NULL;
 }
 
 /* Wishes
@@ -104,10 +128,15 @@ static void queue(struct engine_redis *e, struct redis_sub *sub, struct due_queu
 
 void redis_sub_hurry(struct engine_redis *e, struct redis_sub *sub)
 {
-    if (sub->state == REDIS_SUB_LEAVING)
-        set_state(e, sub, REDIS_SUB_NEEDED);
     if (sub->state == REDIS_SUB_NEEDED && redis_link_is_up(&sub->server->subscribe))
         queue(e, sub, &sub->server->batches.urgent);
+}
+
+void redis_sub_use(struct engine_redis *e, struct redis_sub *sub)
+{
+    if (sub->state == REDIS_SUB_LEAVING)
+        set_state(e, sub, REDIS_SUB_NEEDED); /* and what passes until it is back is not missed */
+    redis_sub_hurry(e, sub);
 }
 
 /* It is looked at when it may go, or later: sub->since_ns says whether it has lingered. */
@@ -125,6 +154,89 @@ void redis_sub_unuse(struct engine_redis *e, struct redis_sub *sub)
     sub->opening = false;
     sub->since_ns = e->shard->io->now_ns;
     linger(e, sub);
+}
+
+/* Moving
+ * ----------------------------------------------------------------------------------------- */
+
+static void leave(struct redis_sub *sub, uint32_t handle)
+{
+    if (!due_queue_push(&sub->server->batches.leaving, handle, 0))
+        sub->server->batches.rescan = true;
+}
+
+/* It is subscribed at its new server, or goes on without if that is away. */
+static void arrive(struct engine_redis *e, struct redis_sub *sub)
+{
+    struct redis_server *s = sub->server;
+    bool is_waited_for = sub->opening || sub->first != NULL;
+
+    if (!redis_server_is_awaited(s))
+        redis_publish_give_up(e, sub);
+    if (redis_link_is_up(&s->subscribe))
+        queue(e, sub, is_waited_for ? &s->batches.urgent : &s->batches.needed);
+    e->shard->next_turn_ns = 0;
+    engine_redis_moved(e, sub);
+}
+
+void redis_sub_settle(struct engine_redis *e, struct redis_sub *sub)
+{
+    struct redis_server *to = place_of(sub);
+
+    if (likely(to == sub->server))
+        return;
+    if (sub->state == REDIS_SUB_CONFIRMED)
+        leave(sub, pool_handle(&e->pool, sub));
+    if (sub->state == REDIS_SUB_ENDED)
+        set_state(e, sub, REDIS_SUB_NEEDED);
+    if (sub->state != REDIS_SUB_NEEDED || sub->is_awaiting || sub->under_way > 0) {
+        sub->server->batches.rescan = true; /* should its place be this one again */
+        return;                             /* with the last answer it comes here again */
+    }
+    sub->server->room_count--;
+    to->room_count++;
+    sub->server = to;
+    redis_stat(e, REDIS_STAT_ROOMS_MOVED);
+    arrive(e, sub);
+}
+
+void redis_subs_settle(struct engine_redis *e, struct redis_masters *m)
+{
+    struct redis_sub *sub;
+    uint32_t i = 0;
+
+    while ((sub = pool_next(&e->pool, &i)) != NULL) {
+        if (sub->server->masters == m)
+            redis_sub_settle(e, sub);
+    }
+}
+
+void redis_subs_go_on(struct engine_redis *e, struct redis_server *s)
+{
+    struct redis_sub *sub;
+    uint32_t i = 0;
+
+    while (e->waiting_bytes > 0 && (sub = pool_next(&e->pool, &i)) != NULL) {
+        if (sub->server != s || sub->state != REDIS_SUB_CONFIRMED || sub->first == NULL)
+            continue;
+        redis_publish_waiting(e, sub);
+        if (sub->home_handle == 0)
+            linger(e, sub);
+    }
+}
+
+void redis_subs_give_up(struct engine_redis *e, struct redis_server *s)
+{
+    struct redis_sub *sub;
+    uint32_t i = 0;
+
+    while (e->waiting_bytes > 0 && (sub = pool_next(&e->pool, &i)) != NULL) {
+        if (sub->server != s || sub->first == NULL)
+            continue;
+        redis_publish_give_up(e, sub);
+        if (sub->home_handle == 0)
+            linger(e, sub);
+    }
 }
 
 /* Links
@@ -155,17 +267,20 @@ void redis_subs_down(struct engine_redis *e, struct redis_server *s)
 
     clear(&s->batches.urgent);
     clear(&s->batches.needed);
-    s->batches.under_way = 0;
+    clear(&s->batches.leaving);
+    clear(&s->batches.asked);
     s->batches.rescan = false;
     while ((sub = pool_next(&e->pool, &i)) != NULL) {
         if (sub->server != s)
             continue;
-        if (sub->state == REDIS_SUB_NEEDED && sub->answers_due > 0) /* as left() would have */
+        if (sub->state == REDIS_SUB_NEEDED && sub->is_awaiting) /* as left() would have */
             redis_seen_resume(&sub->seen, sub->seq);
-        sub->answers_due = 0;
+        sub->is_awaiting = false;
         set_state(e, sub, REDIS_SUB_NEEDED);
-        if (sub->home_handle == 0 && sub->first == NULL)
+        if (is_unused(sub))
             redis_sub_free(e, sub);
+        else
+            redis_sub_settle(e, sub);
     }
 }
 
@@ -174,14 +289,47 @@ void redis_subs_down(struct engine_redis *e, struct redis_server *s)
 
 static void left(struct engine_redis *e, struct redis_sub *sub)
 {
-    if (sub->state == REDIS_SUB_LEAVING && sub->home_handle == 0 && sub->first == NULL) {
+    if (is_unused(sub)) {
         redis_sub_free(e, sub);
         return;
     }
-    if (sub->state == REDIS_SUB_NEEDED) /* somebody came meanwhile; else nobody had asked for it */
+    if (sub->state == REDIS_SUB_NEEDED) /* somebody came meanwhile, see redis_sub_use() */
         redis_seen_resume(&sub->seen, sub->seq);
     set_state(e, sub, REDIS_SUB_NEEDED);
-    queue(e, sub, &sub->server->batches.urgent);
+    if (place_of(sub) != sub->server)
+        redis_sub_settle(e, sub);
+    else
+        queue(e, sub, &sub->server->batches.urgent);
+}
+
+/* Its master has another one for its slot, or is none any more. */
+static void ended(struct engine_redis *e, struct redis_sub *sub)
+{
+    struct redis_server *s = sub->server;
+
+    if (s->masters == NULL || is_unused(sub)) {
+        left(e, sub);
+        return;
+    }
+    if (PLANTED(PLANT_REDIS_MISS_END))
+        return;
+    redis_stat(e, REDIS_STAT_ROOMS_ENDED);
+    if (s->ended_count == 0)
+        s->ended_ns = e->shard->io->now_ns;
+    set_state(e, sub, REDIS_SUB_ENDED);
+    redis_masters_doubt(s);
+    redis_sub_settle(e, sub); /* the map may know already */
+    e->shard->next_turn_ns = 0;
+}
+
+static void confirmed(struct engine_redis *e, struct redis_sub *sub)
+{
+    sub->is_awaiting = false;
+    set_state(e, sub, REDIS_SUB_CONFIRMED);
+    engine_redis_confirmed(e, sub);
+    if (sub->home_handle == 0)
+        linger(e, sub); /* all have left meanwhile */
+    redis_sub_settle(e, sub);
 }
 
 void redis_subs_push(struct engine_redis *e, struct redis_server *s, const struct redis_push *push)
@@ -190,37 +338,29 @@ void redis_subs_push(struct engine_redis *e, struct redis_server *s, const struc
 
     if (sub == NULL || sub->server != s)
         return;
-    if (sub->answers_due > 0 && --sub->answers_due > 0)
-        return;
-    if (push->kind == REDIS_PUSH_UNSUBSCRIBE) {
+    if (push->kind == redis_subscribe_kind(s)) {
+        if (sub->state == REDIS_SUB_ASKED)
+            confirmed(e, sub);
+    } else if (sub->state == REDIS_SUB_CONFIRMED) {
+        ended(e, sub);
+    } else if (sub->is_awaiting && sub->state != REDIS_SUB_ASKED) {
+        sub->is_awaiting = false;
         left(e, sub);
-    } else if (sub->state == REDIS_SUB_ASKED) {
-        set_state(e, sub, REDIS_SUB_CONFIRMED);
-        engine_redis_confirmed(e, sub);
     }
 }
 
-void redis_subs_batch_over(struct engine_redis *e, struct redis_server *s, uint32_t batch,
-                           bool refused)
+void redis_subs_answered(struct engine_redis *e, struct redis_server *s, uint32_t count,
+                         bool refused)
 {
-    struct redis_sub *sub;
-    uint32_t i = 0;
+    s->batches.rescan |= refused; /* at the next look, not at once */
+    for (uint32_t i = 0; i < count; i++) {
+        struct redis_sub *sub = pool_find(&e->pool, due_queue_pop(&s->batches.asked));
 
-    if (batch == 0) { /* an UNSUBSCRIBE: its rooms would wait for ever */
-        if (unlikely(refused))
-            redis_link_reopen(&s->subscribe, "an UNSUBSCRIBE was refused");
-        return;
-    }
-    s->batches.under_way--;
-    if (likely(!refused))
-        return;
-    s->batches.rescan = true; /* at the next look, not at once */
-    while ((sub = pool_next(&e->pool, &i)) != NULL) {
-        if (sub->server != s || sub->batch != batch || sub->answers_due == 0)
+        if (likely(!refused) || sub == NULL || sub->state != REDIS_SUB_ASKED)
             continue;
-        sub->answers_due--;
-        if (sub->state == REDIS_SUB_ASKED) /* else its UNSUBSCRIBE is under way, too */
-            set_state(e, sub, REDIS_SUB_NEEDED);
+        sub->is_awaiting = false;
+        set_state(e, sub, REDIS_SUB_NEEDED);
+        redis_sub_settle(e, sub);
     }
 }
 
@@ -228,68 +368,170 @@ void redis_subs_batch_over(struct engine_redis *e, struct redis_server *s, uint3
  * --------------------------------------------------------------------------------------- */
 
 struct batch {
+    struct redis_server *server;
     struct redis_sub *subs[REDIS_BATCH_MAX];
-    struct redis_arg args[REDIS_BATCH_MAX];
     uint32_t count;
 };
 
-static void add(struct batch *b, struct redis_sub *sub)
+/* The next room of a queue of the batch's server; NULL: it has gone, or to another server. */
+static struct redis_sub *next_room(struct engine_redis *e, const struct batch *b,
+                                   struct due_queue *q)
 {
-    b->subs[b->count] = sub;
-    b->args[b->count++] = (struct redis_arg){.head = message_payload(sub->channel),
-                                             .head_len = sub->channel->payload_len};
+    struct redis_sub *sub = pool_find(&e->pool, due_queue_pop(q));
+
+    return sub != NULL && sub->server == b->server ? sub : NULL;
 }
 
-static void collect(struct engine_redis *e, struct due_queue *q, struct batch *b)
+static void collect_needed(struct engine_redis *e, struct due_queue *q, struct batch *b)
 {
     while (b->count < REDIS_BATCH_MAX && !due_queue_is_empty(q)) {
-        struct redis_sub *sub = pool_find(&e->pool, due_queue_pop(q));
+        struct redis_sub *sub = next_room(e, b, q);
 
         if (sub == NULL || sub->state != REDIS_SUB_NEEDED)
-            continue; /* gone, or done already */
-        if (sub->answers_due > 0)
-            continue; /* of its UNSUBSCRIBE, which queues it again: `batch` names one command */
+            continue; /* done already */
+        if (sub->is_awaiting)
+            continue; /* the answer to its UNSUBSCRIBE, which queues it again */
+        if (unlikely(place_of(sub) != sub->server)) {
+            redis_sub_settle(e, sub);
+            continue;
+        }
         set_state(e, sub, REDIS_SUB_ASKED);
-        add(b, sub);
+        b->subs[b->count++] = sub;
     }
 }
 
-/* False: the link does not take it now. */
-static bool subscribe(struct engine_redis *e, struct redis_server *s, const struct batch *b)
+static void collect_leaving(struct engine_redis *e, struct due_queue *q, struct batch *b)
 {
-    uint32_t number = s->batches.last + 1 != 0 ? s->batches.last + 1 : 1;
-    int err = redis_link_subscribe(&s->subscribe, REDIS_PUSH_SUBSCRIBE, b->args, b->count,
-                                   REDIS_TAG(REDIS_TAG_PUBLISH, number));
+    while (b->count < REDIS_BATCH_MAX && !due_queue_is_empty(q)) {
+        struct redis_sub *sub = next_room(e, b, q);
 
-    if (err == 0) {
-        s->batches.last = number;
-        s->batches.under_way++;
+        if (sub == NULL || sub->state != REDIS_SUB_CONFIRMED)
+            continue;
+        if (!is_unused(sub) && place_of(sub) == sub->server)
+            continue; /* somebody has come back, or its slot has */
+        set_state(e, sub, REDIS_SUB_LEAVING);
+        b->subs[b->count++] = sub;
     }
-    for (uint32_t i = 0; i < b->count; i++) {
-        if (err == 0) {
-            b->subs[i]->batch = number;
-            b->subs[i]->answers_due++;
-        } else {
-            set_state(e, b->subs[i], REDIS_SUB_NEEDED);
-            s->batches.rescan = true;
+}
+
+static int by_slot(const void *a, const void *b)
+{
+    const struct redis_sub *const *x = a, *const *y = b;
+
+    return (int)(*x)->slot - (int)(*y)->slot;
+}
+
+/* How many of the first rooms go into one command: in a cluster those of one slot. */
+static uint32_t first_run(const struct redis_server *s, struct redis_sub *const *subs,
+                          uint32_t count)
+{
+    uint32_t n = 1;
+
+    if (s->masters == NULL)
+        return count;
+    while (n < count && subs[n]->slot == subs[0]->slot)
+        n++;
+    return n;
+}
+
+static int send_command(struct redis_server *s, enum redis_push_kind kind,
+                        struct redis_sub *const *subs, uint32_t count, uint64_t tag)
+{
+    struct redis_arg args[REDIS_BATCH_MAX];
+
+    for (uint32_t i = 0; i < count; i++)
+        args[i] = (struct redis_arg){.head = message_payload(subs[i]->channel),
+                                     .head_len = subs[i]->channel->payload_len};
+    return redis_link_subscribe(&s->subscribe, kind, args, count, tag);
+}
+
+/* Keeps in mind whom the answer is for. */
+static bool note_asked(struct engine_redis *e, struct due_queue *q, struct redis_sub *const *subs,
+                       uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (due_queue_push(q, pool_handle(&e->pool, subs[i]), 0))
+            continue;
+        q->tail -= i;
+        return false;
+    }
+    return true;
+}
+
+/* False: no memory, or the link's queue is full. */
+static bool subscribe(struct engine_redis *e, struct redis_server *s, struct redis_sub *const *subs,
+                      uint32_t count)
+{
+    if (!note_asked(e, &s->batches.asked, subs, count))
+        return false;
+    if (send_command(s, redis_subscribe_kind(s), subs, count,
+                     REDIS_TAG(REDIS_TAG_SUBSCRIBE, count)) == 0)
+        return true;
+    s->batches.asked.tail -= count;
+    return false;
+}
+
+static bool unsubscribe(struct redis_server *s, struct redis_sub *const *subs, uint32_t count)
+{
+    return send_command(s, redis_unsubscribe_kind(s), subs, count,
+                        REDIS_TAG(REDIS_TAG_UNSUBSCRIBE, 0)) == 0;
+}
+
+/* Sends the batch, in a cluster as a command for each slot. What is not taken is as it was. */
+static bool send_batch(struct engine_redis *e, struct redis_server *s, struct batch *b,
+                       enum redis_sub_state state)
+{
+    bool taken = true;
+
+    if (s->masters != NULL)
+        qsort(b->subs, b->count, sizeof(b->subs[0]), by_slot);
+    for (uint32_t i = 0, n; i < b->count; i += n) {
+        n = first_run(s, &b->subs[i], b->count - i);
+        if (taken)
+            taken = state == REDIS_SUB_ASKED ? subscribe(e, s, &b->subs[i], n)
+                                             : unsubscribe(s, &b->subs[i], n);
+        for (uint32_t k = i; k < i + n; k++) {
+            b->subs[k]->is_awaiting = taken;
+            if (!taken)
+                set_state(e, b->subs[k],
+                          state == REDIS_SUB_ASKED ? REDIS_SUB_NEEDED : REDIS_SUB_CONFIRMED);
         }
     }
-    return err == 0;
+    s->batches.rescan |= !taken;
+    return taken;
+}
+
+static bool flush_leaving(struct engine_redis *e, struct redis_server *s)
+{
+    struct batch b;
+
+    b.server = s;
+    b.count = 0;
+    collect_leaving(e, &s->batches.leaving, &b);
+    return b.count > 0 && send_batch(e, s, &b, REDIS_SUB_LEAVING);
+}
+
+static bool flush_needed(struct engine_redis *e, struct redis_server *s)
+{
+    struct batch b;
+
+    b.server = s;
+    b.count = 0;
+    if (due_queue_count(&s->batches.asked) >= REDIS_ASKED_MAX)
+        return false;
+    collect_needed(e, &s->batches.urgent, &b);
+    collect_needed(e, &s->batches.needed, &b);
+    return b.count > 0 && send_batch(e, s, &b, REDIS_SUB_ASKED);
 }
 
 void redis_subs_flush(struct engine_redis *e, struct redis_server *s)
 {
-    struct batch b;
-
     if (!redis_link_is_up(&s->subscribe))
         return;
-    while (s->batches.under_way < REDIS_BATCHES_MAX) {
-        b.count = 0;
-        collect(e, &s->batches.urgent, &b);
-        collect(e, &s->batches.needed, &b);
-        if (b.count == 0 || !subscribe(e, s, &b))
-            return;
-    }
+    while (flush_leaving(e, s))
+        ;
+    while (flush_needed(e, s))
+        ;
 }
 
 void redis_subs_look_again(struct engine_redis *e, struct redis_server *s)
@@ -303,66 +545,33 @@ void redis_subs_look_again(struct engine_redis *e, struct redis_server *s)
     while ((sub = pool_next(&e->pool, &i)) != NULL) {
         if (sub->server != s)
             continue;
-        if (sub->home_handle == 0 && sub->first == NULL)
+        if (is_unused(sub))
             linger(e, sub);
+        else if (place_of(sub) != s)
+            redis_sub_settle(e, sub);
         else if (sub->state == REDIS_SUB_NEEDED)
             queue(e, sub, &s->batches.needed);
     }
 }
 
-/* Whether it should be unsubscribed; if it is not subscribed it goes here. */
-static bool has_lingered(struct engine_redis *e, struct redis_sub *sub, uint64_t now_ns)
+/* Nobody has come back. It goes here, or when Redis has answered. */
+static void let_go(struct engine_redis *e, struct redis_sub *sub)
 {
-    if (sub == NULL || sub->home_handle != 0 || sub->first != NULL ||
-        now_ns < sub->since_ns + e->config->linger_ns)
-        return false;
-    if (sub->state == REDIS_SUB_NEEDED && sub->answers_due == 0)
+    if (sub->is_awaiting)
+        return; /* confirmed() and left() look at it */
+    if (sub->state == REDIS_SUB_CONFIRMED)
+        leave(sub, pool_handle(&e->pool, sub));
+    else
         redis_sub_free(e, sub);
-    else if (sub->state != REDIS_SUB_LEAVING)
-        return true;
-    return false;
-}
-
-static void unsubscribe(struct engine_redis *e, struct redis_server *s, const struct batch *b)
-{
-    int err = redis_link_subscribe(&s->subscribe, REDIS_PUSH_UNSUBSCRIBE, b->args, b->count,
-                                   REDIS_TAG(REDIS_TAG_PUBLISH, 0));
-
-    if (err != 0)
-        s->batches.rescan = true; /* they linger on */
-    for (uint32_t i = 0; err == 0 && i < b->count; i++) {
-        set_state(e, b->subs[i], REDIS_SUB_LEAVING);
-        b->subs[i]->answers_due++;
-    }
-}
-
-static void give_up(struct engine_redis *e, struct redis_server *s, struct batch *b,
-                    struct redis_sub *sub)
-{
-    if (b->count == REDIS_BATCH_MAX || (sub == NULL && b->count > 0)) {
-        unsubscribe(e, s, b);
-        b->count = 0;
-    }
-    if (sub != NULL)
-        add(b, sub);
 }
 
 uint64_t redis_subs_turn(struct engine_redis *e, uint64_t now_ns)
 {
-    struct redis_server *s = NULL;
-    struct batch b;
-
-    b.count = 0;
     while (due_queue_next_ns(&e->unused) <= now_ns) {
         struct redis_sub *sub = pool_find(&e->pool, due_queue_pop(&e->unused));
 
-        if (!has_lingered(e, sub, now_ns))
-            continue;
-        if (s != sub->server)
-            give_up(e, s, &b, NULL); /* the next ones are another server's */
-        s = sub->server;
-        give_up(e, s, &b, sub);
+        if (sub != NULL && is_unused(sub) && now_ns >= sub->since_ns + e->config->linger_ns)
+            let_go(e, sub);
     }
-    give_up(e, s, &b, NULL);
     return due_queue_next_ns(&e->unused);
 }

@@ -5,52 +5,68 @@
 
 /* The rooms that a home has subscribed to at Redis. One shard.
  *
- *   NEEDED     --subscribe sent-->    ASKED      waits in the server's queue for a batch
- *   ASKED      --Redis' answer-->     CONFIRMED  messages come
- *   CONFIRMED  --unsubscribe sent-->  LEAVING    nobody has been here for --redis-linger
- *   LEAVING    --Redis' answer-->     freed; or NEEDED again, when somebody has come meanwhile
- *   any        --link down-->         NEEDED, or freed when nobody is there
+ *   NEEDED     --subscribe sent-->      ASKED      waits in the server's queue for a batch
+ *   ASKED      --Redis' answer-->       CONFIRMED  messages come
+ *   CONFIRMED  --unsubscribe sent-->    LEAVING    nobody has been here for --redis-linger, or the
+ *                                                  room belongs to another server now
+ *   LEAVING    --Redis' answer-->       freed; or NEEDED again, when somebody is there
+ *   CONFIRMED  --ended by a master-->   ENDED      waits until the map of the cluster says where to
+ *   any        --link down-->           NEEDED, or freed when nobody is there
  *
- * Answers are counted: `answers_due` of a room is how many of its commands are under way, and only
- * the last one's answer moves it. Rooms for which somebody waits go ahead of a resubscription. */
+ * A room has at most one command under way. Rooms for which somebody waits go ahead of a
+ * resubscription.
+ *
+ * In a cluster rooms move from server to server with their slots. A room leaves its server first:
+ * it goes to the next only when it is unsubscribed and every publish of it is answered. So what a
+ * node gets of a room is what one master has sent, then what the next one has: nodes see one order
+ * though they move at different times. */
 
 #include "pubsub/due_queue.h"
 #include "pubsub/redis_link.h"
 #include "pubsub/redis_seen.h"
 
 struct engine_redis;
+struct redis_masters;
 struct redis_server;
 
-enum redis_sub_state { REDIS_SUB_NEEDED, REDIS_SUB_ASKED, REDIS_SUB_CONFIRMED, REDIS_SUB_LEAVING };
+enum redis_sub_state {
+    REDIS_SUB_NEEDED,
+    REDIS_SUB_ASKED,
+    REDIS_SUB_CONFIRMED,
+    REDIS_SUB_LEAVING,
+    REDIS_SUB_ENDED,
+};
 
 struct redis_sub {
-    struct message *channel; /* payload: prefix and name */
-    struct message *first;   /* publishes that wait until it is confirmed, oldest first */
-    struct message *last;
+    struct message *channel;     /* payload: prefix and name */
+    struct message *first;       /* publishes that wait until it is confirmed, oldest first */
+    struct message *last;        /* of them */
+    struct message *returned;    /* the last of them that a master has sent back; NULL: none */
     struct redis_server *server; /* that carries it */
     struct redis_seen seen;
     uint64_t since_ns;    /* when the last member left; while `opening`: when the first came */
     uint32_t home_handle; /* the home's channel; 0: nobody is there */
     uint32_t epoch;       /* of our own numbers here */
     uint32_t seq;         /* of our own last message */
-    uint32_t batch;       /* of its last SUBSCRIBE */
-    uint16_t answers_due;
-    uint8_t state; /* enum redis_sub_state */
-    bool opening;  /* the home waits to be told */
+    uint32_t under_way;   /* publishes without an answer, but for order local */
+    uint16_t slot;        /* in a cluster */
+    uint8_t state;        /* enum redis_sub_state */
+    bool is_awaiting;     /* the answer to its command: not yet subscribed, or unsubscribed */
+    bool opening;         /* the home waits to be told */
 };
 
-/* Queues of one server. */
+/* Queues of one server: handles of rooms. */
 struct redis_batches {
-    struct due_queue urgent; /* handles of rooms in NEEDED for which somebody waits */
-    struct due_queue needed; /* all others */
-    uint32_t under_way;      /* SUBSCRIBE commands without an answer */
-    uint32_t last;           /* number of the last one */
-    bool rescan;             /* a queue had no memory, or a batch was refused: look at all rooms */
+    struct due_queue urgent;  /* in NEEDED, and somebody waits */
+    struct due_queue needed;  /* all others of them */
+    struct due_queue leaving; /* to be unsubscribed */
+    struct due_queue asked;   /* in SUBSCRIBE commands without an answer, in their order */
+    bool rescan;              /* a queue had no memory, or a batch was refused: look at all rooms */
 };
 
-/* Channels of one command, and commands under way. */
+/* Channels of one command, and of those under way. */
 #define REDIS_BATCH_MAX 512
-#define REDIS_BATCHES_MAX 4
+#define REDIS_ASKED_MAX 2048
 
 /* The room of that channel of Redis; NULL: none. */
 struct redis_sub *redis_sub_find(struct engine_redis *e, const char *channel, uint32_t len);
@@ -62,6 +78,9 @@ struct redis_sub *redis_sub_get(struct engine_redis *e, const void *name, uint32
  * queued: redis_subs_up() sees who waits. */
 void redis_sub_hurry(struct engine_redis *e, struct redis_sub *sub);
 
+/* Somebody is there again, or for the first time. */
+void redis_sub_use(struct engine_redis *e, struct redis_sub *sub);
+
 /* Nobody is there any more: it lingers, then is unsubscribed. */
 void redis_sub_unuse(struct engine_redis *e, struct redis_sub *sub);
 
@@ -70,15 +89,25 @@ void redis_subs_up(struct engine_redis *e, struct redis_server *s);
 /* It is down: nothing is subscribed, who is not used goes. */
 void redis_subs_down(struct engine_redis *e, struct redis_server *s);
 
-/* Redis' answers: a push for one channel; the end of a command, with an error or without. */
+/* Redis' answers: a push for one channel; the end of a SUBSCRIBE for `count` rooms. */
 void redis_subs_push(struct engine_redis *e, struct redis_server *s, const struct redis_push *push);
-void redis_subs_batch_over(struct engine_redis *e, struct redis_server *s, uint32_t batch,
-                           bool refused);
+void redis_subs_answered(struct engine_redis *e, struct redis_server *s, uint32_t count,
+                         bool refused);
+
+/* The server has come up: publishes that wait in confirmed rooms leave. It is not awaited any more:
+ * all that wait go on without it. */
+void redis_subs_go_on(struct engine_redis *e, struct redis_server *s);
+void redis_subs_give_up(struct engine_redis *e, struct redis_server *s);
+
+/* The map of the cluster is another one: its rooms move. Nothing of this room is under way any
+ * more, maybe: it moves if it is to. */
+void redis_subs_settle(struct engine_redis *e, struct redis_masters *m);
+void redis_sub_settle(struct engine_redis *e, struct redis_sub *sub);
 
 /* Sends what is due. At the end of a turn. */
 void redis_subs_flush(struct engine_redis *e, struct redis_server *s);
 
-/* Gives up rooms that have lingered. Returns when the next is due, UINT64_MAX: none. */
+/* Lets rooms go that have lingered. Returns when the next is due, UINT64_MAX: none. */
 uint64_t redis_subs_turn(struct engine_redis *e, uint64_t now_ns);
 
 /* Once a second: rooms that were left over when a queue had no memory or a batch was refused. */

@@ -236,6 +236,19 @@ static int parse_sentinel(const char *text, struct redis_url *url, char *why)
     return err;
 }
 
+static int parse_cluster(const char *text, struct redis_url *url, char *why)
+{
+    struct part rest = {text, strlen(text)};
+    int err = parse_credentials(&rest, url, why);
+
+    url->kind = REDIS_KIND_CLUSTER;
+    if (err == 0)
+        err = parse_endpoints(take_until(&rest, '/'), PORT_DEFAULT, url, why);
+    if (err == 0 && rest.len > 0)
+        err = complain(why, "a cluster has no databases: nothing stands behind the hosts");
+    return err;
+}
+
 static int set_path(struct part p, struct redis_url *url, char *why)
 {
     url->endpoint_count = 1;
@@ -275,7 +288,7 @@ int redis_url_parse(const char *text, struct redis_url *url, char *why)
     if (skip(&text, "redis+sentinel://"))
         return parse_sentinel(text, url, why);
     if (skip(&text, "redis+cluster://"))
-        return complain(why, "redis+cluster:// is not served: use redis:// or redis+sentinel://");
+        return parse_cluster(text, url, why);
     if (skip(&text, "redis+unix://"))
         return parse_unix(text, url, why);
     if (skip(&text, "unix:"))
@@ -283,8 +296,8 @@ int redis_url_parse(const char *text, struct redis_url *url, char *why)
     if (skip(&text, "rediss://"))
         return complain(why, "rediss:// (TLS to Redis) is not built in: use redis:// within a "
                              "trusted network, or through a tunnel");
-    return complain(why,
-                    "a Redis URL begins with redis://, redis+sentinel://, redis+unix:// or unix:");
+    return complain(why, "a Redis URL begins with redis://, redis+sentinel://, redis+cluster://, "
+                         "redis+unix:// or unix:");
 }
 
 /* What is shown
@@ -362,6 +375,8 @@ void redis_url_format(const struct redis_url *url, char *text)
     redis_endpoint_format(&url->endpoint, endpoint);
     if (url->kind == REDIS_KIND_SENTINEL)
         snprintf(text, REDIS_URL_TEXT_MAX, "%s by sentinel %s", url->master, endpoint);
+    else if (url->kind == REDIS_KIND_CLUSTER)
+        snprintf(text, REDIS_URL_TEXT_MAX, "cluster of %s", endpoint);
     else
         snprintf(text, REDIS_URL_TEXT_MAX, "%s", endpoint);
 }

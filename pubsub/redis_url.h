@@ -10,11 +10,14 @@
  *     redis+sentinel://[[USER]:PASSWORD@]HOSTS/MASTER[/DB][?sentinel=[USER]:PASSWORD]
  *                  HOSTS: the Sentinels, HOST[:PORT],..., port 26379; the first password is the
  *                  master's
+ *     redis+cluster://[[USER]:PASSWORD@]HOSTS
+ *                  HOSTS: some nodes of the cluster, port 6379; the others are learned
  *
  * USER, PASSWORD and PATH may be percent-encoded (RFC 3986 2.1); HOST is a name, an IPv4 address
  * or an IPv6 address in brackets. */
 
 #include <stdbool.h>
+#include <string.h>
 
 #include "core/base.h"
 
@@ -30,7 +33,7 @@ struct redis_endpoint {
 
 #define REDIS_URL_ENDPOINTS_MAX 16
 
-enum redis_kind { REDIS_KIND_SINGLE, REDIS_KIND_SENTINEL };
+enum redis_kind { REDIS_KIND_SINGLE, REDIS_KIND_SENTINEL, REDIS_KIND_CLUSTER };
 
 struct redis_url {
     uint8_t kind; /* enum redis_kind */
@@ -62,10 +65,22 @@ void redis_url_mask(const char *text, char *out, size_t cap);
 /* Whether a URL begins there: a scheme of redis, or "unix:/". The names of Sentinels do not. */
 bool redis_url_begins(const char *text);
 
+/* Whether a URL that redis_url_parse() takes is that of a cluster. */
+static inline bool redis_url_is_cluster(const char *text)
+{
+    return strncmp(text, "redis+cluster:", 14) == 0;
+}
+
 /* What the URL names, without credentials, from its first host: for logs, and as the identity that
  * all nodes write alike. */
 #define REDIS_URL_TEXT_MAX (REDIS_ENDPOINT_TEXT_MAX + REDIS_HOST_MAX + 16)
 void redis_url_format(const struct redis_url *url, char *text);
+
+static inline bool redis_endpoint_is_same(const struct redis_endpoint *a,
+                                          const struct redis_endpoint *b)
+{
+    return a->port == b->port && a->is_unix == b->is_unix && strcmp(a->host, b->host) == 0;
+}
 
 /* "host:port", "[::1]:port" or "unix:path", without credentials: for logs, metrics and names. */
 void redis_endpoint_format(const struct redis_endpoint *e, char *text);

@@ -162,3 +162,32 @@ Test(redis_canary, a_late_one_still_counts_when_the_next_has_left)
     cr_assert(redis_canary_returned(&canary, 1, START + SECOND + 1));
     cr_assert_eq(canary.round_trip_ns, SECOND + 1);
 }
+
+Test(redis_canary, another_name_is_begun_anew_and_the_pair_stays_up)
+{
+    begin(START);
+    redis_canary_publish_answered(&canary);
+    cr_assert(redis_canary_returned(&canary, 1, START + 5));
+    canary.number++;
+    redis_canary_probed(&canary, START + SECOND, 10);
+    redis_canary_published(&canary, START + SECOND, 20, 10);
+
+    redis_canary_rename(&canary, START + SECOND + 7);
+    cr_assert(canary.is_up);
+    cr_assert_not(canary.is_subscribed);
+    cr_assert_eq(redis_canary_next_ns(&canary), START + SECOND + 7);
+    cr_assert_eq(redis_canary_judge(&canary, START + 4 * SECOND, 20, 10), REDIS_CANARY_FINE,
+                 "nobody waits for the one before");
+    cr_assert_not(redis_canary_returned(&canary, 2, START + 2 * SECOND), "nor takes it");
+    cr_assert(redis_canary_is_due(&canary, START + SECOND + 7));
+}
+
+Test(redis_canary, another_name_does_not_begin_what_has_not_begun)
+{
+    redis_canary_rename(&canary, START);
+    cr_assert_not(redis_canary_has_begun(&canary));
+    begin(START);
+    redis_canary_rename(&canary, UINT64_MAX);
+    cr_assert_eq(redis_canary_next_ns(&canary), UINT64_MAX);
+    cr_assert_not(redis_canary_is_due(&canary, START + 100 * SECOND));
+}

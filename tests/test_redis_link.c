@@ -414,6 +414,42 @@ Test(redis_link, an_error_answers_the_whole_batch)
     link_rig_free(r);
 }
 
+/* Pushes for its channels come unasked as well: they are not its answer. */
+Test(redis_link, a_sunsubscribe_of_a_slot_that_has_gone_has_one_answer)
+{
+    static const char *const rooms[] = {"{a}1", "{a}2", "{b}1"};
+    struct link_rig *r = link_rig_up(1, REDIS_ROLE_SUBSCRIBER);
+    struct redis_arg args[] = {arg_of(rooms[0]), arg_of(rooms[1]), arg_of(rooms[2])};
+    struct sim_cluster *cluster = calloc(1, sizeof(*cluster));
+
+    cr_assert_not_null(cluster);
+    sim_cluster_init(cluster, &r->redis, 1);
+    cr_assert_eq(redis_link_subscribe(&r->link, REDIS_PUSH_SSUBSCRIBE, args, 2, 1), 0);
+    link_rig_until(r, r->replies_count == 1);
+    cr_assert_eq(r->pushes_count, 2);
+
+    sim_cluster_move(cluster, sim_cluster_slot(rooms[0], 4), SIM_CLUSTER_NODES_MAX);
+    cr_assert_eq(redis_link_subscribe(&r->link, REDIS_PUSH_SUNSUBSCRIBE, args, 2, 2), 0);
+    cr_assert_eq(redis_link_subscribe(&r->link, REDIS_PUSH_SSUBSCRIBE, &args[2], 1, 3), 0);
+    cr_assert_eq(redis_link_subscribe(&r->link, REDIS_PUSH_SUNSUBSCRIBE, &args[2], 1, 4), 0);
+    cr_assert_eq(redis_link_subscribe(&r->link, REDIS_PUSH_SSUBSCRIBE, &args[2], 1, 5), 0);
+    link_rig_until(r, r->replies_count == 5);
+    for (uint32_t i = 0; i < 5; i++)
+        cr_assert_eq(r->replies[i].tag, i + 1);
+    cr_assert_eq(r->replies[1].type, REDIS_TYPE_ERROR);
+    cr_assert_eq(r->replies[2].type, REDIS_TYPE_ARRAY);
+    cr_assert_neq(r->replies[3].type, REDIS_TYPE_ERROR);
+    cr_assert_eq(r->replies[4].type, REDIS_TYPE_ARRAY);
+    cr_assert_eq(r->pushes_count, 2 + 2 + 3, "two came unasked");
+    cr_assert_eq(r->pushes[2].kind, REDIS_PUSH_SUNSUBSCRIBE);
+    cr_assert_eq(r->pushes[3].kind, REDIS_PUSH_SUNSUBSCRIBE);
+    cr_assert_eq(r->link.unanswered, 0);
+    cr_assert_eq(r->link.unanswered_bytes, 0);
+    cr_assert_eq(r->downs, 0);
+    link_rig_free(r);
+    free(cluster);
+}
+
 Test(redis_link, a_subscriber_may_ping)
 {
     struct link_rig *r = link_rig_up(1, REDIS_ROLE_SUBSCRIBER);

@@ -59,7 +59,7 @@ Test(redis_url, parts_of_a_url)
     }
 }
 
-Test(redis_url, sentinels_are_several_hosts)
+Test(redis_url, sentinels_and_clusters_have_several_hosts)
 {
     struct redis_url url = parse("redis+sentinel://alice:p%2fw@s1,[::1]:1,s3:7/my%20master/2"
                                  "?sentinel=bob:x");
@@ -84,6 +84,15 @@ Test(redis_url, sentinels_are_several_hosts)
     cr_assert_str_eq(url.master, "m");
     cr_assert_str_eq(url.sentinel_password, "pw");
     cr_assert_eq(url.db, 0);
+
+    url = parse("redis+cluster://:pw@a,b:7001");
+    cr_assert_eq(url.kind, REDIS_KIND_CLUSTER);
+    cr_assert_eq(url.endpoint_count, 2);
+    cr_assert_eq(url.endpoints[0].port, 6379);
+    cr_assert_str_eq(url.endpoints[1].host, "b");
+    cr_assert_str_eq(url.password, "pw");
+    redis_url_format(&url, text);
+    cr_assert_str_eq(text, "cluster of a:6379");
 
     url = parse("redis://h:1");
     cr_assert_eq(url.kind, REDIS_KIND_SINGLE);
@@ -129,7 +138,8 @@ Test(redis_url, what_is_wrong_is_said_without_the_password)
         {"redis+sentinel://a/m?x=1", "sentinel="},
         {"redis+sentinel://a/m?sentinel=hunter2", "USER:PASSWORD"},
         {"redis+sentinel://a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q/m", "at most 16"},
-        {"redis+cluster://a,b", "not served"},
+        {"redis+cluster://", "host must be"},
+        {"redis+cluster://a,b/1", "no databases"},
         {"unix:", "path"},
         {"redis+unix://", "path"},
         {"redis+unix:///a?x=1", "db=NUMBER"},

@@ -7,7 +7,6 @@ import tempfile
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.x509 import ocsp
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
@@ -81,22 +80,6 @@ class Authority:
         leaf = self._sign(name, f"{self.name} 2", key, self.middle_key, hosts=hosts, begin=begin,
                           end=end)
         return Pair(self.folder, name, [leaf, self.middle], key)
-
-
-    def ocsp(self, name, pair, begin=-1, end=5, revoked=False, signer=None):
-        """A file with an OCSP response for a leaf; signer is another authority that gives it."""
-        now = datetime.datetime.utcnow()
-        status = ocsp.OCSPCertStatus.REVOKED if revoked else ocsp.OCSPCertStatus.GOOD
-        builder = ocsp.OCSPResponseBuilder().add_response(
-            cert=pair.certificate, issuer=self.middle, algorithm=hashes.SHA1(), cert_status=status,
-            this_update=now + begin * DAY, next_update=now + end * DAY,
-            revocation_time=now if revoked else None, revocation_reason=None)
-        signer = signer or self
-        builder = builder.responder_id(ocsp.OCSPResponderEncoding.NAME, signer.middle)
-        file = self.folder / f"{name}.ocsp"
-        file.write_bytes(builder.sign(signer.middle_key, hashes.SHA256()).public_bytes(
-            serialization.Encoding.DER))
-        return str(file)
 
 
 class Store:

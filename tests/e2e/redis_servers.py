@@ -99,7 +99,7 @@ class RedisServer:
     """One redis-server. Attributes: host, port, path (of its socket), url, unix_url, process."""
 
     def __init__(self, *flags, password="", users=(), host="127.0.0.1", port=None, sentinel=False,
-                 prefix=()):
+                 prefix=(), files=None):
         self.directory = Path(tempfile.mkdtemp(prefix="tw-redis-"))
         self.host = host
         self.port = port or free_ports(1, host)[0]
@@ -109,6 +109,8 @@ class RedisServer:
         self.sentinel = sentinel
         self.process = None
         self._write_config(flags, users)
+        for name, text in (files or {}).items():
+            (self.directory / name).write_text(text)
         self.start()
 
     def _write_config(self, flags, users):
@@ -293,3 +295,124 @@ class Sentinels:
     def stop(self):
         for server in self.sentinels + self.servers:
             server.stop()
+
+
+class Cluster:
+    """Masters with a replica each, all of them RedisServers in `nodes`, the masters first; who is
+    what may change. They start with a map that is written for them: to meet takes seconds."""
+
+    def __init__(self, masters=3, password=""):
+        self.password = password
+        self.master_count = masters
+        ports = free_ports(4 * masters)
+        self.ports = list(zip(ports[::2], ports[1::2]))
+        self.nodes = []
+        try:
+            for i in range(2 * masters):
+                self.nodes.append(self._node(i))
+            self.wait_whole()
+        except BaseException:
+            self.stop()
+            raise
+
+    @staticmethod
+    def _id(i):
+        return f"{i:040x}"
+
+    def _map(self, me):
+        """nodes.conf as a node writes it."""
+        rows = []
+        for i, (port, bus) in enumerate(self.ports):
+            own = i % self.master_count
+            first, last = (16384 * k // self.master_count for k in (own, own + 1))
+            master = i < self.master_count
+            rows.append(" ".join([
+                self._id(i), f"127.0.0.1:{port}@{bus}",
+                ("myself," if i == me else "") + ("master" if master else "slave"),
+                "-" if master else self._id(own), "0 0", str(own + 1), "connected",
+                *([f"{first}-{last - 1}"] if master else [])]))
+        return "\n".join([*rows, f"vars currentEpoch {self.master_count} lastVoteEpoch 0", ""])
+
+    def _node(self, i):
+        port, bus = self.ports[i]
+        flags = ["cluster-enabled yes", "cluster-node-timeout 1500", f"cluster-port {bus}",
+                 "cluster-replica-validity-factor 0", "repl-diskless-sync-delay 0",
+                 "repl-ping-replica-period 1"]
+        if self.password:
+            flags.append(f"masterauth {self.password}")
+        return RedisServer(*flags, password=self.password, port=port,
+                           files={"nodes.conf": self._map(i)})
+
+    def living(self):
+        return [n for n in self.nodes if n.process.poll() is None]
+
+    def _sees_whole(self, node):
+        """Whether the node knows a living replica of every master, and no failure."""
+        rows = node.call("CLUSTER", "SLOTS")
+        return (b"cluster_state:ok" in node.call("CLUSTER", "INFO")
+                and b"fail" not in node.call("CLUSTER", "NODES")
+                and len({row[2][1] for row in rows}) == self.master_count
+                and all(len(row) == 4 for row in rows))
+
+    def wait_whole(self):
+        """Until every node is up, and all agree on the map."""
+        for node in self.nodes:
+            node.wait(lambda n=node: self._sees_whole(n), "the cluster is whole")
+        first = self.nodes[0]
+        first.wait(lambda: len({str(self._owners(n)) for n in self.nodes}) == 1, "all agree")
+
+    @staticmethod
+    def _owners(node):
+        return sorted((row[0], row[1], row[2][1]) for row in node.call("CLUSTER", "SLOTS"))
+
+    @property
+    def url(self):
+        secret = f":{quote(self.password, safe='')}@" if self.password else ""
+        hosts = (f"{n.host}:{n.port}" for n in self.nodes[:self.master_count])
+        return f"redis+cluster://{secret}" + ",".join(hosts)
+
+    def slot(self, channel):
+        return self.living()[0].call("CLUSTER", "KEYSLOT", channel)
+
+    def masters(self):
+        """The servers that have slots, as the first living one knows."""
+        ports = {row[2][1] for row in self.living()[0].call("CLUSTER", "SLOTS")}
+        return [n for n in self.nodes if n.port in ports]
+
+    def owner(self, channel, asked=None):
+        """The server that has the channel's slot, as `asked` knows; None: nobody."""
+        asked = asked or self.living()[0]
+        slot = asked.call("CLUSTER", "KEYSLOT", channel)
+        for first, last, (_, port, *_), *_ in asked.call("CLUSTER", "SLOTS"):
+            if first <= slot <= last:
+                return next(n for n in self.nodes if n.port == port)
+        return None
+
+    def replica_of(self, master):
+        rows = master.call("CLUSTER", "REPLICAS", master.call("CLUSTER", "MYID"))
+        port = int(rows[0].split()[1].split(b"@")[0].rsplit(b":", 1)[1])
+        return next(n for n in self.nodes if n.port == port)
+
+    def wait_other_owner(self, channel, than):
+        asked = next(n for n in self.living() if n is not than)
+        asked.wait(lambda: self.owner(channel, asked) is not than, "another master")
+        return self.owner(channel, asked)
+
+    def move(self, channel, to):
+        """Moves the channel's slot, without keys, as resharding does."""
+        slot, source = self.slot(channel), self.owner(channel)
+        source_id, target_id = (n.call("CLUSTER", "MYID") for n in (source, to))
+        to.call("CLUSTER", "SETSLOT", slot, "IMPORTING", source_id)
+        source.call("CLUSTER", "SETSLOT", slot, "MIGRATING", target_id)
+        for node in (to, source):
+            node.call("CLUSTER", "SETSLOT", slot, "NODE", target_id)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def stop(self):
+        for node in self.nodes:
+            node.stop()

@@ -283,7 +283,7 @@ def test_channels_that_are_not_allowed_keep_the_node_unready(nodes):
     ("redis://:secret@", "the host must be"),
     ("redis+sentinel://:secret@localhost", "stands /MASTER"),
     ("redis+sentinel://localhost/m?sentinel=secret", "USER:PASSWORD"),
-    ("redis+cluster://localhost", "luster"),
+    ("redis+cluster://localhost/1", "databases"),
 ))
 def test_a_url_that_is_not_right_is_refused(url, says):
     done = subprocess.run([binary(), "serve", "--redis", url], capture_output=True, text=True,

@@ -116,6 +116,15 @@ static bool start_node(struct nodes *c, uint32_t n)
     return true;
 }
 
+/* One URL, with some of the masters. */
+static void name_cluster(struct nodes *c)
+{
+    snprintf(c->url_texts[0], sizeof(c->url_texts[0]), "redis+cluster://10.0.1.1,10.0.1.2");
+    for (uint32_t i = 0; i < c->node_count; i++)
+        c->nodes[i].config.pubsub.redis.urls.count = 1;
+    sim_cluster_init(&c->cluster, c->redis, c->redis_count);
+}
+
 bool nodes_start(struct nodes *c)
 {
     c->fibers = sim_fibers_new(c->net);
@@ -128,6 +137,8 @@ bool nodes_start(struct nodes *c)
         if (!sim_redis_init(&c->redis[i], c->net, ip, 6379))
             return false;
     }
+    if (c->is_cluster)
+        name_cluster(c);
     for (uint32_t i = 0; i < c->node_count; i++) {
         if (!start_node(c, i))
             return false;

@@ -13,7 +13,7 @@
 
 #define NODES_MAX 3
 #define NODES_SHARDS_MAX 3
-#define NODES_REDIS_MAX 2
+#define NODES_REDIS_MAX 3
 #define PEERS_MAX 24
 #define NODES_ROOMS_MAX 4
 #define PEER_TEXT_MAX 4096
@@ -56,13 +56,15 @@ struct nodes {
     struct sim_faults faults;
     struct sim_redis redis[NODES_REDIS_MAX];
     uint32_t redis_count;
+    bool is_cluster; /* the Redis are its masters; set between nodes_prepare() and nodes_start() */
+    struct sim_cluster cluster;
     struct node_one nodes[NODES_MAX];
     uint32_t node_count;
     uint32_t shard_count;
     uint32_t room_count;
     struct peer *peers[PEERS_MAX];
     uint32_t peer_count;
-    char url_texts[NODES_REDIS_MAX][40];
+    char url_texts[NODES_REDIS_MAX][80];
     char *urls[NODES_REDIS_MAX];
     char prefix[8];
     bool storm;

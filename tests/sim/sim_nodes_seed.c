@@ -31,9 +31,13 @@ static void draw(struct nodes *c, uint64_t seed)
     uint32_t redis = 1 + (sim_net_below(dice, 4) == 0);
     bool is_local = sim_net_below(dice, 5) == 0;
     bool refuses = sim_net_below(dice, 5) == 0;
+    bool is_cluster = sim_net_below(dice, 3) == 0;
 
+    if (is_cluster)
+        redis = 2 + (uint32_t)sim_net_below(dice, 2);
     sim_net_free(dice);
     nodes_prepare(c, seed, nodes, shards, redis);
+    c->is_cluster = is_cluster;
     c->room_count = 1 + below(c, NODES_ROOMS_MAX);
     for (uint32_t i = 0; i < nodes; i++) {
         struct redis_config *r = &c->nodes[i].config.pubsub.redis;
@@ -51,8 +55,20 @@ static void draw(struct nodes *c, uint64_t seed)
     c->faults.buffer_max_bytes += 2000;
 }
 
+/* Every slot has a master again, and all are told. */
+static void calm_cluster(struct nodes *c)
+{
+    for (uint32_t slot = 0; slot < SIM_CLUSTER_SLOTS; slot++) {
+        if (c->cluster.owner[slot] >= c->redis_count)
+            sim_cluster_move(&c->cluster, slot, below(c, c->redis_count));
+    }
+    sim_cluster_tell(&c->cluster);
+}
+
 static void calm_redis(struct nodes *c)
 {
+    if (c->is_cluster)
+        calm_cluster(c);
     for (uint32_t i = 0; i < c->redis_count; i++) {
         struct sim_redis *r = &c->redis[i];
 
@@ -64,12 +80,48 @@ static void calm_redis(struct nodes *c)
     }
 }
 
+static uint32_t slot_of_room(struct nodes *c, uint32_t room)
+{
+    char name[40];
+    int len = snprintf(name, sizeof(name), "%sr%u", c->prefix, room);
+
+    return sim_cluster_slot(name, (size_t)len);
+}
+
+/* A slot moves, some move, a master hands over all it has and may end, or slots have no master.
+ * CLUSTER SLOTS may lag behind. */
+static void befall_cluster(struct nodes *c)
+{
+    uint32_t from = below(c, c->redis_count), to = below(c, c->redis_count);
+    uint32_t kind = below(c, 4);
+
+    for (uint32_t slot = 0; kind == 0 && slot < SIM_CLUSTER_SLOTS; slot++) {
+        if (c->cluster.owner[slot] == from)
+            sim_cluster_move(&c->cluster, slot, to);
+    }
+    for (uint32_t room = 0; kind == 1 && room < c->room_count; room++)
+        sim_cluster_move(&c->cluster, slot_of_room(c, room), to);
+    if (kind == 2)
+        sim_cluster_move(&c->cluster, slot_of_room(c, below(c, c->room_count)),
+                         SIM_CLUSTER_NODES_MAX);
+    if (kind == 3)
+        sim_cluster_move(&c->cluster, slot_of_room(c, below(c, c->room_count)), to);
+    if (kind == 0 && from != to && below(c, 2) == 0)
+        sim_redis_stop(&c->redis[from]);
+    if (below(c, 3) != 0)
+        sim_cluster_tell(&c->cluster);
+}
+
 /* Something happens to a Redis, or what happened is over. */
 static void befall(struct nodes *c)
 {
     struct sim_redis *r = &c->redis[below(c, c->redis_count)];
 
     c->fault_ns = nodes_now(c) + below(c, 1500) * NS_PER_MS;
+    if (c->is_cluster && below(c, 2) == 0) {
+        befall_cluster(c);
+        return;
+    }
     switch (below(c, 9)) {
     case 0:
         sim_redis_stop(r);

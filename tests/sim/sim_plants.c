@@ -41,6 +41,7 @@ static const char *const names[PLANT_MAX] = {
     [PLANT_REDIS_SMALL_GAP] = "redis-small-gap",
     [PLANT_REDIS_REPEAT] = "redis-repeat",
     [PLANT_REDIS_LOSE_CREDIT] = "redis-lose-credit",
+    [PLANT_REDIS_MISS_END] = "redis-miss-end",
 };
 
 /* What the child tells, in memory that both see. */

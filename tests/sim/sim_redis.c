@@ -201,6 +201,8 @@ static int64_t publish(struct sim_redis *r, bool sharded, const struct arg *chan
     return count;
 }
 
+static void flush(struct sim_redis_conn *c);
+
 static bool is_word(const struct arg *a, const char *text)
 {
     return a->len == strlen(text) && strncasecmp(a->ptr, text, a->len) == 0;
@@ -211,7 +213,7 @@ static bool equals(const struct arg *a, const char *text)
     return a->len == strlen(text) && memcmp(a->ptr, text, a->len) == 0;
 }
 
-/* Sentinels ---------------------------------------------------------------------------------- */
+/* Sentinels and clusters ----------------------------------------------------------------------- */
 
 static void put_field(struct sim_redis_conn *c, const char *name, const char *value)
 {
@@ -242,6 +244,142 @@ static void do_sentinel(struct sim_redis_conn *c, const struct arg *args, uint32
         put_field_number(c, "port", s->port);
         put_field(c, "flags", "master");
         put_field_number(c, "config-epoch", s->epoch);
+    }
+}
+
+uint32_t sim_cluster_slot(const char *channel, size_t len)
+{
+    const char *open = memchr(channel, '{', len);
+    const char *close = open == NULL ? NULL : memchr(open, '}', len - (size_t)(open - channel));
+    uint32_t crc = 0;
+
+    if (close != NULL && close > open + 1) {
+        channel = open + 1;
+        len = (size_t)(close - channel);
+    }
+    for (size_t i = 0; i < len; i++) {
+        crc ^= (uint32_t)(uint8_t)channel[i] << 8;
+        for (int bit = 0; bit < 8; bit++)
+            crc = (crc << 1 ^ ((crc & 0x8000) != 0 ? 0x1021 : 0)) & 0xffff;
+    }
+    return crc % SIM_CLUSTER_SLOTS;
+}
+
+static void put_slots(struct sim_redis_conn *c, uint32_t first, uint32_t last,
+                      const struct sim_redis *node)
+{
+    char host[IO_ADDR_TEXT_MAX];
+
+    io_addr_format(&node->address, host);
+    *strrchr(host, ':') = '\0';
+    put_number(c, '*', 3);
+    put_number(c, ':', first);
+    put_number(c, ':', last);
+    put_number(c, '*', 3);
+    put_word(c, host);
+    put_number(c, ':', node->address.port);
+    put_word(c, "0123456789");
+}
+
+static void do_cluster_slots(struct sim_redis_conn *c)
+{
+    const struct sim_cluster *cluster = c->redis->cluster;
+    uint32_t rows = 0, first = 0;
+
+    for (int round = 0; round < 2; round++) {
+        if (round == 1)
+            put_number(c, '*', rows);
+        first = 0;
+        for (uint32_t slot = 1; slot <= SIM_CLUSTER_SLOTS; slot++) {
+            if (slot < SIM_CLUSTER_SLOTS && cluster->told[slot] == cluster->told[first])
+                continue;
+            if (cluster->told[first] < cluster->count) {
+                if (round == 1)
+                    put_slots(c, first, slot - 1, cluster->nodes[cluster->told[first]]);
+                rows++;
+            }
+            first = slot;
+        }
+    }
+}
+
+/* Whether this node may carry the channels; if not it is answered. */
+static bool is_here(struct sim_redis_conn *c, const struct arg *channels, uint32_t count)
+{
+    const struct sim_cluster *cluster = c->redis->cluster;
+    uint32_t slot = cluster == NULL ? 0 : sim_cluster_slot(channels[0].ptr, channels[0].len);
+    char text[128], host[IO_ADDR_TEXT_MAX];
+
+    if (cluster == NULL)
+        return true;
+    for (uint32_t i = 1; i < count; i++) {
+        if (sim_cluster_slot(channels[i].ptr, channels[i].len) != slot) {
+            put_error(c, "CROSSSLOT Keys in request don't hash to the same slot");
+            return false;
+        }
+    }
+    if (cluster->owner[slot] >= cluster->count) {
+        put_error(c, "CLUSTERDOWN Hash slot not served");
+        return false;
+    }
+    if (cluster->nodes[cluster->owner[slot]] == c->redis)
+        return true;
+    io_addr_format(&cluster->nodes[cluster->owner[slot]]->address, host);
+    snprintf(text, sizeof(text), "MOVED %u %s", slot, host);
+    put_error(c, text);
+    return false;
+}
+
+void sim_cluster_init(struct sim_cluster *c, struct sim_redis *nodes, uint32_t count)
+{
+    c->count = count;
+    for (uint32_t i = 0; i < count; i++) {
+        c->nodes[i] = &nodes[i];
+        nodes[i].cluster = c;
+    }
+    for (uint32_t slot = 0; slot < SIM_CLUSTER_SLOTS; slot++)
+        c->owner[slot] = (uint8_t)(slot * count / SIM_CLUSTER_SLOTS);
+    sim_cluster_tell(c);
+}
+
+void sim_cluster_tell(struct sim_cluster *c)
+{
+    memcpy(c->told, c->owner, sizeof(c->told));
+}
+
+/* Ends the subscriptions of the slot's channels, unasked. */
+static void end_slot(struct sim_redis_conn *c, uint32_t slot)
+{
+    struct sub *found[ARGS_MAX], *s;
+    uint32_t count = 0, cursor = 0;
+
+    while ((s = map_next(&c->subs[1], &cursor)) != NULL && count < ARGS_MAX) {
+        if (sim_cluster_slot(s->name, s->len) == slot)
+            found[count++] = s;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        struct arg name = {found[i]->name, found[i]->len};
+        char copy[256];
+
+        CHECK(name.len <= sizeof(copy));
+        memcpy(copy, name.ptr, name.len);
+        name.ptr = copy;
+        unsubscribe(c, true, &name);
+    }
+}
+
+void sim_cluster_move(struct sim_cluster *cluster, uint32_t slot, uint32_t to)
+{
+    uint32_t from = cluster->owner[slot];
+
+    cluster->owner[slot] = (uint8_t)to;
+    if (from == to || from >= cluster->count)
+        return;
+    for (struct sim_redis_conn *c = cluster->nodes[from]->conns; c != NULL; c = c->next) {
+        if (c->is_closing || c->subs[1].count == 0)
+            continue;
+        end_slot(c, slot);
+        flush(c);
     }
 }
 
@@ -334,14 +472,14 @@ static bool may(struct sim_redis_conn *c, const struct arg *channels, uint32_t c
 
 static void do_publish(struct sim_redis_conn *c, bool sharded, const struct arg *args)
 {
-    if (may(c, &args[1], 1))
+    if (may(c, &args[1], 1) && (!sharded || is_here(c, &args[1], 1)))
         put_number(c, ':', publish(c->redis, sharded, &args[1], &args[2]));
 }
 
 static void do_subscribe(struct sim_redis_conn *c, bool sharded, bool on, const struct arg *names,
                          uint32_t count)
 {
-    if (on && !may(c, names, count))
+    if ((on && !may(c, names, count)) || (sharded && !is_here(c, names, count)))
         return;
     for (uint32_t i = 0; i < count; i++) {
         if (on)
@@ -381,6 +519,8 @@ static void do_other(struct sim_redis_conn *c, const struct arg *args, uint32_t 
         do_role(c);
     else if (is_word(&args[0], "SENTINEL"))
         do_sentinel(c, args, count);
+    else if (is_word(&args[0], "CLUSTER") && count == 2 && c->redis->cluster != NULL)
+        do_cluster_slots(c);
     else if (is_word(&args[0], "PUBLISH") && count == 3)
         do_publish(c, false, args);
     else if (is_word(&args[0], "SPUBLISH") && count == 3)

@@ -7,7 +7,7 @@
  *
  * It has an io of its own and does its work in sim_redis_turn(), which the driver calls between the
  * doings of the shards; what the network does to bytes (splits, delays, resets) comes on top. It
- * understands AUTH, PING, SELECT, CLIENT, ROLE, SENTINEL MASTER, PUBLISH, SUBSCRIBE,
+ * understands AUTH, PING, SELECT, CLIENT, ROLE, SENTINEL MASTER, CLUSTER SLOTS, PUBLISH, SUBSCRIBE,
  * UNSUBSCRIBE and their sharded twins, answers as Redis 7.0 does in RESP2, and reads commands with
  * a parser of its own. */
 
@@ -21,6 +21,16 @@ struct sim_sentinel {
     const char *host;
     uint16_t port;
     uint64_t epoch; /* config-epoch */
+};
+
+/* Masters that share the hash slots; see sim_cluster_init(). */
+#define SIM_CLUSTER_NODES_MAX 8
+#define SIM_CLUSTER_SLOTS 16384
+struct sim_cluster {
+    struct sim_redis *nodes[SIM_CLUSTER_NODES_MAX];
+    uint32_t count;
+    uint8_t owner[SIM_CLUSTER_SLOTS]; /* index of nodes[]; SIM_CLUSTER_NODES_MAX: nobody */
+    uint8_t told[SIM_CLUSTER_SLOTS];  /* what CLUSTER SLOTS says; see sim_cluster_tell() */
 };
 
 /* Rates in parts per million of the occasions. */
@@ -58,6 +68,7 @@ struct sim_redis {
     const char *auth_error; /* AUTH is answered by this, without '-'; NULL: as Redis does */
     const char *allowed;    /* prefix of channels that may be used, others are NOPERM; NULL: all */
     const struct sim_sentinel *sentinel; /* it is a Sentinel, and says this; NULL: it is none */
+    struct sim_cluster *cluster;         /* it is a node of it; NULL: of none */
     bool loading;                        /* answers -LOADING */
     bool is_replica;                     /* as ROLE says */
     bool is_mute;                        /* publishes are answered, but go to no subscriber */
@@ -84,6 +95,19 @@ bool sim_redis_start(struct sim_redis *r);
 
 /* SIGSTOP and SIGCONT: connections are made and stand, but nothing is read or answered. */
 void sim_redis_silence(struct sim_redis *r, bool on);
+
+/* Slots are shared out evenly, in order, to nodes that are initialised. */
+void sim_cluster_init(struct sim_cluster *c, struct sim_redis *nodes, uint32_t count);
+
+/* The slot goes to another node, or to nobody: who had subscribed to a channel of it is told
+ * sunsubscribe, and who asks the old one MOVED. CLUSTER SLOTS does not know before
+ * sim_cluster_tell(). */
+void sim_cluster_move(struct sim_cluster *c, uint32_t slot, uint32_t to);
+
+void sim_cluster_tell(struct sim_cluster *c);
+
+/* The slot of a channel, computed bit by bit. */
+uint32_t sim_cluster_slot(const char *channel, size_t len);
 
 /* CLIENT KILL: resets all connections. */
 void sim_redis_kill_clients(struct sim_redis *r);

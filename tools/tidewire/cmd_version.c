@@ -84,7 +84,7 @@ int cmd_version(int argc, char **argv, char **envp)
     printf("build:      %s, %s, sanitizers: %s\n", TW_BUILD_TYPE, COMPILER,
            TW_SANITIZE[0] != 0 ? TW_SANITIZE : "none");
     print_libraries();
-    printf("engines:    memory, redis (one or several servers, Sentinel; no Cluster)\n");
+    printf("engines:    memory, redis (one or several servers, Sentinel, Cluster)\n");
     print_kernels();
     print_backend("uring", io_uring_new);
     print_backend("epoll", io_epoll_new);

@@ -209,7 +209,7 @@ static int check_byte_rate(const struct config *c, const struct options *o, FILE
 /* What Redis URLs may ask for elsewhere, and not here. */
 static const char *unserved_scheme(const char *url)
 {
-    static const char *const schemes[] = {"redis+cluster://", "rediss://"};
+    static const char *const schemes[] = {"rediss://"};
     for (size_t i = 0; i < ARRAY_LEN(schemes); i++) {
         if (strncmp(url, schemes[i], strlen(schemes[i])) == 0)
             return schemes[i];
@@ -241,6 +241,11 @@ static int check_redis(const struct config *c, const struct options *o, FILE *er
             options_complain(o, "redis", err, "%s", why);
             return OPTIONS_EXIT_USAGE;
         }
+        if (url.kind == REDIS_KIND_CLUSTER && strchr(c->pubsub.redis.prefix, '{') != NULL) {
+            options_complain(o, "redis-prefix", err,
+                             "a { in it puts all rooms into one slot of the cluster; leave it out");
+            return OPTIONS_EXIT_USAGE;
+        }
         redis_url_format(&url, text);
         if (redis_hash_add(&hash, text) == 0)
             continue;
@@ -262,7 +267,6 @@ static int check_tls_files(const struct config *c, const struct options *o, FILE
     const char *idle = net->tls_cert.count > 0        ? "tls-cert"
                        : net->tls_key.count > 0       ? "tls-key"
                        : net->tls_client_ca.count > 0 ? "tls-client-ca"
-                       : net->tls_ocsp.count > 0      ? "tls-ocsp"
                        : c->redirect_http             ? "redirect-http"
                                                       : NULL;
 
@@ -286,12 +290,6 @@ static int check_tls_files(const struct config *c, const struct options *o, FILE
     if (net->tls_cert.count > TLS_IDENTITIES_MAX) {
         options_complain(o, "tls-cert", err, "%u are too many; give at most %u",
                          net->tls_cert.count, TLS_IDENTITIES_MAX);
-        return OPTIONS_EXIT_USAGE;
-    }
-    if (net->tls_ocsp.count > 0 && net->tls_client_ca.count > 0) {
-        options_complain(o, "tls-ocsp", err,
-                         "can't be used with tls-client-ca: the issuer of our own certificate "
-                         "would be an authority for clients as well; leave one of them out");
         return OPTIONS_EXIT_USAGE;
     }
     return 0;

@@ -550,15 +550,6 @@ const struct option config_table[] = {
      .offset = AT(net.tls_client_ca),
      .type = OPTION_LIST,
      .reload = OPTION_RELOAD},
-    {.name = "tls-ocsp",
-     .group = TLS,
-     .arg = "FILE",
-     .help = "An OCSP response in DER, stapled to the certificate that it speaks of, whose chain "
-             "must hold the issuer. SIGHUP reads it again; once expired it is sent to nobody. Not "
-             "with --tls-client-ca.",
-     .offset = AT(net.tls_ocsp),
-     .type = OPTION_LIST,
-     .reload = OPTION_RELOAD},
     {.name = "tls-handshakes-max",
      .group = TLS,
      .help = "How many handshakes each shard has under way at once, of 60 KB each; more wait in "
@@ -611,10 +602,12 @@ const struct option config_table[] = {
     {.name = "redis",
      .group = REDIS,
      .arg = "URL",
-     .help = "Makes rooms one with those of all other nodes that are given the same: "
-             "redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], unix:PATH, or "
-             "redis+sentinel://[[USER]:PASSWORD@]HOST[:PORT],.../MASTER[/DB] with the addresses of "
-             "Sentinels. Several independent servers share the rooms by consistent hashing.",
+     .help =
+         "Makes rooms one with those of all nodes that are given the same: "
+         "redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], unix:PATH, "
+         "redis+sentinel://[[USER]:PASSWORD@]HOST[:PORT],.../MASTER[/DB] by Sentinels, or "
+         "redis+cluster://[[USER]:PASSWORD@]HOST[:PORT],... by nodes. Several share the rooms by "
+         "hashing.",
      .mask = redis_url_mask,
      .is_item = redis_url_begins,
      .offset = AT(pubsub.redis.urls),

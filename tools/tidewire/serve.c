@@ -31,6 +31,8 @@
 #define DESCRIPTORS_PER_SHARD 16
 /* Links of a shard: one publishes, one subscribes, one asks the Sentinels. */
 #define DESCRIPTORS_PER_REDIS 3
+/* To a cluster: one asks for the map; pairs to so many masters, more take of the clients' share. */
+#define DESCRIPTORS_PER_CLUSTER (1 + 2 * 16)
 /* A drain that goes on this much longer than it should is cut off. */
 #define DRAIN_GRACE_NS (2 * NS_PER_SEC)
 /* How often main looks at the expiry of certificates. */
@@ -96,7 +98,12 @@ static int count_shards(struct serve *s)
 
 static uint64_t fixed_descriptors(const struct serve *s)
 {
-    uint32_t links = s->config.pubsub.redis.urls.count * DESCRIPTORS_PER_REDIS;
+    const struct option_list *urls = &s->config.pubsub.redis.urls;
+    uint32_t links = 0;
+
+    for (uint32_t i = 0; i < urls->count; i++)
+        links +=
+            redis_url_is_cluster(urls->items[i]) ? DESCRIPTORS_PER_CLUSTER : DESCRIPTORS_PER_REDIS;
 
     return DESCRIPTORS_FIXED + (uint64_t)s->shard_count * (DESCRIPTORS_PER_SHARD + links);
 }
@@ -451,7 +458,10 @@ static uint64_t ns_between(const struct timespec *a, const struct timespec *b)
 static void drain(struct serve *s)
 {
     const struct net_config *net = &reload_config(&s->reload)->net;
-    uint64_t bound_ns = net->drain_time_ns + net->close_timeout_ns + DRAIN_GRACE_NS;
+    const struct redis_config *redis = &s->config.pubsub.redis;
+    uint64_t answers_ns = redis->urls.count > 0 ? redis->timeout_ns : 0;
+    uint64_t bound_ns =
+        net->drain_time_ns + max_u64(net->close_timeout_ns, answers_ns) + DRAIN_GRACE_NS;
     struct timespec begin, now, look = {.tv_nsec = DRAIN_LOOK_NS};
 
     notify("STOPPING=1");
