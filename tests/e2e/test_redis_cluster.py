@@ -121,7 +121,7 @@ def test_a_room_is_told_that_its_slot_has_gone(backend, cluster):
         cluster.move(ROOM + room, source)
 
 
-def test_nodes_follow_a_failover(backend, cluster):
+def test_nodes_follow_a_failover_of_a_cluster(backend, cluster):
     """A master is killed under load: everyone stays, and what is lost is counted."""
     room = "f"
     with Nodes(backend, 2, "--redis", cluster.url) as n:
