@@ -67,6 +67,7 @@ static void update(struct redis_masters *m, uint32_t node)
 {
     const struct redis_slots *slots = &m->map.slots;
     struct redis_server *s = m->at[node];
+    const struct redis_server *before = s;
     bool has_slots = slots->slot_counts[node] > 0;
 
     if (s != NULL &&
@@ -79,6 +80,10 @@ static void update(struct redis_masters *m, uint32_t node)
     else if (s != NULL && slots->owner[redis_server_canary_slot(s)] != node)
         redis_server_set_canary(s, redis_slots_tag(slots, node));
     m->at[node] = s;
+    if (s != before) { /* also when only now there was memory for it */
+        m->has_changed = true;
+        m->engine->shard->next_turn_ns = 0;
+    }
 }
 
 static void count_covered(struct redis_masters *m)

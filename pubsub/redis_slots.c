@@ -199,7 +199,7 @@ int redis_slots_read(struct redis_slots *s, const struct redis_reply *r,
     struct redis_slots *next;
     int err;
 
-    if (r->type != REDIS_TYPE_ARRAY)
+    if (r->type != REDIS_TYPE_ARRAY || r->len == 0) /* a node that was reset knows nobody */
         return -EINVAL;
     next = malloc(sizeof(*next));
     if (next == NULL)

@@ -44,7 +44,10 @@ static void set_state(struct engine_redis *e, struct redis_sub *sub, enum redis_
         stats_sub(&e->stats[REDIS_STAT_CONFIRMED], 1);
     if (state == REDIS_SUB_CONFIRMED)
         stats_inc(&e->stats[REDIS_STAT_CONFIRMED]);
-    sub->server->ended_count -= sub->state == REDIS_SUB_ENDED;
+    if (sub->state == REDIS_SUB_ENDED) { /* the map goes on to be trusted */
+        sub->server->ended_count--;
+        sub->server->ended_ns = e->shard->io->now_ns;
+    }
     sub->server->ended_count += state == REDIS_SUB_ENDED;
     sub->state = (uint8_t)state;
 }
@@ -171,8 +174,11 @@ static void arrive(struct engine_redis *e, struct redis_sub *sub)
     struct redis_server *s = sub->server;
     bool is_waited_for = sub->opening || sub->first != NULL;
 
-    if (!redis_server_is_awaited(s))
+    if (!redis_server_is_awaited(s)) {
         redis_publish_give_up(e, sub);
+        if (is_unused(sub))
+            linger(e, sub);
+    }
     if (redis_link_is_up(&s->subscribe))
         queue(e, sub, is_waited_for ? &s->batches.urgent : &s->batches.needed);
     e->shard->next_turn_ns = 0;
