@@ -61,6 +61,15 @@ void admission_deinit(struct net *n)
     pool_deinit(&n->admission.entries);
 }
 
+void admission_forget_rates(struct net *n)
+{
+    struct admission_entry *e;
+    uint32_t cursor = 0;
+
+    while ((e = map_next(&n->admission.addresses, &cursor)) != NULL)
+        e->rate_tat = 0;
+}
+
 static struct address_key key_of(const struct io_addr *a)
 {
     struct address_key k;

@@ -52,6 +52,9 @@ void admission_on_item(struct net *n, uint32_t from, const struct ring_item *ite
  * one. */
 uint64_t admission_sweep(struct net *n, uint64_t now_ns);
 
+/* Forgets what addresses have used of a rate that is another one now. */
+void admission_forget_rates(struct net *n);
+
 /* GCRA, the token bucket without a clock tick: whether one event of `cost` may pass at now_ns. *tat
  * is the state; interval_ns per unit, tolerance_ns = burst * interval. */
 static inline bool gcra_pass(uint64_t *tat, uint64_t now_ns, uint64_t cost_ns,

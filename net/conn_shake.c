@@ -104,8 +104,10 @@ int conn_shake_init(struct net *n, struct net_shake *s)
     s->ready_end = &s->ready;
     s->free_ns = IO_FOREVER;
     pool_init(&s->shakes, "tls_handshakes", sizeof(struct conn_shake), 0, 0);
+    /* With client certificates the context says that there are no tickets; a reload may end that.
+     */
     return tls_workshop_init(&s->workshop, shared->ticket_seed, shared->start_ns,
-                             cfg->tls_client_ca.count > 0 ? 0 : cfg->tls_ticket_lifetime_ns);
+                             cfg->tls_ticket_lifetime_ns);
 }
 
 void conn_shake_leave(struct net_shake *s)

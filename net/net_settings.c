@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "net/conn.h"
+
 static int parse_proxy_nets(const struct option_list *list, struct proxy_net **out)
 {
     struct proxy_net *nets = NULL;
@@ -29,6 +31,28 @@ static int parse_proxy_nets(const struct option_list *list, struct proxy_net **o
     return 0;
 }
 
+static bool is_same_rate(const struct option_rate *a, const struct option_rate *b)
+{
+    return a->per_second == b->per_second && a->burst == b->burst;
+}
+
+/* What was used up by the measure of one rate is a debt by that of a higher one. */
+static void forget_rates(struct net *n, const struct net_config *next)
+{
+    const struct net_config *last = n->config;
+    bool messages = !is_same_rate(&last->message_rate, &next->message_rate);
+    bool bytes = !is_same_rate(&last->byte_rate, &next->byte_rate);
+    struct conn *c;
+    uint32_t i = 0;
+
+    if (!is_same_rate(&last->connect_rate_per_ip, &next->connect_rate_per_ip))
+        admission_forget_rates(n);
+    while ((messages || bytes) && (c = pool_next(&n->conns, &i)) != NULL) {
+        c->message_tat = messages ? 0 : c->message_tat;
+        c->byte_tat = bytes ? 0 : c->byte_tat;
+    }
+}
+
 int net_settings_take(struct net *n, const struct net_config *config)
 {
     struct proxy_net *nets;
@@ -36,6 +60,8 @@ int net_settings_take(struct net *n, const struct net_config *config)
 
     if (err != 0)
         return err;
+    if (n->config != NULL)
+        forget_rates(n, config);
     free(n->proxy_nets);
     n->proxy_nets = nets;
     n->proxy_net_count = config->proxy_from.count;
@@ -65,6 +91,10 @@ void net_settings_change(struct net *n)
 
 void net_settings_give(struct net_shared *shared, const struct net_config *config)
 {
+    const struct net_config *last = atomic_load_explicit(&shared->config, memory_order_relaxed);
+
+    if (!is_same_rate(&last->connect_rate, &config->connect_rate))
+        atomic_store_explicit(&shared->connect_tat, 0, memory_order_relaxed);
     atomic_store_explicit(&shared->config, config, memory_order_release);
 }
 

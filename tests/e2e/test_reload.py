@@ -3,6 +3,8 @@
 """SIGHUP: settings change under connections that stay; what is wrong changes nothing."""
 
 import signal
+import socket
+import ssl
 import time
 
 import pytest
@@ -180,22 +182,79 @@ def test_the_drain_follows_the_settings_in_force(configured):
     assert time.monotonic() - begin < 10
 
 
-def test_certificates_of_other_files_are_taken_or_nothing_is(configured, certs, tmp_path):
-    def flags(pair):
-        words = pair.flags()
-        return {"tls_cert": words[1], "tls_key": words[3]}
+def files(pair):
+    return {"tls_cert": pair.cert, "tls_key": pair.key}
 
-    s = configured(tls_port="0", **flags(certs.ecdsa))
+
+def test_certificates_of_other_files_are_taken_or_nothing_is(configured, certs, tmp_path):
+    s = configured(tls_port="0", **files(certs.ecdsa))
     before = s.server.metric("tidewire_tls_reloads_total", result="ok")
-    s.reload(tls_port="0", **flags(certs.rsa), max_headers="100")
+    s.reload(tls_port="0", **files(certs.rsa), max_headers="100")
     assert s.server.metric("tidewire_tls_reloads_total", result="ok") == before + 1
     (tmp_path / "none.pem").write_text("nothing\n")
-    rows = {**flags(certs.rsa), "tls_cert": str(tmp_path / "none.pem"), "max_headers": "2"}
+    rows = {**files(certs.rsa), "tls_cert": str(tmp_path / "none.pem"), "max_headers": "2"}
     s.write(tls_port="0", **rows)
     s.server.process.send_signal(signal.SIGHUP)
     expect_metric(s.server, "config_reloads_total", 1, result="refused")
     with Client(s.port) as c:
         c.echo(TEXT, b"more than two header fields are still allowed")
+
+
+def handshake(server, certs):
+    """Shakes hands twice; whether the second resumed the first's session."""
+    context = ssl.create_default_context(cafile=certs.authority.file)
+    session = None
+    for _ in range(2):
+        with socket.create_connection(("127.0.0.1", server.tls_port), 5) as plain, \
+                context.wrap_socket(plain, server_hostname="localhost", session=session) as tls:
+            tls.sendall(b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            assert tls.recv(12) == b"HTTP/1.1 404"
+            session, resumed = tls.session, tls.session_reused
+    return resumed
+
+
+def test_clients_need_certificates_no_longer(configured, certs):
+    """And have tickets from then on, which those with certificates are not given."""
+    rows = files(certs.ecdsa)
+    s = configured(tls_port="0", tls_client_ca=certs.authority.file, **rows)
+    with pytest.raises(OSError):
+        handshake(s.server, certs)
+    s.reload(tls_port="0", **rows)
+    assert handshake(s.server, certs)
+    s.reload(tls_port="0", tls_client_ca=certs.authority.file, **rows)
+    with pytest.raises(OSError):
+        handshake(s.server, certs)
+
+
+def test_ports_of_tls_whose_settings_are_gone_stay_until_a_restart(configured, certs):
+    s = configured(tls_port="0", **files(certs.ecdsa))
+    rows = s.reload()
+    assert [row["setting"] for row in rows if row["level"] == "warn"] == ["tls-port"]
+    assert handshake(s.server, certs)
+
+
+def test_a_rate_that_is_raised_forgets_what_was_used_of_the_lower_one(configured):
+    """20 messages at 1 a second are 20 s ahead; at 100 a second a burst of 20 is 0.2 s."""
+    s = configured(message_rate="1/20")
+    with Client(s.port) as c:
+        for _ in range(20):
+            c.echo(TEXT, b"x")
+        s.reload(message_rate="100/20")
+        c.echo(TEXT, b"x")
+    s.reload(connect_rate="1/100")
+    clients = [Client(s.port) for _ in range(50)]
+    s.reload(connect_rate="1000/10")
+    with Client(s.port) as c:
+        c.echo(TEXT, b"x")
+    for c in clients:
+        c.sock.close()
+
+
+def test_limits_that_change_go_with_those_that_stay(configured):
+    """A burst that does not hold the longest message would end whoever sends it."""
+    s = configured(max_message="1MiB")
+    rows = s.reload("refused", max_message="64KiB", byte_rate="1MiB/64KiB")
+    assert "byte-rate" in next(row for row in rows if row["level"] == "error")["reason"]
 
 
 def test_many_reloads_under_load_lose_nothing_and_keep_nothing(configured):

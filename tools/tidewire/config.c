@@ -34,6 +34,11 @@ static const config_check_fn checks[] = {
     check_byte_rate,    check_redis,     check_tls_files,    check_tls_ports,
 };
 
+int config_check_limits(const struct config *c, const struct options *o, FILE *err)
+{
+    return check_sizes(c, o, err) != 0 || check_byte_rate(c, o, err) != 0 ? OPTIONS_EXIT_USAGE : 0;
+}
+
 static int config_check(const struct config *c, const struct options *o, FILE *err)
 {
     for (size_t i = 0; i < ARRAY_LEN(checks); i++) {

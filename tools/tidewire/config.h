@@ -46,6 +46,10 @@ extern const uint32_t config_table_len;
 MUST_USE int config_read(struct config *c, int argc, char **argv, char **envp, FILE *err,
                          struct options **options);
 
+/* Whether sizes and rates go together, those that a reload may change with those that it may not.
+ * 0, or OPTIONS_EXIT_USAGE: one line was printed to err. `o` says where values came from. */
+MUST_USE int config_check_limits(const struct config *c, const struct options *o, FILE *err);
+
 /* The first address that others than this host reach, of the admin ones too; NULL when there is
  * none. It borrows from c. For --page auto and the warning at start. */
 const char *config_exposed_address(const struct config *c);

@@ -56,6 +56,22 @@ static void log_refused(char *line)
               has ? line + sizeof(prefix) - 1 : line, NULL);
 }
 
+/* Reads, and lets a start's values stay where a reload may not change them. 0, or not: one line was
+ * printed to err, and there are no options. */
+static int settings_fill(const struct reload *r, struct reload_settings *s, FILE *err)
+{
+    int code = config_read(&s->read, r->argc, r->argv, r->envp, err, &s->options);
+
+    if (code != 0)
+        return code;
+    s->applied = *r->started;
+    options_copy_reloadable(config_table, config_table_len, &s->applied, &s->read);
+    code = config_check_limits(&s->applied, s->options, err);
+    if (code != 0)
+        options_free(s->options);
+    return code;
+}
+
 /* NULL: it was logged why. */
 static struct reload_settings *settings_read(const struct reload *r)
 {
@@ -63,10 +79,8 @@ static struct reload_settings *settings_read(const struct reload *r)
     char *line = NULL;
     size_t len;
     FILE *err = open_memstream(&line, &len);
-    bool ok = false;
+    bool ok = s != NULL && err != NULL && settings_fill(r, s, err) == 0;
 
-    if (s != NULL && err != NULL)
-        ok = config_read(&s->read, r->argc, r->argv, r->envp, err, &s->options) == 0;
     if (err != NULL)
         fclose(err);
     if (!ok) {
@@ -75,11 +89,16 @@ static struct reload_settings *settings_read(const struct reload *r)
         s = NULL;
     }
     free(line);
-    if (s == NULL)
-        return NULL;
-    s->applied = *r->started;
-    options_copy_reloadable(config_table, config_table_len, &s->applied, &s->read);
     return s;
+}
+
+/* Without TLS ports in them the settings have no certificates to be read: the ports that are open
+ * keep theirs until the restart that is asked for. */
+static int take_certificates(const struct reload *r, const struct reload_settings *s)
+{
+    if (r->certificates == NULL || s->read.tls_port.count == 0)
+        return 0;
+    return certificates_reload(r->certificates, &s->applied.net);
 }
 
 static void tell_change(const struct options *from, const struct options *to,
@@ -133,8 +152,7 @@ void reload_run(struct reload *r)
 {
     struct reload_settings *s = settings_read(r);
 
-    if (s != NULL && r->certificates != NULL &&
-        certificates_reload(r->certificates, &s->applied.net) != 0) {
+    if (s != NULL && take_certificates(r, s) != 0) {
         settings_free(s);
         s = NULL;
     }
