@@ -160,10 +160,11 @@ def test_the_log_can_be_made_to_say_more(configured):
     s = configured()
 
     def ends():
-        return sum("msg=\"connection ended\"" in line for line in s.server.lines)
+        rows = [parse_logfmt(line) for line in s.server.lines]
+        return [row["websocket"] for row in rows if row["msg"] == "connection ended"].count("true")
 
     Client(s.port).sock.close()
-    expect_ends(s.server, "peer_eof")
+    expect_metric(s.server, "websockets", 0)
     assert ends() == 0
     s.reload(log_level="debug")
     Client(s.port).sock.close()
