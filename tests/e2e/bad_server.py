@@ -11,7 +11,7 @@ import time
 
 from wire import BINARY, CLOSE, PING, PONG, accept_of, apply_mask, frame
 
-AFTER = 20  # the fault is done to the message of this number
+AFTER = 8  # the fault is done to the message of this number
 
 FAULTS = ("drop", "duplicate", "reorder", "corrupt", "corrupt-stamp", "truncate", "misroute")
 ENDS = ("close", "hang-up", "masked", "reserved")
@@ -30,7 +30,6 @@ class Connection(socketserver.BaseRequestHandler):
         self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
         self.lock = threading.Lock()
-        self.open = False
 
     def read(self, count):
         while len(self.buffer) < count:
@@ -68,7 +67,8 @@ class Connection(socketserver.BaseRequestHandler):
             pass
 
     def upgrade(self):
-        """The path, or None when the request was refused."""
+        """The path, or None when the request was refused. Whoever reads the answer is a member: what
+        others send from then on comes to it."""
         server = self.server
         head = self.read_head()
         path = head.split(b" ", 2)[1].decode()
@@ -83,10 +83,12 @@ class Connection(socketserver.BaseRequestHandler):
             accept = accept[::-1]
         answer = ("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
                   f"Connection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n").encode()
-        for piece in (answer[:30], answer[30:]):  # in two pieces, as networks do
-            self.send(piece)
-        for _ in range(server.greetings):
-            self.send(frame(BINARY, b"welcome", mask=None))
+        with server.guard:
+            for piece in (answer[:30], answer[30:]):  # in two pieces, as networks do
+                self.send(piece)
+            for _ in range(server.greetings):
+                self.send(frame(BINARY, b"welcome", mask=None))
+            server.members.append(self)
         return path
 
     def handle(self):
@@ -94,9 +96,6 @@ class Connection(socketserver.BaseRequestHandler):
             path = self.upgrade()
             if path is None:
                 return
-            with self.server.guard:
-                self.server.members.append(self)
-            self.open = True
             while True:
                 opcode, payload = self.read_frame()
                 if opcode == CLOSE:
