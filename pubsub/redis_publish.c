@@ -38,15 +38,6 @@ static struct message *pop(struct message **first)
     return m;
 }
 
-uint64_t redis_publish_bytes(const struct engine_redis *e)
-{
-    uint64_t sum = e->waiting_bytes;
-
-    for (const struct redis_server *s = e->servers; s != NULL; s = s->next)
-        sum += s->publish.unanswered_bytes;
-    return sum;
-}
-
 /* Delivery
  * --------------------------------------------------------------------------------------- */
 
@@ -148,6 +139,7 @@ static int send_command(struct engine_redis *e, struct redis_sub *sub, struct me
     if (err != 0) {
         shard_message_release(e->shard, m);
     } else {
+        redis_publish_count(sub->server);
         redis_stat(e, REDIS_STAT_PUBLISHED);
         e->under_way++;
     }

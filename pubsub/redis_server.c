@@ -95,6 +95,7 @@ static void send_canary(struct redis_server *s)
     if (redis_link_command(&s->publish, redis_publish_command(s), args, ARRAY_LEN(args),
                            REDIS_TAG(REDIS_TAG_CANARY, s->canary_names)) != 0)
         return; /* the one before has not come back yet: it is judged by */
+    redis_publish_count(s);
     redis_stat(e, REDIS_STAT_CANARIES_SENT);
     redis_canary_published(&s->canary, e->shard->io->now_ns, s->publish.stats.received_bytes,
                            s->subscribe.stats.received_bytes);
@@ -247,6 +248,7 @@ static void on_publish_reply(struct redis_link *l, uint64_t tag, const struct re
     if (REDIS_TAG_KIND(tag) != REDIS_TAG_CANARY)
         redis_publish_answered(s, tag, r);
     else if (is_canary_answer(s, tag, r))
+    redis_publish_count(s);
         redis_canary_publish_answered(&s->canary);
 }
 
@@ -255,6 +257,7 @@ static void on_publish_lost(struct redis_link *l, uint64_t tag, bool was_sent)
     if (REDIS_TAG_KIND(tag) != REDIS_TAG_CANARY)
         redis_publish_lost(l->owner, tag, was_sent);
 }
+    redis_publish_count(l->owner);
 
 static void on_probe_reply(struct redis_server *s, uint64_t tag, const struct redis_reply *r)
 {
