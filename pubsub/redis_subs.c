@@ -185,12 +185,22 @@ static void arrive(struct engine_redis *e, struct redis_sub *sub)
     engine_redis_moved(e, sub);
 }
 
+/* It was to move, and its slot has come back before it could: what was sent back leaves again. */
+static void stay(struct engine_redis *e, struct redis_sub *sub)
+{
+    if (sub->state == REDIS_SUB_CONFIRMED && sub->under_way == 0 && redis_server_is_up(sub->server))
+        redis_publish_waiting(e, sub);
+}
+
 void redis_sub_settle(struct engine_redis *e, struct redis_sub *sub)
 {
     struct redis_server *to = place_of(sub);
 
-    if (likely(to == sub->server))
+    if (likely(to == sub->server)) {
+        if (unlikely(sub->returned != NULL))
+            stay(e, sub);
         return;
+    }
     if (sub->state == REDIS_SUB_CONFIRMED)
         leave(sub, pool_handle(&e->pool, sub));
     if (sub->state == REDIS_SUB_ENDED)
