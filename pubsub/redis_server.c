@@ -210,8 +210,10 @@ static void on_up(struct redis_link *l)
 
     if (l == &s->subscribe)
         redis_subs_up(s->engine, s);
-    if (redis_link_is_up(&s->publish) && redis_link_is_up(&s->subscribe))
-        redis_canary_begin(&s->canary, s->engine->shard->io->now_ns);
+    if (!redis_link_is_up(&s->publish) || !redis_link_is_up(&s->subscribe))
+        return;
+    redis_masters_affirm(s);
+    redis_canary_begin(&s->canary, s->engine->shard->io->now_ns);
 }
 
 /* Without its partner no canary watches the publishing link: it shall not hold publishers for ever
@@ -238,7 +240,7 @@ static void on_down(struct redis_link *l, enum redis_down why, const char *text,
     if (!was_up && l == &s->subscribe)
         reopen_unwatched(s);
     redis_master_doubt(s);
-    redis_masters_doubt(s);
+    redis_masters_down(s, why, was_up);
 }
 
 static void on_publish_reply(struct redis_link *l, uint64_t tag, const struct redis_reply *r)

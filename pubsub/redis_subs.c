@@ -333,7 +333,7 @@ static void ended(struct engine_redis *e, struct redis_sub *sub)
     if (s->ended_count == 0)
         s->ended_ns = e->shard->io->now_ns;
     set_state(e, sub, REDIS_SUB_ENDED);
-    redis_masters_doubt(s);
+    redis_masters_ended(s, sub->slot);
     redis_sub_settle(e, sub); /* the map may know already */
     e->shard->next_turn_ns = 0;
 }
