@@ -231,7 +231,8 @@ static void on_down(struct redis_link *l, enum redis_down why, const char *text,
     if (why != REDIS_DOWN_STOPPED)
         log_warn(was_up ? "a connection to redis has ended" : "redis can't be reached", "server",
                  s->text, "link", role_of(l), "reason", redis_down_label(why), "detail", text,
-                 NULL);
+                 why == REDIS_DOWN_REFUSED ? "remedy" : NULL,
+                 redis_error_remedy((enum redis_error)l->down_error), NULL);
     if (l == &s->subscribe && was_up)
         redis_subs_down(s->engine, s);
     set_down(s);
@@ -247,25 +248,32 @@ static void on_publish_reply(struct redis_link *l, uint64_t tag, const struct re
 {
     struct redis_server *s = l->owner;
 
+    redis_publish_count(s);
     if (REDIS_TAG_KIND(tag) != REDIS_TAG_CANARY)
         redis_publish_answered(s, tag, r);
     else if (is_canary_answer(s, tag, r))
-    redis_publish_count(s);
         redis_canary_publish_answered(&s->canary);
 }
 
 static void on_publish_lost(struct redis_link *l, uint64_t tag, bool was_sent)
 {
+    redis_publish_count(l->owner);
     if (REDIS_TAG_KIND(tag) != REDIS_TAG_CANARY)
         redis_publish_lost(l->owner, tag, was_sent);
 }
-    redis_publish_count(l->owner);
 
 static void on_probe_reply(struct redis_server *s, uint64_t tag, const struct redis_reply *r)
 {
     if (is_canary_answer(s, tag, r) && redis_canary_has_begun(&s->canary) &&
         redis_canary_probe_answered(&s->canary))
         send_canary(s);
+}
+
+static void unsubscribe_refused(struct redis_server *s, const struct redis_reply *r)
+{
+    log_warn("redis refuses to end a subscription", "server", s->text, "error", r->text, "remedy",
+             redis_error_remedy(redis_error_of(r->text, r->len)), NULL);
+    redis_link_reopen(&s->subscribe, "an UNSUBSCRIBE was refused");
 }
 
 static void on_subscribe_reply(struct redis_link *l, uint64_t tag, const struct redis_reply *r)
@@ -285,7 +293,7 @@ static void on_subscribe_reply(struct redis_link *l, uint64_t tag, const struct 
     default:
         /* Rooms of a slot that has gone are not subscribed any more, and were told so. */
         if (r->type == REDIS_TYPE_ERROR && !redis_masters_moved(s, r))
-            redis_link_reopen(l, "an UNSUBSCRIBE was refused");
+            unsubscribe_refused(s, r);
     }
 }
 
