@@ -273,6 +273,7 @@ static int check_tls_files(const struct config *c, const struct options *o, FILE
                        : net->tls_key.count > 0       ? "tls-key"
                        : net->tls_client_ca.count > 0 ? "tls-client-ca"
                        : net->tls_ocsp.count > 0      ? "tls-ocsp"
+                       : net->ktls != NET_KTLS_OFF    ? "ktls"
                        : c->redirect_http             ? "redirect-http"
                                                       : NULL;
 
