@@ -124,7 +124,7 @@ static void name_cluster(struct nodes *c)
     for (uint32_t i = 0; i < c->node_count; i++)
         c->nodes[i].config.pubsub.redis.urls.count = 1;
     sim_cluster_init(&c->cluster, c->redis, c->master_count);
-    for (uint32_t i = c->master_count; i < c->redis_count; i++)
+    for (uint32_t i = c->master_count; i + c->spare_count < c->redis_count; i++)
         sim_cluster_add_replica(&c->cluster, &c->redis[i], i % c->master_count);
 }
 
