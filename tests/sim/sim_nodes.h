@@ -58,7 +58,7 @@ struct nodes {
     uint32_t redis_count;
     bool is_cluster; /* the Redis are its masters; set between nodes_prepare() and nodes_start() */
     uint32_t master_count; /* then: the first ones; the others are their replicas in turn */
-    uint32_t spare_count; /* ... but for so many of them, which the caller adds */
+    uint32_t spare_count;  /* ... but for so many of them, which the caller adds */
     struct sim_cluster cluster;
     struct node_one nodes[NODES_MAX];
     uint32_t node_count;
