@@ -7,14 +7,11 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
 #include <wolfssl/options.h>
 #include <wolfssl/ssl.h>
@@ -22,6 +19,7 @@
 #include <wolfssl/wolfcrypt/ecc.h>
 
 #include "net/tls_handshake.h"
+#include "net/tls_pem.h"
 
 /* AEAD and ephemeral keys only. AES-128 first: with AES instructions it is the fastest, and its
  * margin is ample. */
@@ -31,7 +29,6 @@
     "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:"                                   \
     "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
 
-#define FILE_BYTES_MAX (1u << 20)
 #define NAMES_MAX 256
 #define RSA_BITS_MIN 2048
 #define ECC_BITS_MIN 256
@@ -43,7 +40,6 @@ struct tls_identity {
     uint32_t name_count;
     int64_t expiry_s;
     bool is_rsa;
-    bool is_ecdsa; /* neither: Ed25519 */
 };
 
 struct tls_context {
@@ -54,14 +50,8 @@ struct tls_context {
     struct tls_identity *identities[TLS_IDENTITIES_MAX];
 };
 
-/* A file's bytes, for the time of a load. */
-struct pem {
-    uint8_t *bytes;
-    size_t len;
-};
-
-/* Complaints, and reading files
- * -------------------------------------------------------------------- */
+/* Complaints
+ * --------------------------------------------------------------------------------------- */
 
 __attribute__((format(printf, 2, 3))) static int complain(char *complaint, const char *format, ...)
 {
@@ -71,50 +61,6 @@ __attribute__((format(printf, 2, 3))) static int complain(char *complaint, const
     vsnprintf(complaint, TLS_COMPLAINT_MAX, format, args);
     va_end(args);
     return -EINVAL;
-}
-
-static void pem_free(struct pem *pem)
-{
-    if (pem->bytes != NULL) {
-        explicit_bzero(pem->bytes, pem->len);
-        free(pem->bytes);
-    }
-    *pem = (struct pem){0};
-}
-
-static int read_all(int fd, struct pem *pem)
-{
-    pem->bytes = malloc(FILE_BYTES_MAX);
-    if (pem->bytes == NULL)
-        return -ENOMEM;
-    for (;;) {
-        ssize_t n = read(fd, pem->bytes + pem->len, FILE_BYTES_MAX - pem->len);
-
-        if (n < 0)
-            return -errno;
-        if (n == 0)
-            return 0;
-        pem->len += (size_t)n;
-        if (pem->len == FILE_BYTES_MAX)
-            return -EFBIG;
-    }
-}
-
-static int read_pem(const char *file, struct pem *pem, char *complaint)
-{
-    int fd = open(file, O_RDONLY | O_CLOEXEC);
-    int err = fd < 0 ? -errno : read_all(fd, pem);
-
-    if (fd >= 0)
-        close(fd);
-    if (err == 0 && pem->len == 0)
-        return complain(complaint, "%s: the file is empty; name a PEM file", file);
-    if (err != 0) {
-        pem_free(pem);
-        return complain(complaint, "%s: %s; check the name and who may read it", file,
-                        strerror(-err));
-    }
-    return 0;
 }
 
 /* What a certificate says
@@ -174,7 +120,8 @@ static int check_times(struct tls_identity *id, WOLFSSL_X509 *x, int64_t now_s, 
     return complain(complaint, "%s: expired on %s; renew the certificate", id->file, day);
 }
 
-static int read_leaf(struct tls_identity *id, const struct pem *pem, int64_t now_s, char *complaint)
+static int read_leaf(struct tls_identity *id, const struct tls_pem *pem, int64_t now_s,
+                     char *complaint)
 {
     WOLFSSL_X509 *x =
         wolfSSL_X509_load_certificate_buffer(pem->bytes, (int)pem->len, WOLFSSL_FILETYPE_PEM);
@@ -185,7 +132,6 @@ static int read_leaf(struct tls_identity *id, const struct pem *pem, int64_t now
                         id->file);
     read_names(id, x);
     id->is_rsa = wolfSSL_X509_get_pubkey_type(x) == RSAk;
-    id->is_ecdsa = wolfSSL_X509_get_pubkey_type(x) == ECDSAk;
     err = check_times(id, x, now_s, complaint);
     wolfSSL_X509_free(x);
     return err;
@@ -226,8 +172,8 @@ static void set_up_tickets(WOLFSSL_CTX *library, const struct tls_files *files)
 
 static int add_authority(WOLFSSL_CTX *library, const char *file, char *complaint)
 {
-    struct pem ca = {0};
-    int err = read_pem(file, &ca, complaint);
+    struct tls_pem ca = {0};
+    int err = tls_pem_read(file, &ca, complaint);
 
     if (err == 0 && wolfSSL_CTX_load_verify_buffer(library, ca.bytes, (long)ca.len,
                                                    WOLFSSL_FILETYPE_PEM) != WOLFSSL_SUCCESS)
@@ -235,7 +181,7 @@ static int add_authority(WOLFSSL_CTX *library, const char *file, char *complaint
                        "%s: holds no PEM certificates of authorities that are valid; give those "
                        "that sign your clients' certificates",
                        file);
-    pem_free(&ca);
+    tls_pem_free(&ca);
     return err;
 }
 
@@ -253,35 +199,11 @@ static int set_up_clients(WOLFSSL_CTX *library, const struct tls_files *files, c
     return 0;
 }
 
-/* The library's own check says yes to any two ECDSA keys: the public key is computed from the
- * private one, and must stand in the certificate. */
-static bool ecdsa_key_fits(const struct pem *chain, const struct pem *key)
-{
-    WOLFSSL_X509 *x =
-        wolfSSL_X509_load_certificate_buffer(chain->bytes, (int)chain->len, WOLFSSL_FILETYPE_PEM);
-    uint8_t der[1024], own[256], certified[1024];
-    int der_len = wc_KeyPemToDer(key->bytes, (int)key->len, der, sizeof(der), NULL);
-    int certified_len = sizeof(certified);
-    word32 own_len = sizeof(own), at = 0;
-    ecc_key ecc;
-    bool fits = wc_ecc_init(&ecc) == 0;
-
-    fits = fits && x != NULL && der_len > 0 &&
-           wc_EccPrivateKeyDecode(der, &at, &ecc, (word32)der_len) == 0 &&
-           wc_ecc_make_pub(&ecc, NULL) == 0 && wc_ecc_export_x963(&ecc, own, &own_len) == 0 &&
-           wolfSSL_X509_get_pubkey_buffer(x, certified, &certified_len) == WOLFSSL_SUCCESS &&
-           memmem(certified, (size_t)certified_len, own, own_len) != NULL;
-    wc_ecc_free(&ecc);
-    explicit_bzero(der, sizeof(der));
-    wolfSSL_X509_free(x);
-    return fits;
-}
-
-static int set_up_key(struct tls_identity *id, const struct pem *chain, const char *key_file,
+static int set_up_key(struct tls_identity *id, const struct tls_pem *chain, const char *key_file,
                       char *complaint)
 {
-    struct pem key = {0};
-    int err = read_pem(key_file, &key, complaint);
+    struct tls_pem key = {0};
+    int err = tls_pem_read(key_file, &key, complaint);
 
     if (err != 0)
         return err;
@@ -298,11 +220,11 @@ static int set_up_key(struct tls_identity *id, const struct pem *chain, const ch
                        "passphrase",
                        key_file);
     else if (wolfSSL_CTX_check_private_key(id->library) != WOLFSSL_SUCCESS ||
-             (id->is_ecdsa && !ecdsa_key_fits(chain, &key)))
+             !tls_pem_key_fits(chain, &key))
         err = complain(complaint,
                        "%s: is not the key of %s; give --tls-cert and --tls-key in the same order",
                        key_file, id->file);
-    pem_free(&key);
+    tls_pem_free(&key);
     return err;
 }
 
@@ -321,8 +243,8 @@ static void identity_free(struct tls_identity *id)
 static int identity_set_up(struct tls_identity *id, const struct tls_files *files, uint32_t i,
                            int64_t now_s, char *complaint)
 {
-    struct pem chain = {0};
-    int err = read_pem(files->certs[i], &chain, complaint);
+    struct tls_pem chain = {0};
+    int err = tls_pem_read(files->certs[i], &chain, complaint);
 
     if (err == 0)
         err = read_leaf(id, &chain, now_s, complaint);
@@ -335,7 +257,7 @@ static int identity_set_up(struct tls_identity *id, const struct tls_files *file
         err = set_up_key(id, &chain, files->keys[i], complaint);
     if (err == 0)
         err = set_up_clients(id->library, files, complaint);
-    pem_free(&chain);
+    tls_pem_free(&chain);
     if (err != 0)
         return err;
     set_up_tickets(id->library, files);
