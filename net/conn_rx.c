@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "net/conn_tls.h"
 #include "net/inflate.h"
 
 struct conn_rx *conn_rx_get(struct conn *c)
@@ -34,6 +35,14 @@ static void discharge(struct conn *c, const struct message *m)
     c->net->assembly_bytes -= message_capacity(m);
 }
 
+/* Of a connection that ends. What a cut record lacks then makes the next ones unreadable. */
+static void forget_input(struct conn *c)
+{
+    if ((c->flags & CONN_F_TLS_OPEN) && c->rx != NULL && c->rx->record != NULL)
+        c->tls->is_lost = true;
+    conn_rx_free(c);
+}
+
 /* Over the bound the largest holder of the shard goes, its memory at once: else the next piece
  * would find the node still over it. False when that is c. */
 static bool keep_bound(struct conn *c)
@@ -45,7 +54,7 @@ static bool keep_bound(struct conn *c)
         return true;
     largest = net_end_largest_assembly(c->net);
     if (largest != NULL && largest != c)
-        conn_rx_free(largest);
+        forget_input(largest);
     return c->state < CONN_ENDING;
 }
 

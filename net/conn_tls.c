@@ -313,7 +313,7 @@ void conn_tls_input(struct conn *c, struct bytes in)
         return; /* read away */
     if (unlikely(was_cut))
         continue_cut(c, &in);
-    if (in.len > 0)
+    if (in.len > 0 && c->state < CONN_FLUSHING) /* what was cut may have failed */
         need = open_records(c, &in);
     if (unlikely(need > 0) && c->state < CONN_FLUSHING)
         keep_cut(c, &in, need);

@@ -415,19 +415,20 @@ void oracle_closed(struct user *u, uint16_t code)
                    u->fate, u->room, code, u->expected_code);
 }
 
+/* A handshake may have lost its slot; what was still on its way then is answered by a reset. */
+static bool slot_was_lost(const struct user *u)
+{
+    return u->tls != NULL && u->w->hurried && u->tls->phase != SIM_TLS_OPEN;
+}
+
 /* Resets may come of the network's faults, of our own ends with something under way, and where the
  * server gives up waiting. */
 static bool reset_is_possible(const struct user *u)
 {
     return u->w->faults.reset != 0 || u->w->faults.accept_error != 0 || !u->intact || u->like_tls ||
            u->w->draining || u->w->crowded || may_be_slow(u) || policy_is_possible(u) ||
+           slot_was_lost(u) ||
            world_now(u->w) - u->connect_ns >= u->w->config.net.handshake_timeout_ns;
-}
-
-/* A handshake may have lost its slot. */
-static bool slot_was_lost(const struct user *u)
-{
-    return u->tls != NULL && u->w->hurried && u->tls->phase != SIM_TLS_OPEN;
 }
 
 /* RFC 8446 6.1: who has keys tells the peer of the end, by close_notify or an alert. What ends
