@@ -59,6 +59,7 @@ struct engine_redis {
     struct due_queue unused;                          /* rooms that linger */
     struct due_queue opening; /* rooms whose home waits to be told, until when */
     uint64_t waiting_bytes;   /* of publishes that wait for a subscription */
+    uint64_t sent_bytes;      /* of commands to publishing links without an answer */
     uint32_t under_way;       /* publishes that a link has taken and Redis has not answered */
     uint32_t epoch;           /* of the room made last */
     bool stopping;

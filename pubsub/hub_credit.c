@@ -120,6 +120,8 @@ void hub_credit_forget(struct hub *h, struct hub_member *m)
 {
     uint32_t home = m->channel->home;
 
+    if (m->cost > 0)
+        pubsub_stat(h->pubsub, PUBSUB_STAT_CREDIT_LOST);
     if (m->next_waiting != NULL) {
         struct hub_member *before = m;
 

@@ -28,7 +28,8 @@ static inline void hub_credit_settle(struct hub *h, struct hub_member *m)
         hub_credit_return(h, m);
 }
 
-/* m leaves: out of the line, and what was set aside for it goes to the next. */
+/* m leaves: out of the line, and what was set aside for it goes to the next. Its message is lost,
+ * and counted. */
 void hub_credit_forget(struct hub *h, struct hub_member *m);
 
 /* Whether all that was published at other homes is dealt with. */

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 
+#include "core/log.h"
 #include "pubsub/dialect_rooms.h"
 #include "pubsub/hub_credit.h"
 #include "pubsub/hub_pending.h"
@@ -99,6 +100,18 @@ static void on_quiet(void *ctx)
     pool_trim(&p->home.pool);
 }
 
+/* Who was closed while a message of theirs waited: the drain takes no more from them. */
+static void note_dropped(struct pubsub *p)
+{
+    uint64_t dropped = stats_get(&p->stats[PUBSUB_STAT_CREDIT_LOST]) - p->drain_lost;
+    struct log_num n;
+
+    if (dropped > 0)
+        log_warn("stopping: messages were dropped that waited when their clients were closed",
+                 "messages", log_u64(&n, dropped), NULL);
+    p->drain_lost += dropped;
+}
+
 /* Clients may publish until the last of them is closed, and that is still to be answered. Whoever
  * is told to go shall have what was said before. */
 static void on_phase(void *ctx, enum node_phase phase)
@@ -106,9 +119,13 @@ static void on_phase(void *ctx, enum node_phase phase)
     struct pubsub *p = ctx;
 
     hub_end_delay(&p->hub);
-    if (phase == NODE_DRAINING)
+    if (phase == NODE_DRAINING) {
+        p->drain_lost = stats_get(&p->stats[PUBSUB_STAT_CREDIT_LOST]);
         p->drain_until_ns =
             p->shard->io->now_ns + p->net->config->drain_time_ns + p->config->redis.timeout_ns;
+    }
+    if (phase == NODE_STOPPING)
+        note_dropped(p);
 }
 
 /* A home's own work is done within turns; an engine's takes its time. */

@@ -39,6 +39,7 @@ struct pubsub {
     struct home home;
     struct pool members;     /* of struct hub_member */
     uint64_t drain_until_ns; /* draining: how long the engine's answers are waited for */
+    uint64_t drain_lost;     /* PUBSUB_STAT_CREDIT_LOST when that began */
     stats_value stats[PUBSUB_STAT_COUNT];
 };
 

@@ -5,6 +5,8 @@
 
 #include "pubsub/redis_cluster.h"
 
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Nodes of the URL and masters that have slots. */
@@ -19,11 +21,118 @@ static void list_nodes(struct redis_cluster *c)
     redis_scout_set_endpoints(&c->scout, c->endpoints, count);
 }
 
+/* Denials
+ * ----------------------------------------------------------------------------------------- */
+
+static bool counts(const struct redis_cluster *c, const struct redis_denial *d)
+{
+    return d->at_ns != 0 && c->scout.link.io->now_ns - d->at_ns < REDIS_CLUSTER_DENIAL_NS;
+}
+
+/* When that server last denied the slot; 0: it has not. */
+static uint64_t denied_ns(const struct redis_cluster *c, const struct redis_endpoint *by,
+                          uint32_t slot)
+{
+    uint64_t last_ns = 0;
+
+    for (uint32_t i = 0; i < REDIS_CLUSTER_DENIALS; i++) {
+        const struct redis_denial *d = &c->denials[i];
+
+        if (d->at_ns > last_ns && counts(c, d) && redis_endpoint_is_same(&d->by, by) &&
+            (d->slot == slot || d->slot == REDIS_CLUSTER_EVERY_SLOT))
+            last_ns = d->at_ns;
+    }
+    return last_ns;
+}
+
+/* Its own place, or a free one, or the oldest. */
+static struct redis_denial *place_for(struct redis_cluster *c, const struct redis_endpoint *by,
+                                      uint32_t slot)
+{
+    struct redis_denial *oldest = &c->denials[0];
+
+    for (uint32_t i = 0; i < REDIS_CLUSTER_DENIALS; i++) {
+        struct redis_denial *d = &c->denials[i];
+
+        if (d->at_ns != 0 && d->slot == slot && redis_endpoint_is_same(&d->by, by))
+            return d;
+        if (d->at_ns < oldest->at_ns)
+            oldest = d;
+    }
+    return oldest;
+}
+
+void redis_cluster_denied(struct redis_cluster *c, const struct redis_endpoint *by, uint32_t slot)
+{
+    *place_for(c, by, slot) =
+        (struct redis_denial){.by = *by, .slot = slot, .at_ns = c->scout.link.io->now_ns};
+    redis_scout_hurry(&c->scout);
+}
+
+void redis_cluster_affirmed(struct redis_cluster *c, const struct redis_endpoint *by)
+{
+    for (uint32_t i = 0; i < REDIS_CLUSTER_DENIALS; i++) {
+        if (c->denials[i].slot == REDIS_CLUSTER_EVERY_SLOT &&
+            redis_endpoint_is_same(&c->denials[i].by, by))
+            c->denials[i].at_ns = 0;
+    }
+}
+
+/* Whether the slot would go from who has it now to who has denied it since. */
+static bool goes_back(const struct redis_cluster *c, const struct redis_slots *next,
+                      const struct redis_denial *d, uint32_t slot)
+{
+    uint8_t before = c->slots.owner[slot], after = next->owner[slot];
+    const struct redis_endpoint *owner = &c->slots.nodes[before];
+
+    return before != REDIS_SLOT_NONE && after != REDIS_SLOT_NONE &&
+           redis_endpoint_is_same(&next->nodes[after], &d->by) &&
+           !redis_endpoint_is_same(owner, &d->by) && denied_ns(c, owner, slot) < d->at_ns;
+}
+
+static bool is_contradicted(const struct redis_cluster *c, const struct redis_slots *next)
+{
+    for (uint32_t i = 0; i < REDIS_CLUSTER_DENIALS; i++) {
+        const struct redis_denial *d = &c->denials[i];
+        bool is_one = d->slot != REDIS_CLUSTER_EVERY_SLOT;
+        uint32_t slot = is_one ? d->slot : 0, end = is_one ? slot + 1 : REDIS_SLOT_COUNT;
+
+        for (; counts(c, d) && slot < end; slot++) {
+            if (goes_back(c, next, d, slot))
+                return true;
+        }
+    }
+    return false;
+}
+
+/* Answers
+ * ----------------------------------------------------------------------------------------- */
+
+/* As redis_slots_read(); -ESTALE: masters deny what the map says. */
+static int read_map(struct redis_cluster *c, const struct redis_reply *r)
+{
+    struct redis_slots *next = malloc(sizeof(*next));
+    int changed;
+
+    if (next == NULL)
+        return -ENOMEM;
+    *next = c->slots;
+    changed = redis_slots_read(next, r, redis_scout_asked(&c->scout));
+    if (changed > 0 && is_contradicted(c, next))
+        changed = -ESTALE;
+    if (changed > 0)
+        c->slots = *next;
+    free(next);
+    return changed;
+}
+
 static bool on_answer(struct redis_scout *s, const struct redis_reply *r)
 {
     struct redis_cluster *c = s->owner;
-    int changed = redis_slots_read(&c->slots, r, redis_scout_asked(s));
+    int changed = read_map(c, r);
 
+    if (changed == -ESTALE)
+        s->why = "a master denies what its map says; is it cut off from the others?";
     if (changed < 0)
         return false;
     if (changed)
@@ -52,6 +161,7 @@ void redis_cluster_init(struct redis_cluster *c, struct io *io,
     struct redis_link_config link = *config;
 
     CHECK(seed_count <= REDIS_URL_ENDPOINTS_MAX);
+    memset(c->denials, 0, sizeof(c->denials));
     c->events = events;
     c->owner = owner;
     c->seed_count = seed_count;
@@ -67,9 +177,12 @@ void redis_cluster_init(struct redis_cluster *c, struct io *io,
 bool redis_cluster_moved(struct redis_cluster *c, const char *text, size_t len,
                          const struct redis_endpoint *asked)
 {
+    int slot = redis_slots_moved(&c->slots, text, len, asked);
+
     redis_scout_hurry(&c->scout);
-    if (redis_slots_moved(&c->slots, text, len, asked) < 0)
+    if (slot < 0)
         return false;
+    redis_cluster_denied(c, asked, (uint32_t)slot);
     list_nodes(c);
     c->events->on_slots(c, true);
     return true;

@@ -7,13 +7,21 @@
  *
  * One node is asked CLUSTER SLOTS every ten seconds, and at once when something does not fit the
  * map: a MOVED, a sunsubscribe that nobody asked for, a master that can't be reached; every second
- * while slots have no master. Nodes that were learned are asked like those of the URL. */
+ * while slots have no master. Nodes that were learned are asked like those of the URL.
+ *
+ * A node that is cut off from the others keeps an old map, and knows nothing of that. So what a
+ * server says of itself counts for more: by a MOVED, a sunsubscribe or its ROLE it denies that it
+ * is the master of a slot, or any master. For a while no map is believed that gives it the slot
+ * back, unless who has it now denies it as well, and later; the next node is asked instead. */
 
 #include "pubsub/redis_scout.h"
 #include "pubsub/redis_slots.h"
 
 #define REDIS_CLUSTER_INTERVAL_NS (10 * NS_PER_SEC)
-#define REDIS_CLUSTER_HURRY_NS NS_PER_SEC /* while slots have no master */
+#define REDIS_CLUSTER_HURRY_NS NS_PER_SEC         /* while slots have no master */
+#define REDIS_CLUSTER_DENIAL_NS (10 * NS_PER_SEC) /* as long a denial counts */
+#define REDIS_CLUSTER_DENIALS 32                  /* that are kept, the last ones */
+#define REDIS_CLUSTER_EVERY_SLOT REDIS_SLOT_COUNT
 
 struct redis_cluster;
 
@@ -25,12 +33,20 @@ struct redis_cluster_events {
                        const char *text);
 };
 
+/* A server is not the master of a slot, or of none. */
+struct redis_denial {
+    struct redis_endpoint by;
+    uint32_t slot;  /* or REDIS_CLUSTER_EVERY_SLOT */
+    uint64_t at_ns; /* 0: a free place */
+};
+
 struct redis_cluster {
     struct redis_scout scout;
     struct redis_slots slots;
     const struct redis_cluster_events *events;
     void *owner;
     struct redis_arg arg;
+    struct redis_denial denials[REDIS_CLUSTER_DENIALS];
     uint32_t seed_count; /* endpoints of the URL, in front; then those of slots */
     struct redis_endpoint endpoints[REDIS_URL_ENDPOINTS_MAX + REDIS_SLOTS_NODES_MAX];
 };
@@ -47,6 +63,11 @@ void redis_cluster_init(struct redis_cluster *c, struct io *io,
 bool redis_cluster_moved(struct redis_cluster *c, const char *text, size_t len,
                          const struct redis_endpoint *asked);
 
-/* The rest as of the scout: start, stop, is_idle, deinit, turn, flush, hurry. */
+/* That server is not the master of the slot, as it says or as it can't be reached: the map is asked
+ * for. And the reverse: it is a master now, whatever it was before. */
+void redis_cluster_denied(struct redis_cluster *c, const struct redis_endpoint *by, uint32_t slot);
+void redis_cluster_affirmed(struct redis_cluster *c, const struct redis_endpoint *by);
+
+/* The rest as of the scout: start, stop, is_idle, deinit, turn, flush, hurry, doubt. */
 
 #endif

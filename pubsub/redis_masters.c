@@ -219,6 +219,33 @@ void redis_masters_doubt(struct redis_server *s)
         redis_scout_hurry(&s->masters->map.scout);
 }
 
+void redis_masters_ended(struct redis_server *s, uint32_t slot)
+{
+    if (s->masters != NULL)
+        redis_cluster_denied(&s->masters->map, &s->publish.config.endpoint, slot);
+}
+
+void redis_masters_down(struct redis_server *s, enum redis_down why, bool was_up)
+{
+    struct redis_masters *m = s->masters;
+    uint64_t now_ns = s->engine->shard->io->now_ns;
+
+    if (m == NULL || s->leave_ns != 0 || why == REDIS_DOWN_STOPPED)
+        return;
+    redis_scout_hurry(&m->map.scout);
+    if (was_up)
+        return;
+    redis_cluster_denied(&m->map, &s->publish.config.endpoint, REDIS_CLUSTER_EVERY_SLOT);
+    if (why == REDIS_DOWN_NOT_MASTER || now_ns >= s->down_since_ns + REDIS_MASTERS_TRUST_NS)
+        redis_scout_doubt(&m->map.scout);
+}
+
+void redis_masters_affirm(struct redis_server *s)
+{
+    if (s->masters != NULL)
+        redis_cluster_affirmed(&s->masters->map, &s->publish.config.endpoint);
+}
+
 /* Beginning and end
  * ------------------------------------------------------------------------------ */
 

@@ -57,8 +57,16 @@ static inline uint32_t redis_masters_uncovered(const struct redis_masters *m)
 /* An error of that server: if it is a MOVED the map is mended. Returns whether it was. */
 bool redis_masters_moved(struct redis_server *s, const struct redis_reply *r);
 
-/* Something does not fit the map, or a link has come to nothing: it is asked for at once. Does
- * nothing for a server that is in no cluster. */
+/* What follows does nothing for a server that is in no cluster.
+ *
+ * Something does not fit the map: it is asked for at once. */
 void redis_masters_doubt(struct redis_server *s);
+/* It has ended a subscription in that slot unasked. */
+void redis_masters_ended(struct redis_server *s, uint32_t slot);
+/* A link of it has ended, or an attempt come to nothing. Who says that it is no master, or can't be
+ * reached for long, is not what the map says: another node is asked for that. */
+void redis_masters_down(struct redis_server *s, enum redis_down why, bool was_up);
+/* Both links are up: it is a master. */
+void redis_masters_affirm(struct redis_server *s);
 
 #endif

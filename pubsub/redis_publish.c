@@ -38,15 +38,6 @@ static struct message *pop(struct message **first)
     return m;
 }
 
-uint64_t redis_publish_bytes(const struct engine_redis *e)
-{
-    uint64_t sum = e->waiting_bytes;
-
-    for (const struct redis_server *s = e->servers; s != NULL; s = s->next)
-        sum += s->publish.unanswered_bytes;
-    return sum;
-}
-
 /* Delivery
  * --------------------------------------------------------------------------------------- */
 
@@ -148,6 +139,7 @@ static int send_command(struct engine_redis *e, struct redis_sub *sub, struct me
     if (err != 0) {
         shard_message_release(e->shard, m);
     } else {
+        redis_publish_count(sub->server);
         redis_stat(e, REDIS_STAT_PUBLISHED);
         e->under_way++;
     }
@@ -306,6 +298,13 @@ static bool moves(const struct redis_server *s, const struct redis_sub *sub)
            redis_masters_pick(s->masters, sub->slot) != s;
 }
 
+/* Whether some that were sent before wait in the room to be sent again: what surely was not taken
+ * waits with them, or it would come ahead of them. */
+static bool waits_behind(const struct redis_sub *sub)
+{
+    return sub != NULL && sub->returned != NULL;
+}
+
 static void taken(struct engine_redis *e, struct message *m)
 {
     redis_stat(e, REDIS_STAT_TAKEN);
@@ -332,7 +331,7 @@ void redis_publish_answered(struct redis_server *s, uint64_t tag, const struct r
     sub = sub_of(e, m);
     if (likely(!refused)) {
         taken(e, m);
-    } else if (moved && moves(s, sub)) {
+    } else if ((moved && moves(s, sub)) || waits_behind(sub)) {
         redis_stat(e, REDIS_STAT_SENT_BACK);
         give_back(e, sub, m);
     } else {
@@ -359,8 +358,8 @@ void redis_publish_lost(struct redis_server *s, uint64_t tag, bool was_sent)
         if (!PLANTED(PLANT_REDIS_LOSE_CREDIT))
             home_taken(e->home, m->origin, home_cost(m));
         shard_message_release(e->shard, m);
-    } else if (sub != NULL && sub->returned != NULL) {
-        give_back(e, sub, m); /* those before it wait */
+    } else if (waits_behind(sub)) {
+        give_back(e, sub, m);
     } else {
         go_alone(e, sub, m);
     }

@@ -51,6 +51,16 @@ void redis_publish_give_up(struct engine_redis *e, struct redis_sub *sub);
 void redis_publish_received(struct engine_redis *e, struct redis_sub *sub, struct bytes in);
 
 /* Bytes under way or waiting, at all servers. */
-uint64_t redis_publish_bytes(const struct engine_redis *e);
+static inline uint64_t redis_publish_bytes(const struct engine_redis *e)
+{
+    return e->waiting_bytes + e->sent_bytes;
+}
+
+/* The publishing link has taken a command, or it is over: keeps the sum. */
+static inline void redis_publish_count(struct redis_server *s)
+{
+    s->engine->sent_bytes += s->publish.unanswered_bytes - s->counted_bytes;
+    s->counted_bytes = s->publish.unanswered_bytes;
+}
 
 #endif

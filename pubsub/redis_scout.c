@@ -7,6 +7,10 @@
 
 #include <stdio.h>
 
+#define TEXT_MAX 256 /* of what on_useless() is told */
+#define USELESS "its answer is of no use"
+#define ERROR_MAX 160 /* of them a server's own words */
+
 static void go_on(struct redis_scout *s)
 {
     s->at = (s->at + 1) % s->endpoint_count;
@@ -22,14 +26,28 @@ static void on_up(struct redis_link *l)
     s->asked_ns = 0;
 }
 
+/* A server's own words, and what an operator can do if that is known. */
+static void add_remedy(char out[TEXT_MAX], const char *what, const char *text, enum redis_error e)
+{
+    bool is_known = e != REDIS_ERROR_OTHER && e != REDIS_ERROR_ERR;
+
+    snprintf(out, TEXT_MAX, "%s%.*s%s%s", what, ERROR_MAX, text, is_known ? "; remedy: " : "",
+             is_known ? redis_error_remedy(e) : "");
+}
+
 static void on_down(struct redis_link *l, enum redis_down why, const char *text, bool was_up)
 {
     struct redis_scout *s = l->owner;
+    char refusal[TEXT_MAX];
 
     (void)was_up;
     s->is_waiting = false;
     if (why == REDIS_DOWN_STOPPED)
         return;
+    if (why == REDIS_DOWN_REFUSED) {
+        add_remedy(refusal, "", text, (enum redis_error)l->down_error);
+        text = refusal;
+    }
     if (s->events->on_useless != NULL)
         s->events->on_useless(s, text);
     go_on(s);
@@ -43,17 +61,21 @@ static void useless(struct redis_scout *s, const char *text)
 static void on_reply(struct redis_link *l, uint64_t tag, const struct redis_reply *r)
 {
     struct redis_scout *s = l->owner;
-    char text[128];
+    char text[TEXT_MAX];
 
     (void)tag;
     s->is_waiting = false;
+    s->why = NULL;
     if (s->events->on_answer(s, r)) {
         s->last_use_ns = l->io->now_ns;
         s->due_ns = s->asked_ns + s->interval_ns; /* which the answer may have changed */
         return;
     }
-    snprintf(text, sizeof(text), "its answer is of no use%s%s",
-             r->type == REDIS_TYPE_ERROR ? ": " : "", r->type == REDIS_TYPE_ERROR ? r->text : "");
+    if (r->type == REDIS_TYPE_ERROR)
+        add_remedy(text, USELESS ": ", r->text, redis_error_of(r->text, r->len));
+    else
+        snprintf(text, sizeof(text), USELESS "%s%s", s->why != NULL ? ": " : "",
+                 s->why != NULL ? s->why : "");
     useless(s, text);
 }
 

@@ -20,8 +20,8 @@
 struct redis_scout;
 
 struct redis_scout_events {
-    /* The answer of redis_scout_asked(s), maybe an error; borrowed. Returns whether it was of use.
-     */
+    /* The answer of redis_scout_asked(s), maybe an error; borrowed. Returns whether it was of use;
+     * if not, it may set s->why. */
     bool (*on_answer)(struct redis_scout *s, const struct redis_reply *r);
     /* This server is of no use now: text (borrowed) says why, for the log. NULL: nobody cares. */
     void (*on_useless)(struct redis_scout *s, const char *text);
@@ -42,6 +42,7 @@ struct redis_scout {
     uint64_t asked_ns;    /* when the last one was asked */
     bool is_waiting;      /* for its answer */
     bool is_hurried;      /* ask as soon as may be */
+    const char *why;      /* constant, for the log: what is wrong with the last answer; or NULL */
     uint64_t last_use_ns; /* when an answer was last of use; 0: never */
 };
 

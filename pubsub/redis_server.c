@@ -95,6 +95,7 @@ static void send_canary(struct redis_server *s)
     if (redis_link_command(&s->publish, redis_publish_command(s), args, ARRAY_LEN(args),
                            REDIS_TAG(REDIS_TAG_CANARY, s->canary_names)) != 0)
         return; /* the one before has not come back yet: it is judged by */
+    redis_publish_count(s);
     redis_stat(e, REDIS_STAT_CANARIES_SENT);
     redis_canary_published(&s->canary, e->shard->io->now_ns, s->publish.stats.received_bytes,
                            s->subscribe.stats.received_bytes);
@@ -209,8 +210,10 @@ static void on_up(struct redis_link *l)
 
     if (l == &s->subscribe)
         redis_subs_up(s->engine, s);
-    if (redis_link_is_up(&s->publish) && redis_link_is_up(&s->subscribe))
-        redis_canary_begin(&s->canary, s->engine->shard->io->now_ns);
+    if (!redis_link_is_up(&s->publish) || !redis_link_is_up(&s->subscribe))
+        return;
+    redis_masters_affirm(s);
+    redis_canary_begin(&s->canary, s->engine->shard->io->now_ns);
 }
 
 /* Without its partner no canary watches the publishing link: it shall not hold publishers for ever
@@ -228,7 +231,8 @@ static void on_down(struct redis_link *l, enum redis_down why, const char *text,
     if (why != REDIS_DOWN_STOPPED)
         log_warn(was_up ? "a connection to redis has ended" : "redis can't be reached", "server",
                  s->text, "link", role_of(l), "reason", redis_down_label(why), "detail", text,
-                 NULL);
+                 why == REDIS_DOWN_REFUSED ? "remedy" : NULL,
+                 redis_error_remedy((enum redis_error)l->down_error), NULL);
     if (l == &s->subscribe && was_up)
         redis_subs_down(s->engine, s);
     set_down(s);
@@ -237,13 +241,14 @@ static void on_down(struct redis_link *l, enum redis_down why, const char *text,
     if (!was_up && l == &s->subscribe)
         reopen_unwatched(s);
     redis_master_doubt(s);
-    redis_masters_doubt(s);
+    redis_masters_down(s, why, was_up);
 }
 
 static void on_publish_reply(struct redis_link *l, uint64_t tag, const struct redis_reply *r)
 {
     struct redis_server *s = l->owner;
 
+    redis_publish_count(s);
     if (REDIS_TAG_KIND(tag) != REDIS_TAG_CANARY)
         redis_publish_answered(s, tag, r);
     else if (is_canary_answer(s, tag, r))
@@ -252,6 +257,7 @@ static void on_publish_reply(struct redis_link *l, uint64_t tag, const struct re
 
 static void on_publish_lost(struct redis_link *l, uint64_t tag, bool was_sent)
 {
+    redis_publish_count(l->owner);
     if (REDIS_TAG_KIND(tag) != REDIS_TAG_CANARY)
         redis_publish_lost(l->owner, tag, was_sent);
 }
@@ -261,6 +267,13 @@ static void on_probe_reply(struct redis_server *s, uint64_t tag, const struct re
     if (is_canary_answer(s, tag, r) && redis_canary_has_begun(&s->canary) &&
         redis_canary_probe_answered(&s->canary))
         send_canary(s);
+}
+
+static void unsubscribe_refused(struct redis_server *s, const struct redis_reply *r)
+{
+    log_warn("redis refuses to end a subscription", "server", s->text, "error", r->text, "remedy",
+             redis_error_remedy(redis_error_of(r->text, r->len)), NULL);
+    redis_link_reopen(&s->subscribe, "an UNSUBSCRIBE was refused");
 }
 
 static void on_subscribe_reply(struct redis_link *l, uint64_t tag, const struct redis_reply *r)
@@ -280,7 +293,7 @@ static void on_subscribe_reply(struct redis_link *l, uint64_t tag, const struct 
     default:
         /* Rooms of a slot that has gone are not subscribed any more, and were told so. */
         if (r->type == REDIS_TYPE_ERROR && !redis_masters_moved(s, r))
-            redis_link_reopen(l, "an UNSUBSCRIBE was refused");
+            unsubscribe_refused(s, r);
     }
 }
 

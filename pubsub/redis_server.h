@@ -36,6 +36,7 @@ struct redis_server {
     uint32_t room_count;            /* rooms whose server it is */
     uint32_t ended_count;           /* of them in REDIS_SUB_ENDED, since ended_ns at the latest */
     uint64_t ended_ns;
+    uint64_t counted_bytes; /* of `publish` without an answer, as the engine's sum has them */
     uint64_t down_since_ns;
     uint64_t leave_ns; /* it has no slots any more, and ends then at the latest; 0: it stays */
     bool is_away;      /* an attempt to connect has failed since it was up */

@@ -109,7 +109,7 @@ static bool set_endpoint(struct redis_endpoint *e, const char *host, size_t len,
         host = asked->host;
         len = strlen(host);
     }
-    if (len >= sizeof(e->host) || port == 0 || port > UINT16_MAX)
+    if (len >= sizeof(e->host) || memchr(host, '\0', len) != NULL || port == 0 || port > UINT16_MAX)
         return false;
     *e = (struct redis_endpoint){.port = (uint16_t)port};
     memcpy(e->host, host, len);

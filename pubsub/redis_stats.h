@@ -79,7 +79,8 @@
     X(CLUSTER_MASTERS, "redis_cluster_masters_total", NULL,                                        \
       "Masters of a cluster that a pair of connections was made for.", STATS_COUNTER)              \
     X(CLUSTER_FAILURES, "redis_cluster_failures_total", NULL,                                      \
-      "Nodes of a cluster that did not tell the map of its slots.", STATS_COUNTER)                 \
+      "Nodes of a cluster that did not tell the map of its slots, or one that masters deny.",      \
+      STATS_COUNTER)                                                                               \
     X(CLUSTER_UNCOVERED, "redis_cluster_slots_uncovered", NULL,                                    \
       "Slots of a cluster without a master, summed over the shards.", STATS_GAUGE)                 \
     X(ROOMS_ENDED, "redis_rooms_ended_total", NULL,                                                \

@@ -185,12 +185,22 @@ static void arrive(struct engine_redis *e, struct redis_sub *sub)
     engine_redis_moved(e, sub);
 }
 
+/* It was to move, and its slot has come back before it could: what was sent back leaves again. */
+static void stay(struct engine_redis *e, struct redis_sub *sub)
+{
+    if (sub->state == REDIS_SUB_CONFIRMED && sub->under_way == 0 && redis_server_is_up(sub->server))
+        redis_publish_waiting(e, sub);
+}
+
 void redis_sub_settle(struct engine_redis *e, struct redis_sub *sub)
 {
     struct redis_server *to = place_of(sub);
 
-    if (likely(to == sub->server))
+    if (likely(to == sub->server)) {
+        if (unlikely(sub->returned != NULL))
+            stay(e, sub);
         return;
+    }
     if (sub->state == REDIS_SUB_CONFIRMED)
         leave(sub, pool_handle(&e->pool, sub));
     if (sub->state == REDIS_SUB_ENDED)
@@ -323,7 +333,7 @@ static void ended(struct engine_redis *e, struct redis_sub *sub)
     if (s->ended_count == 0)
         s->ended_ns = e->shard->io->now_ns;
     set_state(e, sub, REDIS_SUB_ENDED);
-    redis_masters_doubt(s);
+    redis_masters_ended(s, sub->slot);
     redis_sub_settle(e, sub); /* the map may know already */
     e->shard->next_turn_ns = 0;
 }

@@ -11,18 +11,16 @@
 
 #include <criterion/criterion.h>
 
-#include "tests/sim/sim_redis.h"
+#include "tests/scout_rig.h"
 
-#define NODES 3
+#define NODES SCOUT_SERVERS
 
 struct rig {
-    struct sim_net *net;
-    struct io *io;
-    struct sim_redis servers[NODES];
+    struct scout_rig at;
     struct sim_cluster sim;
-    struct redis_endpoint endpoints[NODES];
     struct redis_cluster cluster;
     uint32_t told, changes, useless;
+    char text[256]; /* of the last that was useless */
 };
 
 static void told_slots(struct redis_cluster *c, bool has_changed)
@@ -36,9 +34,12 @@ static void told_slots(struct redis_cluster *c, bool has_changed)
 static void told_useless(struct redis_cluster *c, const struct redis_endpoint *node,
                          const char *text)
 {
+    struct rig *r = c->owner;
+
     cr_assert_str_eq(node->host, "127.0.0.1");
     cr_assert_gt(strlen(text), 0);
-    ((struct rig *)c->owner)->useless++;
+    r->useless++;
+    snprintf(r->text, sizeof(r->text), "%s", text);
 }
 
 static const struct redis_cluster_events events = {.on_slots = told_slots,
@@ -48,69 +49,19 @@ static const struct redis_cluster_events events = {.on_slots = told_slots,
 static struct rig *rig_new(uint64_t seed, uint32_t seeds)
 {
     struct rig *r = calloc(1, sizeof(*r));
-    struct io_config cfg = {.conns_max = 10};
-    const struct redis_link_config config = {.connect_timeout_ns = NS_PER_SEC,
-                                             .backoff_min_ns = 100 * NS_PER_MS,
-                                             .backoff_max_ns = NS_PER_SEC,
-                                             .queue_bytes_max = 10000,
-                                             .reply_bytes_max = 100000};
 
     cr_assert_not_null(r);
-    r->net = sim_net_new(seed, NULL);
-    for (uint32_t i = 0; i < NODES; i++) {
-        uint16_t port = (uint16_t)(7000 + i);
-
-        cr_assert(sim_redis_init(&r->servers[i], r->net, "127.0.0.1", port));
-        r->endpoints[i] = (struct redis_endpoint){.host = "127.0.0.1", .port = port};
-    }
-    sim_cluster_init(&r->sim, r->servers, NODES);
-    cr_assert_eq(io_sim_new(r->net, &cfg, &r->io), 0);
-    cr_assert_eq(io_start(r->io), 0);
-    redis_cluster_init(&r->cluster, r->io, &config, r->endpoints, seeds, &events, r);
-    redis_scout_start(&r->cluster.scout);
+    scout_rig_init(&r->at, seed, 7000);
+    sim_cluster_init(&r->sim, r->at.servers, NODES);
+    redis_cluster_init(&r->cluster, r->at.io, &scout_rig_config, r->at.endpoints, seeds, &events,
+                       r);
+    scout_rig_start(&r->at, &r->cluster.scout);
     return r;
-}
-
-static void rig_step(struct rig *r, uint64_t until_ns)
-{
-    uint64_t next_ns = redis_scout_turn(&r->cluster.scout, sim_net_now(r->net));
-    bool busy = false;
-
-    redis_scout_flush(&r->cluster.scout);
-    for (uint32_t i = 0; i < NODES; i++)
-        busy |= sim_redis_turn(&r->servers[i]);
-    if (!busy && sim_io_would_wait(r->io, next_ns))
-        sim_net_idle(r->net, min_u64(until_ns, next_ns));
-    cr_assert_geq(io_poll(r->io, 0), 0);
-}
-
-#define rig_until(r, condition)                                                                    \
-    do {                                                                                           \
-        uint64_t end_ns_ = sim_net_now((r)->net) + 120 * NS_PER_SEC;                               \
-        while (!(condition)) {                                                                     \
-            cr_assert_lt(sim_net_now((r)->net), end_ns_, "not in time: %s", #condition);           \
-            rig_step(r, end_ns_);                                                                  \
-        }                                                                                          \
-    } while (0)
-
-static void rig_for(struct rig *r, uint64_t ns)
-{
-    uint64_t end_ns = sim_net_now(r->net) + ns;
-
-    while (sim_net_now(r->net) < end_ns)
-        rig_step(r, end_ns);
 }
 
 static void rig_free(struct rig *r)
 {
-    redis_scout_stop(&r->cluster.scout);
-    rig_until(r, redis_scout_is_idle(&r->cluster.scout));
-    redis_scout_deinit(&r->cluster.scout);
-    for (uint32_t i = 0; i < NODES; i++)
-        sim_redis_deinit(&r->servers[i]);
-    io_free(r->io);
-    cr_assert_null(sim_net_violation(r->net), "%s", sim_net_violation(r->net));
-    sim_net_free(r->net);
+    scout_rig_deinit(&r->at);
     free(r);
 }
 
@@ -120,20 +71,15 @@ static uint16_t port_of(struct rig *r, uint32_t slot)
     return r->cluster.slots.nodes[r->cluster.slots.owner[slot]].port;
 }
 
-static uint32_t asked_index(struct rig *r)
-{
-    return redis_scout_asked(&r->cluster.scout)->port - 7000u;
-}
-
 Test(redis_cluster, the_map_is_read_and_asked_for_every_ten_seconds)
 {
     struct rig *r = rig_new(1, NODES);
 
-    rig_until(r, r->told == 1);
+    scout_rig_until(&r->at, r->told == 1);
     cr_assert_eq(r->cluster.slots.covered, REDIS_SLOT_COUNT);
     for (uint32_t slot = 0; slot < REDIS_SLOT_COUNT; slot++)
         cr_assert_eq(port_of(r, slot), 7000 + r->sim.owner[slot]);
-    rig_for(r, 35 * NS_PER_SEC);
+    scout_rig_for(&r->at, 35 * NS_PER_SEC);
     cr_assert(r->told >= 4 && r->told <= 5, "%u", r->told);
     cr_assert_eq(r->changes, 1);
     rig_free(r);
@@ -145,14 +91,14 @@ Test(redis_cluster, a_map_with_holes_is_asked_for_every_second)
 
     sim_cluster_move(&r->sim, 5, SIM_CLUSTER_NODES_MAX);
     sim_cluster_tell(&r->sim);
-    rig_until(r, r->told == 1);
+    scout_rig_until(&r->at, r->told == 1);
     cr_assert_eq(r->cluster.slots.covered, REDIS_SLOT_COUNT - 1);
     cr_assert_eq(r->cluster.slots.owner[5], REDIS_SLOT_NONE);
     sim_cluster_move(&r->sim, 5, 2);
     sim_cluster_tell(&r->sim);
-    uint64_t from_ns = sim_net_now(r->net);
-    rig_until(r, r->changes == 2);
-    cr_assert_leq(sim_net_now(r->net) - from_ns, NS_PER_SEC + 100 * NS_PER_MS);
+    uint64_t from_ns = sim_net_now(r->at.net);
+    scout_rig_until(&r->at, r->changes == 2);
+    cr_assert_leq(sim_net_now(r->at.net) - from_ns, NS_PER_SEC + 100 * NS_PER_MS);
     cr_assert_eq(port_of(r, 5), 7002);
     rig_free(r);
 }
@@ -162,20 +108,20 @@ Test(redis_cluster, a_moved_mends_the_map_and_asks_for_the_whole)
     static const char text[] = "MOVED 5 127.0.0.1:7001";
     struct rig *r = rig_new(1, NODES);
 
-    rig_until(r, r->told == 1);
-    rig_for(r, NS_PER_SEC);
+    scout_rig_until(&r->at, r->told == 1);
+    scout_rig_for(&r->at, NS_PER_SEC);
     sim_cluster_move(&r->sim, 5, 1);
     sim_cluster_move(&r->sim, 6, 1);
     sim_cluster_tell(&r->sim);
-    cr_assert(redis_cluster_moved(&r->cluster, text, strlen(text), &r->endpoints[0]));
+    cr_assert(redis_cluster_moved(&r->cluster, text, strlen(text), &r->at.endpoints[0]));
     cr_assert_eq(r->changes, 2);
     cr_assert_eq(port_of(r, 5), 7001);
     cr_assert_eq(port_of(r, 6), 7000);
-    uint64_t from_ns = sim_net_now(r->net);
-    rig_until(r, r->changes == 3);
+    uint64_t from_ns = sim_net_now(r->at.net);
+    scout_rig_until(&r->at, r->changes == 3);
     cr_assert_eq(port_of(r, 6), 7001);
-    cr_assert_leq(sim_net_now(r->net) - from_ns, REDIS_SCOUT_PAUSE_NS);
-    cr_assert_not(redis_cluster_moved(&r->cluster, "MOVED x", 7, &r->endpoints[0]));
+    cr_assert_leq(sim_net_now(r->at.net) - from_ns, REDIS_SCOUT_PAUSE_NS);
+    cr_assert_not(redis_cluster_moved(&r->cluster, "MOVED x", 7, &r->at.endpoints[0]));
     rig_free(r);
 }
 
@@ -184,11 +130,11 @@ Test(redis_cluster, nodes_that_were_learned_are_asked_too)
     for (uint64_t seed = 0; seed < 10; seed++) {
         struct rig *r = rig_new(seed, 1);
 
-        rig_until(r, r->told == 1);
-        cr_assert_eq(asked_index(r), 0);
-        sim_redis_stop(&r->servers[0]);
-        rig_until(r, r->told == 2);
-        cr_assert_neq(asked_index(r), 0);
+        scout_rig_until(&r->at, r->told == 1);
+        cr_assert_eq(scout_rig_asked(&r->at), 0);
+        sim_redis_stop(&r->at.servers[0]);
+        scout_rig_until(&r->at, r->told == 2);
+        cr_assert_neq(scout_rig_asked(&r->at), 0);
         cr_assert_geq(r->useless, 1);
         rig_free(r);
     }
@@ -198,9 +144,106 @@ Test(redis_cluster, a_server_of_no_cluster_is_of_no_use)
 {
     struct rig *r = rig_new(1, 1);
 
-    r->servers[0].cluster = NULL;
-    rig_until(r, r->useless >= 3);
+    r->at.servers[0].cluster = NULL;
+    scout_rig_until(&r->at, r->useless >= 3);
     cr_assert_eq(r->told, 0);
     cr_assert_eq(r->cluster.slots.covered, 0);
+    rig_free(r);
+}
+
+/* A node that is cut off from the others keeps the map of then, while its clients reach it. */
+Test(redis_cluster, a_map_that_a_moved_contradicts_is_not_believed)
+{
+    static const char text[] = "MOVED 5 127.0.0.1:7001";
+
+    for (uint64_t seed = 0; seed < 20; seed++) {
+        struct rig *r = rig_new(seed, NODES);
+        uint32_t stale;
+
+        scout_rig_until(&r->at, r->told == 1);
+        stale = scout_rig_asked(&r->at);
+        sim_cluster_cut(&r->sim, stale, true);
+        sim_cluster_move(&r->sim, 5, 1);
+        sim_cluster_tell(&r->sim);
+        scout_rig_for(&r->at, NS_PER_SEC);
+        cr_assert(redis_cluster_moved(&r->cluster, text, strlen(text), &r->at.endpoints[0]));
+        scout_rig_for(&r->at, 30 * NS_PER_SEC);
+        cr_assert_eq(port_of(r, 5), 7001);
+        cr_assert_eq(r->changes, 2, "the map and the MOVED; %u", r->changes);
+        cr_assert_neq(scout_rig_asked(&r->at), stale);
+        cr_assert_eq(r->useless, 1);
+        cr_assert_not_null(strstr(r->text, "a master denies"), "%s", r->text);
+        rig_free(r);
+    }
+}
+
+/* Within the time that a denial counts the slot goes away and comes back. */
+Test(redis_cluster, a_slot_that_comes_back_is_believed_when_its_master_says_so)
+{
+    static const char away[] = "MOVED 5 127.0.0.1:7001", back[] = "MOVED 5 127.0.0.1:7000";
+    struct rig *r = rig_new(1, NODES);
+
+    scout_rig_until(&r->at, r->told == 1);
+    scout_rig_for(&r->at, NS_PER_SEC);
+    cr_assert(redis_cluster_moved(&r->cluster, away, strlen(away), &r->at.endpoints[0]));
+    scout_rig_for(&r->at, NS_PER_SEC / 100);
+    cr_assert(redis_cluster_moved(&r->cluster, back, strlen(back), &r->at.endpoints[1]));
+    scout_rig_for(&r->at, 5 * NS_PER_SEC);
+    cr_assert_eq(port_of(r, 5), 7000);
+    cr_assert_leq(r->useless, NODES);
+    cr_assert_eq(r->changes, 3);
+    rig_free(r);
+}
+
+/* All maps contradict it: then it is out of date itself. */
+Test(redis_cluster, a_denial_counts_for_ten_seconds)
+{
+    static const char text[] = "MOVED 5 127.0.0.1:7001";
+    struct rig *r = rig_new(1, NODES);
+
+    scout_rig_until(&r->at, r->told == 1);
+    scout_rig_for(&r->at, NS_PER_SEC);
+    uint64_t from_ns = sim_net_now(r->at.net);
+    cr_assert(redis_cluster_moved(&r->cluster, text, strlen(text), &r->at.endpoints[0]));
+    scout_rig_until(&r->at, r->changes == 3);
+    cr_assert_eq(port_of(r, 5), 7000);
+    cr_assert_geq(sim_net_now(r->at.net) - from_ns, REDIS_CLUSTER_DENIAL_NS);
+    cr_assert_leq(sim_net_now(r->at.net) - from_ns, REDIS_CLUSTER_DENIAL_NS + 2 * NS_PER_SEC);
+    cr_assert_geq(r->useless, 3, "all were asked");
+    rig_free(r);
+}
+
+/* Its ROLE says so, or it can't be reached. */
+Test(redis_cluster, who_is_no_master_is_given_no_slots_back)
+{
+    struct rig *r = rig_new(1, NODES);
+    uint32_t stale, dead;
+
+    scout_rig_until(&r->at, r->told == 1);
+    stale = scout_rig_asked(&r->at);
+    dead = (stale + 1) % NODES;
+    sim_cluster_cut(&r->sim, stale, true);
+    for (uint32_t slot = 0; slot < REDIS_SLOT_COUNT; slot++) {
+        if (r->sim.owner[slot] == dead)
+            sim_cluster_move(&r->sim, slot, (dead + 1) % NODES);
+    }
+    sim_cluster_tell(&r->sim);
+    scout_rig_for(&r->at, NS_PER_SEC);
+    redis_cluster_denied(&r->cluster, &r->at.endpoints[dead], REDIS_CLUSTER_EVERY_SLOT);
+    redis_scout_doubt(&r->cluster.scout);
+    scout_rig_until(&r->at, r->changes == 2);
+    while (scout_rig_asked(&r->at) != stale) { /* until it is its turn again */
+        scout_rig_for(&r->at, NS_PER_SEC / 4);
+        redis_scout_doubt(&r->cluster.scout);
+    }
+    scout_rig_for(&r->at, NS_PER_SEC);
+    cr_assert_eq(r->changes, 2, "its map has no place for the dead one");
+    cr_assert_not_null(strstr(r->text, "a master denies"), "%s", r->text);
+    redis_cluster_affirmed(&r->cluster, &r->at.endpoints[dead]);
+    while (scout_rig_asked(&r->at) != stale) {
+        scout_rig_for(&r->at, NS_PER_SEC / 4);
+        redis_scout_doubt(&r->cluster.scout);
+    }
+    scout_rig_until(&r->at, r->changes == 3);
     rig_free(r);
 }

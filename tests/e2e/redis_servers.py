@@ -316,18 +316,22 @@ class Sentinels:
 
 
 class Cluster:
-    """Masters with a replica each, all of them RedisServers in `nodes`, the masters first; who is
-    what may change. They start with a map that is written for them: to meet takes seconds."""
+    """Masters with a replica each, or without, all of them RedisServers in `nodes`, the masters
+    first; who is what may change. They start with a map that is written for them: to meet takes seconds."""
 
-    def __init__(self, masters=3, password="", tls=None):
+    def __init__(self, masters=3, password="", users=(), replicas=True, server=RedisServer,
+                 tls=None):
+        self.server = server
         self.tls = tls
         self.password = password
+        self.users = users
         self.master_count = masters
-        ports = free_ports(4 * masters)
+        self.node_count = 2 * masters if replicas else masters
+        ports = free_ports(2 * self.node_count)
         self.ports = list(zip(ports[::2], ports[1::2]))
         self.nodes = []
         try:
-            for i in range(2 * masters):
+            for i in range(self.node_count):
                 self.nodes.append(self._node(i))
             self.wait_whole()
         except BaseException:
@@ -359,19 +363,28 @@ class Cluster:
                  "repl-ping-replica-period 1"]
         if self.password:
             flags.append(f"masterauth {self.password}")
-        return RedisServer(*flags, password=self.password, port=port, tls=self.tls,
-                           files={"nodes.conf": self._map(i)})
+        return self.server(*flags, password=self.password, users=self.users, port=port,
+                           tls=self.tls, files={"nodes.conf": self._map(i)})
+
+    def kill(self):
+        """kill -9 all; start() brings them back, each as what it was."""
+        for node in self.nodes:
+            node.kill()
+
+    def start(self):
+        for node in self.nodes:
+            node.start()
 
     def living(self):
         return [n for n in self.nodes if n.process.poll() is None]
 
     def _sees_whole(self, node):
-        """Whether the node knows a living replica of every master, and no failure."""
+        """Whether the node knows every master and its living replica, and no failure."""
         rows = node.call("CLUSTER", "SLOTS")
         return (b"cluster_state:ok" in node.call("CLUSTER", "INFO")
                 and b"fail" not in node.call("CLUSTER", "NODES")
                 and len({row[2][1] for row in rows}) == self.master_count
-                and all(len(row) == 4 for row in rows))
+                and len({n[1] for row in rows for n in row[2:]}) == self.node_count)
 
     def wait_whole(self):
         """Until every node is up, and all agree on the map."""

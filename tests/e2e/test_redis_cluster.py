@@ -4,7 +4,9 @@
 masters fail over, stand still, or become replicas, under load."""
 
 import contextlib
+import re
 import time
+from pathlib import Path
 
 import pytest
 
@@ -204,6 +206,66 @@ def test_the_password_is_that_of_all_nodes_and_never_told(backend):
         a, b = (n.join(0, "p") for _ in range(2))
         b.wait_for(a.say())
         assert not any("s/e:c@r%et" in line for line in n.servers[0].lines)
+
+
+README = Path(__file__).parents[2] / "pubsub" / "README.md"
+
+
+def documented_rights():
+    """Those that pubsub/README.md names for a cluster."""
+    one, cluster = re.search(r"Of an ACL: `([^`]+)`; in a cluster `([^`]+)` instead of the first "
+                             "three", " ".join(README.read_text().split())).groups()
+    return [right.replace("PREFIX", ROOM) for right in one.split()[3:] + cluster.split()]
+
+
+@pytest.fixture(scope="module")
+def guarded():
+    """A cluster with a user that has just these rights."""
+    rights = documented_rights()
+    with Cluster(users=[f"node on >pass resetchannels -@all {' '.join(rights)}"]) as c:
+        c.node_url = c.url.replace("redis+cluster://", "redis+cluster://node:pass@")
+        yield c
+
+
+def test_the_documented_rights_are_enough(backend, guarded):
+    rooms = rooms_by_master(guarded, [f"r{i}" for i in range(40)])
+    with Nodes(backend, 2, "--redis", guarded.node_url, "--redis-linger", "0") as n:
+        n.wait_ready()
+        for room in rooms.values():
+            two_each(n, room)
+            n.mark(room)
+        room = rooms[guarded.nodes[0].port]
+        guarded.move(ROOM + room, guarded.nodes[1])
+        assert until(lambda: subscribers(guarded.nodes[1], room) == 2, 5), n.servers[0].log()
+        finish(n, room)
+        n.of_room(room)[0].close()
+        n.of_room(room)[1].close()
+        assert until(lambda: subscribers(guarded.nodes[1], room) == 1, 5)
+        guarded.move(ROOM + room, guarded.nodes[0])
+        assert not any("NOPERM" in line for s in n.servers for line in s.lines)
+        assert sum(s.metric("tidewire_redis_errors_total", error="noperm") for s in n.servers) == 0
+
+
+@pytest.mark.parametrize("right", ("+spublish", "+ssubscribe", "+sunsubscribe", "+cluster|slots",
+                                   "+ping", f"&{ROOM}*"))
+def test_a_right_that_is_missing_is_named_with_the_remedy(guarded, right):
+    rights = documented_rights()
+    assert right in rights
+    given = [r for r in rights if r != right]
+    for node in guarded.nodes:
+        node.call("ACL", "SETUSER", "node", "resetchannels", "-@all", *given)
+    try:
+        with Nodes("epoll", 1, "--redis", guarded.node_url, "--redis-linger", "0") as n:
+            server = n.servers[0]
+            n.join(0, "x").close()
+            assert until(lambda: any("NOPERM" in line and "ACL SETUSER" in line
+                                     for line in server.lines), 10), server.log()
+            for node in guarded.nodes:
+                node.call("ACL", "SETUSER", "node", *rights)
+            n.wait_ready()
+    finally:
+        for node in guarded.nodes:
+            node.call("ACL", "SETUSER", "node", *rights)
 
 
 def test_a_server_that_is_no_cluster_is_told_in_the_log(backend):

@@ -3,6 +3,10 @@
 """What Redis and the network do to nodes under load, with the oracle of nodes.py over everything
 that was published."""
 
+import contextlib
+import re
+import socket
+import struct
 import threading
 import time
 
@@ -12,7 +16,7 @@ from nodes import Nodes, chatter, redis_metrics
 from peers import until
 from proxy import Proxy
 from redis_servers import RedisServer
-from wire import Raw, request
+from wire import BINARY, Client, Raw, frame, request
 
 
 @pytest.fixture
@@ -335,6 +339,32 @@ def test_a_drain_waits_until_redis_has_all(backend, redis):
         assert not gives_up(server)
         assert until(lambda: len(hearer.got) == speaker.sent), len(hearer.got)
         there.check("drain")
+
+
+def test_messages_that_wait_when_their_clients_go_are_counted(backend, redis):
+    """The queue to a slow Redis is full: of each who speaks one message waits with its connection."""
+    with Proxy(redis.port, rcvbuf=16384) as proxy, contextlib.ExitStack() as stack, \
+            Nodes(backend, 1, "--redis", proxy.url, "--redis-queue", "256KiB", *QUICK,
+                  "--redis-timeout", "400ms") as n:
+        n.wait_ready()
+        server = n.servers[0]
+        clients = [stack.enter_context(Client(server.port, f"/rooms/w{i}")) for i in range(8)]
+        lost = lambda: server.metric("tidewire_credit_lost_total")
+        proxy.delay_s = 0.1
+        for c in clients:
+            c.sock.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    c.sock.send(frame(BINARY, b"x" * 5000) * 20)
+        assert until(lambda: server.metric("tidewire_receive_paused") == 8), server.log()
+        assert lost() == 0
+        for c in clients[:4]:
+            c.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            c.sock.close()
+        assert until(lambda: 1 <= lost() <= 4)
+        leave(server)
+        told = [line for line in server.lines if "messages were dropped that waited" in line]
+        assert 1 <= sum(int(re.search(r"messages=(\d+)", line).group(1)) for line in told) <= 4
 
 
 def test_a_drain_does_not_wait_for_ever(backend, redis):

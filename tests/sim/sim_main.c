@@ -147,9 +147,9 @@ static void run_seeds(const struct arguments *a)
            (unsigned long long)steps, (double)virtual_ns / 1e9, seconds);
 }
 
-static void run_scenarios(void)
+static void run_scenarios(const struct scenario *table)
 {
-    for (const struct scenario *s = scenarios; s->name != NULL; s++) {
+    for (const struct scenario *s = table; s->name != NULL; s++) {
         char failure[512] = "";
 
         prepare_crash(0);
@@ -263,8 +263,10 @@ int main(int argc, char **argv)
     if (a.one) {
         run_one(&a);
     } else {
-        if (!a.nodes)
-            run_scenarios();
+        if (!a.nodes) {
+            run_scenarios(scenarios);
+            run_scenarios(nodes_scenarios);
+        }
         if (!a.scenarios_only)
             run_seeds(&a);
         if (!a.scenarios_only && !a.nodes) {

@@ -179,6 +179,25 @@ static uint64_t deadline_of(struct nodes *c, uint64_t until_ns)
     return next_ns;
 }
 
+/* The engine's running sum is what its links have. */
+static void check_sums(struct nodes *c)
+{
+    for (uint32_t n = 0; n < c->node_count; n++) {
+        struct server *s = &c->nodes[n].server;
+
+        for (uint32_t i = 0; i < s->ready; i++) {
+            const struct engine_redis *e = s->shards[i].redis;
+            uint64_t sum = 0;
+
+            for (const struct redis_server *r = e->servers; r != NULL; r = r->next)
+                sum += redis_link_is_up(&r->publish) ? r->publish.unanswered_bytes : 0;
+            if (sum != e->sent_bytes)
+                nodes_fail(c, "node %u, shard %u: %llu bytes under way, counted as %llu", n, i,
+                           (unsigned long long)sum, (unsigned long long)e->sent_bytes);
+        }
+    }
+}
+
 bool nodes_run(struct nodes *c, uint64_t until_ns, bool (*done)(struct nodes *c))
 {
     while (nodes_failure(c) == NULL) {
@@ -188,6 +207,7 @@ bool nodes_run(struct nodes *c, uint64_t until_ns, bool (*done)(struct nodes *c)
             return false;
         if (step(c))
             continue;
+        check_sums(c);
         if (done != NULL && done(c))
             return true;
         if (nodes_now(c) >= until_ns)

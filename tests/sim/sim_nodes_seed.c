@@ -62,6 +62,8 @@ static void calm_cluster(struct nodes *c)
         if (c->cluster.owner[slot] >= c->redis_count)
             sim_cluster_move(&c->cluster, slot, below(c, c->redis_count));
     }
+    for (uint32_t i = 0; i < c->redis_count; i++)
+        sim_cluster_cut(&c->cluster, i, false);
     sim_cluster_tell(&c->cluster);
 }
 
@@ -88,12 +90,12 @@ static uint32_t slot_of_room(struct nodes *c, uint32_t room)
     return sim_cluster_slot(name, (size_t)len);
 }
 
-/* A slot moves, some move, a master hands over all it has and may end, or slots have no master.
- * CLUSTER SLOTS may lag behind. */
+/* A slot moves, some move, a master hands over all it has and may end, slots have no master, or a
+ * node hears nothing of the others for a while. CLUSTER SLOTS may lag behind. */
 static void befall_cluster(struct nodes *c)
 {
     uint32_t from = below(c, c->redis_count), to = below(c, c->redis_count);
-    uint32_t kind = below(c, 4);
+    uint32_t kind = below(c, 5);
 
     for (uint32_t slot = 0; kind == 0 && slot < SIM_CLUSTER_SLOTS; slot++) {
         if (c->cluster.owner[slot] == from)
@@ -106,6 +108,8 @@ static void befall_cluster(struct nodes *c)
                          SIM_CLUSTER_NODES_MAX);
     if (kind == 3)
         sim_cluster_move(&c->cluster, slot_of_room(c, below(c, c->room_count)), to);
+    if (kind == 4)
+        sim_cluster_cut(&c->cluster, to, below(c, 3) != 0);
     if (kind == 0 && from != to && below(c, 2) == 0)
         sim_redis_stop(&c->redis[from]);
     if (below(c, 3) != 0)

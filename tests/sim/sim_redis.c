@@ -281,9 +281,22 @@ static void put_slots(struct sim_redis_conn *c, uint32_t first, uint32_t last,
     put_word(c, "0123456789");
 }
 
+/* What the node knows of the slots. */
+static const uint8_t *map_of(const struct sim_redis *r)
+{
+    const struct sim_cluster *c = r->cluster;
+
+    for (uint32_t i = 0; i < c->count; i++) {
+        if (c->nodes[i] == r && c->is_cut[i])
+            return c->kept[i];
+    }
+    return c->told;
+}
+
 static void do_cluster_slots(struct sim_redis_conn *c)
 {
     const struct sim_cluster *cluster = c->redis->cluster;
+    const uint8_t *told = map_of(c->redis);
     uint32_t rows = 0, first = 0;
 
     for (int round = 0; round < 2; round++) {
@@ -291,11 +304,11 @@ static void do_cluster_slots(struct sim_redis_conn *c)
             put_number(c, '*', rows);
         first = 0;
         for (uint32_t slot = 1; slot <= SIM_CLUSTER_SLOTS; slot++) {
-            if (slot < SIM_CLUSTER_SLOTS && cluster->told[slot] == cluster->told[first])
+            if (slot < SIM_CLUSTER_SLOTS && told[slot] == told[first])
                 continue;
-            if (cluster->told[first] < cluster->count) {
+            if (told[first] < cluster->count) {
                 if (round == 1)
-                    put_slots(c, first, slot - 1, cluster->nodes[cluster->told[first]]);
+                    put_slots(c, first, slot - 1, cluster->nodes[told[first]]);
                 rows++;
             }
             first = slot;
@@ -324,8 +337,14 @@ static bool is_here(struct sim_redis_conn *c, const struct arg *channels, uint32
     }
     if (cluster->nodes[cluster->owner[slot]] == c->redis)
         return true;
+    if (c->redis->has_moved && c->redis->after_moved != NULL) {
+        put_error(c, c->redis->after_moved);
+        c->redis->after_moved = NULL;
+        return false;
+    }
     io_addr_format(&cluster->nodes[cluster->owner[slot]]->address, host);
     snprintf(text, sizeof(text), "MOVED %u %s", slot, host);
+    c->redis->has_moved = true;
     put_error(c, text);
     return false;
 }
@@ -345,6 +364,13 @@ void sim_cluster_init(struct sim_cluster *c, struct sim_redis *nodes, uint32_t c
 void sim_cluster_tell(struct sim_cluster *c)
 {
     memcpy(c->told, c->owner, sizeof(c->told));
+}
+
+void sim_cluster_cut(struct sim_cluster *c, uint32_t node, bool on)
+{
+    if (on && !c->is_cut[node])
+        memcpy(c->kept[node], c->told, sizeof(c->told));
+    c->is_cut[node] = on;
 }
 
 /* Ends the subscriptions of the slot's channels, unasked. */

@@ -31,6 +31,8 @@ struct sim_cluster {
     uint32_t count;
     uint8_t owner[SIM_CLUSTER_SLOTS]; /* index of nodes[]; SIM_CLUSTER_NODES_MAX: nobody */
     uint8_t told[SIM_CLUSTER_SLOTS];  /* what CLUSTER SLOTS says; see sim_cluster_tell() */
+    uint8_t kept[SIM_CLUSTER_NODES_MAX][SIM_CLUSTER_SLOTS]; /* what who is cut off says */
+    bool is_cut[SIM_CLUSTER_NODES_MAX];
 };
 
 /* Rates in parts per million of the occasions. */
@@ -62,11 +64,12 @@ struct sim_redis {
     struct sim_redis_stats stats;
     /* The driver may change these at any time. */
     struct sim_redis_faults faults;
-    const char *error_text; /* of faults.error, without '-'; NULL: an OOM error */
-    const char *user;       /* NULL: the default one */
-    const char *password;   /* NULL: no AUTH is needed */
-    const char *auth_error; /* AUTH is answered by this, without '-'; NULL: as Redis does */
-    const char *allowed;    /* prefix of channels that may be used, others are NOPERM; NULL: all */
+    const char *error_text;  /* of faults.error, without '-'; NULL: an OOM error */
+    const char *after_moved; /* the second MOVED is replaced by this; NULL: none is */
+    const char *user;        /* NULL: the default one */
+    const char *password;    /* NULL: no AUTH is needed */
+    const char *auth_error;  /* AUTH is answered by this, without '-'; NULL: as Redis does */
+    const char *allowed;     /* prefix of channels that may be used, others are NOPERM; NULL: all */
     const struct sim_sentinel *sentinel; /* it is a Sentinel, and says this; NULL: it is none */
     struct sim_cluster *cluster;         /* it is a node of it; NULL: of none */
     bool loading;                        /* answers -LOADING */
@@ -78,6 +81,7 @@ struct sim_redis {
     void *ctx;
     bool is_listening;
     bool is_silent;
+    bool has_moved; /* for after_moved */
 };
 
 /* Listens at host (an address) and port. False: no memory. */
@@ -105,6 +109,9 @@ void sim_cluster_init(struct sim_cluster *c, struct sim_redis *nodes, uint32_t c
 void sim_cluster_move(struct sim_cluster *c, uint32_t slot, uint32_t to);
 
 void sim_cluster_tell(struct sim_cluster *c);
+
+/* The node hears nothing of the others any more, or again: its CLUSTER SLOTS stays as it is. */
+void sim_cluster_cut(struct sim_cluster *c, uint32_t node, bool on);
 
 /* The slot of a channel, computed bit by bit. */
 uint32_t sim_cluster_slot(const char *channel, size_t len);

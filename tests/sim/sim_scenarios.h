@@ -13,5 +13,6 @@ struct scenario {
 };
 
 extern const struct scenario scenarios[];
+extern const struct scenario nodes_scenarios[]; /* of several nodes and their Redis */
 
 #endif
