@@ -78,10 +78,10 @@ def expect_problem(backend, words, *server_flags, reason="tls"):
 @pytest.mark.parametrize("protocols", ("", "TLSv1.2"))
 def test_members_on_two_nodes_see_one_order(backend, certs, redis_pair, protocols):
     with RedisServer(tls=RedisTls(certs.authority, redis_pair, protocols=protocols)) as redis:
-        with Nodes(backend, 2, *flags(redis, certs.authority.file)) as n:
+        with Nodes(backend, 2, *flags(redis, certs.authority.file), "--max-queue", "16MiB") as n:
             members = [n.join(i % 2, "order") for i in range(4)]
             n.begin("order")
-            for i in range(60):
+            for i in range(40):
                 for m in members:
                     m.say((0, 100, 5000, 60000)[i % 4])
             n.mark("order")
