@@ -20,6 +20,8 @@
 #define STEP_US 60
 /* Who sends more before its turn has come is not read from. */
 #define INPUT_MAX TLS_HELLO_BYTES_MAX
+/* More handshakes than these spare memory, which costs each of them some microseconds. */
+#define CROWD 8
 /* Addresses that can be at a quarter of the slots each, rounded down: of 7 slots that is one. */
 #define FULL_MAX 7
 
@@ -276,11 +278,14 @@ static void note_progress(struct net_shake *s, struct conn_shake *k, uint64_t no
 static bool queue_output(struct conn_shake *k, uint64_t now_ns)
 {
     struct bytes out = tls_handshake_output(k->engine);
+    bool queued;
 
     if (out.len == 0)
         return true;
     note_progress(&k->conn->net->tls->shake, k, now_ns);
-    if (conn_queue_bytes(k->conn, out.ptr, (uint32_t)out.len))
+    queued = conn_queue_bytes(k->conn, out.ptr, (uint32_t)out.len);
+    tls_handshake_drop_output(k->engine); /* the client may take its time */
+    if (queued)
         return true;
     shake_fail(k, TLS_FAILURE_NO_MEMORY);
     return false;
@@ -349,6 +354,7 @@ static void shake_start(struct net *n, struct conn_shake *k, uint64_t now_ns)
     CHECK(tls_hello_parse(message_payload(rx->head), rx->head_len, s->scratch, &hello) ==
           TLS_HELLO_OK);
     id = tls_context_choose(s->context, &hello);
+    s->workshop.is_crowded = s->running.count > CROWD;
     k->engine = tls_handshake_new(&s->workshop, s->context, id);
     s->used = true;
     spend(n, (tls_identity_is_rsa(id) ? START_RSA_US : START_US) + group_us[hello.group]);

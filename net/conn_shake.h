@@ -4,7 +4,8 @@
 #define NET_CONN_SHAKE_H
 
 /* TLS handshakes of a shard's connections: who may have one now, and their steps. A handshake costs
- * 60 KB while it lasts and some 0.3 ms of arithmetic, so both are bounded:
+ * 60 KB while it lasts (many at once some 25 each) and some 0.3 ms of arithmetic, so both are
+ * bounded:
  *
  *     bytes --> ClientHello complete --> in line --> slot --> steps --> records (conn_tls.h)
  *

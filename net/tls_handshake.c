@@ -15,6 +15,7 @@
 #include <wolfssl/wolfcrypt/ecc.h>
 #include <wolfssl/wolfcrypt/kdf.h>
 
+#include "net/tls_heap.h"
 #include "net/tls_hkdf.h"
 
 /* Our flights: certificate chains are the long part. */
@@ -296,7 +297,11 @@ struct tls_handshake *tls_handshake_new(struct tls_workshop *w, struct tls_conte
         return NULL;
     hs->workshop = w;
     hs->context = tls_context_ref(ctx);
+    if (w->is_crowded)
+        tls_heap_watch();
     hs->ssl = wolfSSL_new(tls_identity_library(id));
+    if (w->is_crowded)
+        tls_heap_slim();
     if (hs->ssl == NULL || wolfSSL_UseALPN(hs->ssl, http, sizeof(http) - 1,
                                            WOLFSSL_ALPN_FAILED_ON_MISMATCH) != WOLFSSL_SUCCESS) {
         tls_handshake_free(hs);
@@ -464,6 +469,13 @@ struct bytes tls_handshake_output(struct tls_handshake *hs)
 
     hs->taken = true;
     return out;
+}
+
+void tls_handshake_drop_output(struct tls_handshake *hs)
+{
+    free(hs->out);
+    hs->out = NULL;
+    hs->out_len = hs->out_cap = 0;
 }
 
 enum tls_failure tls_handshake_failure(const struct tls_handshake *hs)

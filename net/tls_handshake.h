@@ -33,6 +33,7 @@ struct tls_workshop {
     struct tls_ticket_keys tickets; /* only where the contexts have tickets */
     bool has_tickets;
     bool is_trial;   /* asks no client for a certificate: the self-test has none */
+    bool is_crowded; /* handshakes are many: a new one spares memory; set by the caller */
     uint64_t now_ns; /* of the turn, for the tickets' keys; set by the caller before each step */
 };
 
@@ -114,6 +115,9 @@ enum tls_handshake_status tls_handshake_step(struct tls_handshake *hs, struct by
 
 /* What must be sent; a view until the next call, which forgets it. */
 struct bytes tls_handshake_output(struct tls_handshake *hs);
+
+/* What tls_handshake_output() has shown was taken: its memory is not kept for the next flight. */
+void tls_handshake_drop_output(struct tls_handshake *hs);
 
 /* After FAILED: why, for the metric; the library's number; and in its words, for the log. */
 enum tls_failure tls_handshake_failure(const struct tls_handshake *hs);

@@ -17,7 +17,8 @@ import pytest
 
 import wire
 from certs import Authority
-from probe import expect_metric, run, until
+from figures import hurried
+from probe import expect_metric, is_sanitized, private_dirty, run, until
 from tls_socket import TlsSocket
 from wire import CLOSE, TEXT, Client, Raw, frame, join_all, request
 
@@ -508,32 +509,63 @@ def stall(server, source):
     return raw
 
 
-@pytest.mark.parametrize("sources", (1, 50), ids=("one-address", "many-addresses"))
-def test_stallers_leave_handshakes_to_others(new_server, certs, sources):
-    s = new_server("--tls-port", "0", "--drain-time", "0", "--shards", "1", *certs.ecdsa.flags(),
-                   *certs.rsa.flags())
-    stallers = [stall(s, f"127.0.1.{1 + i % sources}") for i in range(200)]
-    until(lambda: s.metric("tidewire_tls_handshakes_running"), 16 if sources == 1 else 64)
-    assert s.metric("tidewire_tls_handshakes_waiting") > 0
-    times = []
+def longest_honest(server, certs, times):
+    """Of so many handshakes at once, each from an address of its own."""
+    took = []
 
     def honest(i):
         begin = time.monotonic()
-        sock = connect(s, context(certs), source=f"127.0.2.{1 + i}")
-        times.append(time.monotonic() - begin)
+        sock = connect(server, context(certs), source=f"127.0.2.{1 + i}")
+        took.append(time.monotonic() - begin)
         sock.close()
 
-    threads = [threading.Thread(target=honest, args=(i,)) for i in range(40)]
+    threads = [threading.Thread(target=honest, args=(i,)) for i in range(times)]
     for t in threads:
         t.start()
     for t in threads:
         t.join(30)
-    assert len(times) == 40 and max(times) < 2, sorted(times)[-3:]
-    until(lambda: s.metric(FAILURES, reason="stalled"), lambda n: n > 0)
+    assert len(took) == times
+    return max(took)
+
+
+def added_by_stallers(server, certs, sources):
+    """How much longer the longest takes beside 200 stallers than without."""
+    alone = longest_honest(server, certs, 40)
+    stallers = [stall(server, f"127.0.1.{1 + i % sources}") for i in range(200)]
+    until(lambda: server.metric("tidewire_tls_handshakes_running"), 16 if sources == 1 else 64)
+    assert server.metric("tidewire_tls_handshakes_waiting") > 0
+    beside = longest_honest(server, certs, 40)
+    until(lambda: server.metric(FAILURES, reason="stalled"), lambda n: n > 0)
     for raw in stallers:
         raw.close()
-    until(lambda: s.metric("tidewire_tls_handshakes_running"), 0)
-    until(lambda: s.metric("tidewire_tls_handshakes_waiting"), 0)
+    until(lambda: server.metric("tidewire_tls_handshakes_running"), 0)
+    until(lambda: server.metric("tidewire_tls_handshakes_waiting"), 0)
+    return beside - alone
+
+
+@pytest.mark.parametrize("sources", (1, 50), ids=("one-address", "many-addresses"))
+def test_stallers_leave_handshakes_to_others(new_server, certs, sources):
+    """Before all other programs, and beside what the machine needs without stallers; the least of
+    three, as the rule that is tested counts time, and a shard that is late judges nobody."""
+    with hurried():
+        s = new_server("--tls-port", "0", "--drain-time", "0", "--shards", "1",
+                       *certs.ecdsa.flags(), *certs.rsa.flags())
+        added = []
+        while not added or (min(added) >= 2 and len(added) < 3):
+            added.append(added_by_stallers(s, certs, sources))
+    assert min(added) < 2, added
+
+
+def test_handshakes_in_a_crowd_take_less_memory(new_server, certs):
+    s = new_server("--tls-port", "0", "--drain-time", "0", "--shards", "1", *certs.ecdsa.flags())
+    connect(s, context(certs)).close()
+    before = private_dirty(s.process.pid)
+    stallers = [stall(s, f"127.0.1.{1 + i % 8}") for i in range(64)]
+    until(lambda: s.metric("tidewire_tls_handshakes_running"), 64)
+    grown = private_dirty(s.process.pid) - before
+    for raw in stallers:
+        raw.close()
+    assert is_sanitized() or grown < 64 * 50000, f"{grown / 64:.0f} bytes each"
 
 
 def test_only_a_slot_that_helps_somebody_is_taken_away(new_server, certs):
@@ -608,11 +640,12 @@ def test_many_at_once_are_all_served(new_server, certs):
         for _ in range(15):
             done.append(get(connect(s, ctx), "/nowhere"))
 
-    threads = [threading.Thread(target=several) for _ in range(20)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join(60)
+    with hurried():  # who does not answer for 300 ms loses its slot here
+        threads = [threading.Thread(target=several) for _ in range(20)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join(60)
     assert done == [404] * 300
     assert s.metric("tidewire_tls_handshakes_total") == 300
 

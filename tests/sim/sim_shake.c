@@ -178,6 +178,11 @@ enum tls_handshake_status tls_handshake_step(struct tls_handshake *hs, struct by
     return st;
 }
 
+void tls_handshake_drop_output(struct tls_handshake *hs)
+{
+    hs->out_len = 0;
+}
+
 struct bytes tls_handshake_output(struct tls_handshake *hs)
 {
     struct bytes out = {hs->out, hs->taken ? 0 : hs->out_len};

@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "core/log.h"
+#include "net/tls_heap.h"
 #include "net/tls_self_test.h"
 
 static const struct stats_desc descs[CERTIFICATES_STAT_COUNT] = {
@@ -88,6 +89,7 @@ int certificates_init(struct certificates *c, const struct net_config *config,
     int err;
 
     *c = (struct certificates){0};
+    tls_heap_init();
     if (getrandom(seed, sizeof(seed), 0) != (ssize_t)sizeof(seed)) {
         snprintf(complaint, TLS_COMPLAINT_MAX, "no random numbers from the kernel");
         return -EIO;

@@ -552,9 +552,10 @@ const struct option config_table[] = {
      .reload = OPTION_RELOAD},
     {.name = "tls-handshakes-max",
      .group = TLS,
-     .help = "How many handshakes each shard has under way at once, of 60 KB each; more wait in "
-             "order. One address gets a quarter of them. Raise it for very many clients far away "
-             "that come at once.",
+     .help =
+         "How many handshakes each shard has under way at once, of 25 to 60 KB each; more wait in "
+         "order. One address gets a quarter of them. Raise it for very many clients far away "
+         "that come at once.",
      .def = "64",
      .min = 1,
      .max = 65536,
