@@ -210,6 +210,11 @@ static inline void conn_mark_dirty(struct conn *c)
 /* Slow path of conn_queue(): the bound is reached or there is no memory; ends the connection. */
 void conn_queue_failed(struct conn *c, enum conn_end why);
 
+static inline bool conn_queue_has_room(const struct conn *c, uint32_t len)
+{
+    return c->sendq.bytes + (uint64_t)len <= c->net->max_queue_bytes || c->sendq.bytes == 0;
+}
+
 /* Queues run[off..off+len) for sending; the queue takes a use of its own. False when the connection
  * is not open, or is ended by this: slow consumer. */
 __attribute__((always_inline)) static inline bool conn_queue(struct conn *c, struct run *run,
@@ -219,7 +224,7 @@ __attribute__((always_inline)) static inline bool conn_queue(struct conn *c, str
 
     if (unlikely(c->state != CONN_OPEN))
         return false;
-    if (unlikely(c->sendq.bytes + (uint64_t)len > n->max_queue_bytes && c->sendq.bytes != 0)) {
+    if (unlikely(!conn_queue_has_room(c, len))) {
         conn_queue_failed(c, CONN_END_SLOW_CONSUMER);
         return false;
     }

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-#include "net/conn.h"
+#include "net/conn_reply.h"
 #include "net/conn_rx.h"
 #include "net/inflate.h"
 #include "net/ws_encoder.h"
@@ -87,9 +87,10 @@ void conn_ws_inflated(struct conn *c, struct net_message *m, bool is_checked)
 }
 
 /* A whole message in the input: one frame, one piece. */
-static inline void whole_message(struct conn *c, struct bytes payload, uint8_t opcode, uint32_t key)
+static inline void whole_message(struct conn *c, struct bytes payload, uint8_t opcode, uint32_t key,
+                                 size_t rest)
 {
-    struct net_message in = {.payload = payload, .opcode = opcode, .key = key};
+    struct net_message in = {.payload = payload, .rest = rest, .key = key, .opcode = opcode};
 
     if (opcode == WS_OP_TEXT) {
         net_message_unmask(&in);
@@ -273,7 +274,7 @@ static void watch_incomplete(struct conn *c)
     }
 }
 
-static inline void data_piece(struct conn *c, const struct ws_piece *piece)
+static inline void data_piece(struct conn *c, const struct ws_piece *piece, size_t rest)
 {
     if (unlikely(c->state != CONN_OPEN))
         return; /* closing: only the peer's close frame matters */
@@ -284,7 +285,7 @@ static inline void data_piece(struct conn *c, const struct ws_piece *piece)
     else if (piece->compressed)
         compressed_message(c, piece);
     else
-        whole_message(c, (struct bytes){piece->ptr, piece->len}, piece->opcode, 0);
+        whole_message(c, (struct bytes){piece->ptr, piece->len}, piece->opcode, 0, rest);
     if (piece->message_end && (c->flags & CONN_F_BEGUN) && c->state == CONN_OPEN)
         stop_clock(c);
 }
@@ -306,7 +307,7 @@ any_piece(struct conn *c, const struct ws_limits *limits, struct bytes *in)
     if (ws_opcode_is_control(piece.opcode))
         control_piece(c, &piece);
     else
-        data_piece(c, &piece);
+        data_piece(c, &piece, in->len);
     return st;
 }
 
@@ -323,7 +324,7 @@ static inline void small_messages(struct conn *c, const struct ws_limits *limits
         return;
     while (c->holds == 0 && c->state == CONN_OPEN &&
            ws_decode_small(small_max, in, &payload, &opcode, &key)) {
-        whole_message(c, payload, opcode, key);
+        whole_message(c, payload, opcode, key, in->len);
         count++;
     }
     stats_add(&c->net->stats[NET_STAT_MESSAGES_IN], count);
@@ -342,6 +343,7 @@ void conn_ws_input(struct conn *c, struct bytes *in)
         if (unlikely(st > WS_STATUS_PIECE))
             violation(c, st);
     } while (in->len > 0 && takes_frames(c));
+    conn_reply_done(c->net);
     if (c->state == CONN_OPEN)
         watch_incomplete(c);
 }

@@ -30,6 +30,7 @@ struct net_message {
     struct bytes payload;
     struct message *owned; /* non-NULL: payload lies in this message, which net_message_take() hands
                               over without a copy */
+    size_t rest;           /* bytes of input behind it, as far as they have come */
     uint32_t key;          /* payload is masked with it still; 0: plain. See net_message_unmask() */
     uint8_t opcode;        /* WS_OP_TEXT or WS_OP_BINARY */
 };
@@ -120,6 +121,12 @@ struct net {
     uint64_t turn_work;  /* --turn-budget as bytes of work, see net/inflate.h */
     uint64_t work_left;  /* of it in this turn */
     struct net_tls *tls; /* net/conn_tls.h; NULL: no TLS listeners */
+    struct conn_answers {
+        uint8_t *at; /* where the next one goes, up to end; NULL: nowhere yet */
+        uint8_t *end;
+        struct sendq_ref *ref; /* that they are in: the last of the connection's queue while that */
+        uint16_t refs;         /* has so many */
+    } answers; /* to the connection whose input is dealt with, see net/conn_reply.h */
     struct admission admission;
     struct net_listener listeners[NET_LISTENERS_MAX];
     uint32_t listener_count;

@@ -73,6 +73,12 @@ MUST_USE static inline bool sendq_push(struct sendq *q, struct pool *chunks, str
     return true;
 }
 
+/* The newest reference; the queue is not empty. Good until something is pushed or sent. */
+static inline struct sendq_ref *sendq_last(struct sendq *q)
+{
+    return q->tail != NULL ? &q->tail->refs[q->tail->end - 1] : &q->first;
+}
+
 /* Fills iov (IO_IOV_MAX) with what leaves in the next send: whole references of at most bytes_max
  * together, or a single one of any size. Returns the number of spans, *bytes their sum. Not while a
  * send is under way; the queue is not empty. */

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "net/compress.h"
+#include "net/conn_reply.h"
 #include "pubsub/hub_credit.h"
 #include "pubsub/hub_fanout.h"
 #include "pubsub/pubsub.h"
@@ -134,36 +135,56 @@ void rooms_on_close(void *ctx, struct conn *c)
 /* Messages
  * ------------------------------------------------------------------------------------------- */
 
-/* Back to the sender, by the same path of message, queue and flush. */
-static void echo(struct pubsub *p, struct conn *c, struct message *m)
+/* An echo as a message of its own. The three ways of a message are out of line, so that none of
+ * them saves registers for another. */
+__attribute__((noinline)) static bool echo_message(struct pubsub *p, struct conn *c,
+                                                   struct net_message *in)
 {
     struct shard *s = p->shard;
-    struct message *z = c->flags & CONN_F_DEFLATE && compress_suits(c, m->payload_len)
-                            ? compress_message(p->net, m)
-                            : NULL;
+    struct message *m = net_message_take(p->net, in), *z;
     struct run *r;
 
+    if (unlikely(m == NULL)) {
+        conn_end(c, CONN_END_NO_MEMORY);
+        return true;
+    }
+    net_message_frame(m, false);
+    z = compress_suits(c, m->payload_len) ? compress_message(p->net, m) : NULL;
     if (z != NULL) {
         shard_message_release(s, m);
         m = z;
     }
     r = run_new(&s->messages, m);
-    if (r == NULL) {
+    if (unlikely(r == NULL)) {
         shard_message_release(s, m);
         conn_end(c, CONN_END_NO_MEMORY);
-        return;
+        return true;
     }
     conn_queue(c, r, 0, r->len);
     shard_run_unref(s, r);
+    return true;
 }
 
-bool rooms_on_message(void *ctx, struct conn *c, struct net_message *in)
+/* An echo beside others. */
+__attribute__((noinline)) static bool echo_reply(struct pubsub *p, struct conn *c,
+                                                 struct net_message *in)
 {
-    struct pubsub *p = ctx;
+    uint8_t *to = conn_reply(c, in->opcode, (uint32_t)in->payload.len, in->rest);
+
+    if (likely(to != NULL)) {
+        net_stat(p->net, NET_STAT_PAYLOAD_COPIES);
+        simd->unmask(to, in->payload.ptr, in->payload.len, in->key);
+    }
+    return true;
+}
+
+__attribute__((noinline)) static bool publish(struct pubsub *p, struct conn *c,
+                                              struct net_message *in)
+{
     struct hub_member *member = c->session;
     struct message *m;
 
-    if (member != NULL && unlikely(!hub_may_publish(&p->hub, member))) {
+    if (unlikely(!hub_may_publish(&p->hub, member))) {
         conn_hold(c, CONN_HOLD_CREDIT);
         hub_wait(&p->hub, member, in->payload.len);
         return false;
@@ -174,13 +195,18 @@ bool rooms_on_message(void *ctx, struct conn *c, struct net_message *in)
         return true;
     }
     net_message_frame(m, false);
-    if (member == NULL) {
-        echo(p, c, m);
-        return true;
-    }
     m->sender = c->app_bits & HUB_CONN_NO_ECHO ? conn_handle(c) : 0;
     m->sender_shard = (uint16_t)p->shard->idx;
     hub_credit_settle(&p->hub, member);
     hub_publish(&p->hub, member->channel, m);
     return true;
+}
+
+bool rooms_on_message(void *ctx, struct conn *c, struct net_message *in)
+{
+    if (c->session != NULL)
+        return publish(ctx, c, in);
+    if (!conn_reply_suits(c, in) || unlikely(c->flags & CONN_F_DEFLATE))
+        return echo_message(ctx, c, in);
+    return echo_reply(ctx, c, in);
 }

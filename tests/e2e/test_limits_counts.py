@@ -354,6 +354,7 @@ def test_what_is_no_header_is_cut_off(behind, garbage):
 def test_who_has_not_sent_its_header_yet_counts_as_a_connection(new_server):
     s = new_server("--proxy-from", "127.0.0.1", "--max-connections", "3")
     waiting = [Raw(s.port) for _ in range(2)]
+    expect_metric(s, "connections", 3)  # who asks is one
     inside, code = through(s, proxy_v1("192.0.2.1"))
     assert code is None
     assert through(s, proxy_v1("192.0.2.2"))[1] == 1013

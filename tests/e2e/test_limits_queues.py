@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from probe import dial, expect_ends, expect_metric, expect_nothing_left, until
-from wire import BINARY, CLOSE, TEXT, Client, Raw, frame, frame_head, join_all
+from probe import dial, expect_ends, expect_metric, expect_nothing_left, settled, until
+from wire import BINARY, CLOSE, PING, TEXT, Client, Raw, frame, frame_head, join_all
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -110,6 +110,26 @@ def test_one_who_asks_and_never_reads_is_a_slow_consumer_too(new_server):
     except (TimeoutError, ConnectionError):
         pass
     expect_ends(s, "slow_consumer")
+    slow.sock.close()
+    expect_nothing_left(s)
+
+
+def test_answers_that_wait_take_no_more_memory_than_they_need(new_server):
+    """Memory is made ready for answers to come only where nothing waits."""
+    s = new_server("--max-queue", "1MiB", "--echo", "--shards", "1", *SNDBUF)
+    slow = stalled(s, "/echo")
+    slow.sock.settimeout(0.5)
+    full = frame(BINARY, b"f" * 4000)
+    while s.metric("tidewire_queue_bytes") < 16 * KIB:
+        slow.send(full)
+    settled(lambda: s.metric("tidewire_queue_bytes"))
+    waited = s.metric("tidewire_queue_bytes")
+    before = s.metric("tidewire_message_pool_bytes")
+    slow.send((frame(BINARY, b"1") * 2 + frame(PING, b"")) * 2000)
+    expect_metric(s, "pings_received_total", 2000)
+    assert s.metric("tidewire_queue_bytes") == waited + 2000 * (3 + 3 + 2)
+    grown = s.metric("tidewire_message_pool_bytes") - before
+    assert grown < 4 * MIB, "12 KiB for each of two answers would be 24 MiB"
     slow.sock.close()
     expect_nothing_left(s)
 

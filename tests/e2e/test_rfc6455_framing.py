@@ -57,6 +57,21 @@ def test_all_lengths_to_300_in_one_stream(server):
             assert c.message() == (BINARY, p)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_what_comes_together_is_answered_in_its_order(server, seed):
+    """Messages of lengths around those where answers are put together, and pings between them."""
+    rng = random.Random(seed)
+    lengths = rng.choices([0, 1, 125, 126, 500, 4095, 4096, 4097, 9000], k=120)
+    sent = [(rng.choice([TEXT, BINARY, BINARY, PING]), n) for n in lengths]
+    sent = [(op, b"%07d" % i + b"a" * (min(n, 100) if op == PING else n))
+            for i, (op, n) in enumerate(sent)]
+    with Client(server.port) as c:
+        c.send(b"".join(frame(op, payload) for op, payload in sent))
+        for op, payload in sent:
+            got = c.frame()
+            assert (got.opcode, got.payload) == (PONG if op == PING else op, payload)
+
+
 @pytest.mark.parametrize("form,length", [(16, 0), (16, 1), (16, 124), (16, 125), (64, 0), (64, 1),
                                          (64, 125), (64, 126), (64, 127), (64, 65535)])
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
