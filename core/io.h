@@ -19,6 +19,7 @@
  *     answers with io_close() (at once or after it has sent what it wants to).
  *  5. At most one io_send() is under way per connection. Its memory is the caller's again when
  *     io_send() has returned IO_SENT or an error, or else in on_sent() or on_closed().
+ * io_tls_send() and io_tls_key() count as sends.
  *  6. Fairness: a backend hands over at most IO_RECV_TURN_BYTES per connection and poll (what more
  *     has arrived comes in the next), and serves the others in between. Of all connections together
  *     it is about as much: what a turn sends on is then still in the processor's cache.
@@ -31,6 +32,7 @@
  *      any state --io_close--> CLOSING --on_closed--> the struct is the owner's again
  */
 
+#include <errno.h>
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <sys/types.h>
@@ -86,6 +88,9 @@ struct io_events {
     void (*on_connect)(struct io_conn *c, int err);
     /* The backend has forgotten the connection; its memory is the owner's again. */
     void (*on_closed)(struct io_conn *c);
+    /* The io_tls_key() that returned IO_PENDING is over: 0, or -errno as from the call itself. NULL
+     * where nobody calls it. */
+    void (*on_tls_key)(struct io_conn *c, int err);
 };
 
 /* Calls upward for a listener. */
@@ -166,6 +171,9 @@ struct io {
 
 enum { IO_PENDING = 0, IO_SENT = 1 };
 
+/* Content types of TLS records that are no data (RFC 8446 5.1). */
+enum io_tls_type { IO_TLS_ALERT = 21, IO_TLS_HANDSHAKE = 22 };
+
 /* An implementation. io_*() below call through it. */
 struct io_backend {
     const char *name; /* "uring", "epoll", "sim" */
@@ -180,6 +188,9 @@ struct io_backend {
                    const struct io_addr *from);
     void (*recv)(struct io *io, struct io_conn *c, bool on);
     int (*send)(struct io *io, struct io_conn *c, const struct iovec *iov, int count, size_t bytes);
+    /* Both NULL: the kernel's TLS is out of reach. */
+    int (*tls_key)(struct io *io, struct io_conn *c, const void *info, size_t len, bool again);
+    int (*tls_send)(struct io *io, struct io_conn *c, enum io_tls_type type, struct bytes record);
     void (*shutdown)(struct io *io, struct io_conn *c);
     void (*close)(struct io *io, struct io_conn *c, bool reset);
     int (*poll)(struct io *io, uint64_t deadline_ns);
@@ -261,6 +272,28 @@ MUST_USE static inline int io_send(struct io *io, struct io_conn *c, const struc
                                    int count, size_t bytes)
 {
     return io->backend->send(io, c, iov, count, bytes);
+}
+
+/* Kernel TLS (Documentation/networking/tls.rst): from here on what is sent is plaintext, and the
+ * kernel seals it; what was sent before stays as it is, and receiving does not change. `info` is a
+ * struct tls12_crypto_info_* of linux/tls.h, with the key and the next record's number. `again`:
+ * the connection has a key, and this is the next one (TLS 1.3, Linux 6.14). Counts as a send: rule
+ * 5 holds for it, and `info` is borrowed like what is sent. Returns IO_SENT (done), IO_PENDING
+ * (on_tls_key() will come), or -errno: nothing has changed, and what is sent next goes as before;
+ * -ENOENT where the kernel has no TLS, -EOPNOTSUPP where this io has no way to it. */
+MUST_USE static inline int io_tls_key(struct io *io, struct io_conn *c, const void *info,
+                                      size_t len, bool again)
+{
+    return io->backend->tls_key == NULL ? -EOPNOTSUPP
+                                        : io->backend->tls_key(io, c, info, len, again);
+}
+
+/* As io_send() of one span, as one record of its own that is no data: an alert or a KeyUpdate, so
+ * some bytes only. After a successful io_tls_key(). */
+MUST_USE static inline int io_tls_send(struct io *io, struct io_conn *c, enum io_tls_type type,
+                                       struct bytes record)
+{
+    return io->backend->tls_send(io, c, type, record);
 }
 
 /* Sends FIN (SHUT_WR); receiving goes on. No send is under way. */

@@ -35,6 +35,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/io_tls.h"
+
 /* What a discarded socket may have sent us before, read so that its close is no reset. */
 #define EP_DISCARD_READS 16
 
@@ -42,6 +44,7 @@
 struct ep_rest {
     int first; /* spans before this one have been sent */
     int count;
+    const struct io_tls_control *control; /* of io_tls_send(), else NULL */
     struct iovec iov[];
 };
 
@@ -177,18 +180,21 @@ static void conn_paused_edge(struct io_epoll *ep, struct io_conn *c, uint32_t ev
 
 /* Keeps what is left of iov behind `sent` bytes. A short send has armed the edge of EPOLLOUT. */
 static int send_keep_rest(struct io_epoll *ep, struct io_conn *c, const struct iovec *iov,
-                          int iov_count, size_t sent, size_t bytes)
+                          int iov_count, size_t sent, size_t bytes,
+                          const struct io_tls_control *control)
 {
     while (sent >= iov->iov_len) {
         sent -= iov->iov_len;
         iov++;
         iov_count--;
     }
+    CHECK(iov_count > 0);
     struct ep_rest *rest = malloc(sizeof(*rest) + (size_t)iov_count * sizeof(rest->iov[0]));
     if (rest == NULL)
         return -ENOMEM;
     rest->first = 0;
     rest->count = iov_count;
+    rest->control = control;
     memcpy(rest->iov, iov, (size_t)iov_count * sizeof(rest->iov[0]));
     rest->iov[0] = (struct iovec){(char *)iov->iov_base + sent, iov->iov_len - sent};
     c->backend_state = rest;
@@ -216,11 +222,14 @@ static void send_forget_rest(struct io_conn *c)
     c->send_want = 0;
 }
 
-/* Returns what the kernel took, or -errno. */
+/* Returns what the kernel took, or -errno. control: see struct ep_rest. */
 static ssize_t send_spans(struct io_epoll *ep, struct io_conn *c, const struct iovec *iov,
-                          int iov_count)
+                          int iov_count, const struct io_tls_control *control)
 {
-    struct msghdr msg = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)iov_count};
+    struct msghdr msg = {.msg_iov = (struct iovec *)iov,
+                         .msg_iovlen = (size_t)iov_count,
+                         .msg_control = (void *)control,
+                         .msg_controllen = control == NULL ? 0 : sizeof(*control)};
     ssize_t n;
 
     do {
@@ -233,7 +242,8 @@ static ssize_t send_spans(struct io_epoll *ep, struct io_conn *c, const struct i
 static void conn_continue_send(struct io_epoll *ep, struct io_conn *c)
 {
     struct ep_rest *rest = c->backend_state;
-    ssize_t n = send_spans(ep, c, &rest->iov[rest->first], rest->count - rest->first);
+    ssize_t n =
+        send_spans(ep, c, &rest->iov[rest->first], rest->count - rest->first, rest->control);
 
     if (n == -EAGAIN)
         return;
@@ -253,10 +263,11 @@ static void conn_continue_send(struct io_epoll *ep, struct io_conn *c)
 /* The kernel took n of `bytes`, or n is -errno. */
 static __attribute__((noinline)) int send_short(struct io_epoll *ep, struct io_conn *c,
                                                 const struct iovec *iov, int iov_count,
-                                                size_t bytes, ssize_t n)
+                                                size_t bytes, ssize_t n,
+                                                const struct io_tls_control *control)
 {
     if (n == -EINTR)
-        n = send_spans(ep, c, iov, iov_count);
+        n = send_spans(ep, c, iov, iov_count, control);
     if (n == -EAGAIN)
         n = 0;
     if (n < 0)
@@ -264,7 +275,7 @@ static __attribute__((noinline)) int send_short(struct io_epoll *ep, struct io_c
     ep_count(&ep->io.stats.send_bytes, (uint64_t)n);
     if ((size_t)n == bytes)
         return IO_SENT;
-    return send_keep_rest(ep, c, iov, iov_count, (size_t)n, bytes - (size_t)n);
+    return send_keep_rest(ep, c, iov, iov_count, (size_t)n, bytes - (size_t)n, control);
 }
 
 static int ep_send(struct io *io, struct io_conn *c, const struct iovec *iov, int iov_count,
@@ -277,14 +288,23 @@ static int ep_send(struct io *io, struct io_conn *c, const struct iovec *iov, in
     if (unlikely(c->flags & (EP_CLOSING | EP_CONNECTING)))
         return -ENOTCONN;
     if (iov_count != 1)
-        return send_short(ep, c, iov, iov_count, bytes, send_spans(ep, c, iov, iov_count));
+        return send_short(ep, c, iov, iov_count, bytes, send_spans(ep, c, iov, iov_count, NULL),
+                          NULL);
 
     ssize_t n = sys_send(c->sock, iov->iov_base, bytes);
     ep_count(&io->stats.syscalls, 1);
     if (unlikely(n != (ssize_t)bytes))
-        return send_short(ep, c, iov, 1, bytes, n < 0 ? -errno : n);
+        return send_short(ep, c, iov, 1, bytes, n < 0 ? -errno : n, NULL);
     ep_count(&io->stats.send_bytes, bytes);
     return IO_SENT;
+}
+
+int ep_send_record(struct io_epoll *ep, struct io_conn *c, struct iovec iov,
+                   const struct io_tls_control *control)
+{
+    CHECK(c->backend_state == NULL);
+    ep_count(&ep->io.stats.sends, 1);
+    return send_short(ep, c, &iov, 1, iov.iov_len, send_spans(ep, c, &iov, 1, control), control);
 }
 
 static void ep_shutdown(struct io *io, struct io_conn *c)
@@ -688,6 +708,8 @@ static const struct io_backend io_backend_epoll = {
     .connect = ep_connect,
     .recv = ep_recv,
     .send = ep_send,
+    .tls_key = ep_tls_key,
+    .tls_send = ep_tls_send,
     .shutdown = ep_shutdown,
     .close = ep_close,
     .poll = ep_poll,

@@ -3,8 +3,9 @@
 #ifndef CORE_IO_EPOLL_H
 #define CORE_IO_EPOLL_H
 
-/* The inside of io over epoll, shared by io_epoll.c (connections, the turn) and io_epoll_accept.c
- * (listeners). Nobody else includes it: io.h is the way in. All on the shard's thread. */
+/* The inside of io over epoll, shared by io_epoll.c (connections, the turn), io_epoll_accept.c
+ * (listeners) and io_epoll_tls.c (TLS by the kernel). Nobody else includes it: io.h is the way in.
+ * All on the shard's thread. */
 
 #include <stdalign.h>
 #include <stdatomic.h>
@@ -91,6 +92,16 @@ void ep_tell_eof(struct io_epoll *ep, struct io_conn *c, int err);
 
 /* io_epoll.c: a counted close(2). */
 void ep_close_fd(struct io_epoll *ep, int fd);
+
+/* io_epoll.c: sends one span under a control message, which lives until the send is over. Returns
+ * as io_send(). */
+struct io_tls_control;
+int ep_send_record(struct io_epoll *ep, struct io_conn *c, struct iovec iov,
+                   const struct io_tls_control *control);
+
+/* io_epoll_tls.c: the kernel's TLS, a part of struct io_backend. */
+int ep_tls_key(struct io *io, struct io_conn *c, const void *info, size_t len, bool again);
+int ep_tls_send(struct io *io, struct io_conn *c, enum io_tls_type type, struct bytes record);
 
 /* io_epoll_accept.c: the listener's part of struct io_backend. */
 int ep_listen(struct io *io, struct io_listener *l, int fd);

@@ -208,14 +208,30 @@ void uring_attach_connecting(struct uring *u, struct io_conn *c, uint32_t slot)
     c->flags |= URING_F_CONNECT | URING_F_WANT;
 }
 
+/* Who is behind c in the list of the starved. */
+static struct io_conn *starved_next(const struct io_conn *c)
+{
+    const struct uring_rest *rest = c->backend_state;
+    return c->flags & URING_F_REST ? rest->starved_next : c->backend_state;
+}
+
+static void set_starved_next(struct io_conn *c, struct io_conn *next)
+{
+    struct uring_rest *rest = c->backend_state;
+    if (c->flags & URING_F_REST)
+        rest->starved_next = next;
+    else
+        c->backend_state = next;
+}
+
 static void starved_push(struct uring *u, struct io_conn *c)
 {
     c->flags |= URING_F_STARVED;
-    c->backend_state = NULL;
+    set_starved_next(c, NULL);
     if (u->starved_head == NULL)
         u->starved_head = c;
     else
-        u->starved_tail->backend_state = c;
+        set_starved_next(u->starved_tail, c);
     u->starved_tail = c;
     u->starved_count++;
 }
@@ -234,9 +250,9 @@ static void starved_arm(struct uring *u)
     uint32_t limit = u->starved_count > 1 ? u->buffers.left_bytes / serve : 0;
     while (u->starved_head != NULL && serve > 0) {
         struct io_conn *c = u->starved_head;
-        u->starved_head = c->backend_state;
+        u->starved_head = starved_next(c);
         u->starved_count--;
-        c->backend_state = NULL;
+        set_starved_next(c, NULL);
         c->flags &= (uint16_t)~URING_F_STARVED;
         if (c->flags & URING_F_CLOSING) {
             close_step(u, c);
@@ -367,6 +383,8 @@ static int uring_send(struct io *io, struct io_conn *c, const struct iovec *iov,
         return -ENOTCONN;
     if (c->flags & URING_F_SEND)
         return -EALREADY;
+    if (unlikely(c->flags & URING_F_TLS))
+        return uring_tls_data(u, c, iov, count, bytes);
     const int flags = MSG_NOSIGNAL | MSG_WAITALL;
     struct io_uring_sqe *sqe;
     if (count == 1) {
@@ -391,9 +409,27 @@ static int uring_send(struct io *io, struct io_conn *c, const struct iovec *iov,
     return IO_PENDING;
 }
 
+/* Of io_tls_key(): see uring_tls.c. */
+static void on_tls_key(struct uring *u, struct io_conn *c, int32_t res)
+{
+    if (!(c->flags & URING_F_SEND))
+        return;
+    c->flags &= (uint16_t)~URING_F_SEND;
+    if (c->flags & URING_F_CLOSING) {
+        close_step(u, c);
+        return;
+    }
+    if (res >= 0)
+        c->flags |= URING_F_TLS;
+    u->callbacks++;
+    c->events->on_tls_key(c, res < 0 ? res : 0);
+}
+
 /* A short count is how a broken MSG_WAITALL send ends; the next one would say why. */
 static void on_sent(struct uring *u, struct io_conn *c, int32_t res)
 {
+    if (unlikely(c->flags & URING_F_REST) && uring_tls_goes_on(u, c, res))
+        return;
     int err = res < 0 ? res : (uint32_t)res == c->send_want ? 0 : -EPIPE;
     c->flags &= (uint16_t)~URING_F_SEND;
     c->send_want = 0;
@@ -565,6 +601,9 @@ static void dispatch_conn(struct uring *u, uint64_t data, int32_t res)
     case URING_SEND:
         on_sent(u, c, res);
         break;
+    case URING_TLS_KEY:
+        on_tls_key(u, c, res);
+        break;
     case URING_CONNECT:
         on_connected(u, c, res);
         break;
@@ -721,6 +760,8 @@ static const struct io_backend URING_BACKEND = {
     .connect = uring_connect,
     .recv = uring_recv,
     .send = uring_send,
+    .tls_key = uring_tls_key,
+    .tls_send = uring_tls_send,
     .shutdown = uring_shutdown,
     .close = uring_close,
     .poll = uring_poll,

@@ -4,8 +4,8 @@
 #define CORE_URING_H
 
 /* Inside of the io_uring implementation: what io_uring.c (connections and turn), uring_setup.c
- * (ring and memory), uring_accept.c (listeners) and uring_connect.c share. Nothing else includes it
- * but the implementation's own tests.
+ * (ring and memory), uring_accept.c (listeners), uring_connect.c and uring_tls.c share. Nothing
+ * else includes it but the implementation's own tests.
  *
  * A completion names what it belongs to by number, never by address: operation, slot in the table
  * of direct descriptors, generation of the slot. The table in user space turns the slot into the
@@ -37,6 +37,7 @@ enum uring_op {
     URING_CONNECT,  /* every link of the chain */
     URING_POLL,     /* watches a paused connection for a reset */
     URING_SHUTDOWN, /* half close */
+    URING_TLS_KEY,  /* both links of the chain; under way it is URING_F_SEND */
     URING_CLOSE,
     URING_DROP,   /* close of a slot without a connection */
     URING_ACCEPT, /* low half: listener and accept */
@@ -61,6 +62,8 @@ enum uring_conn_flag {
     URING_F_CLOSING = 1 << 9,      /* io_close() was called */
     URING_F_RESET = 1 << 10,       /* ... with reset */
     URING_F_RECV_CANCEL = 1 << 11, /* a cancel for the receive under way was made */
+    URING_F_TLS = 1 << 12,         /* the kernel seals what is sent */
+    URING_F_REST = 1 << 13,        /* backend_state is a struct uring_rest */
 };
 
 enum uring_accept_state {
@@ -88,11 +91,20 @@ struct uring_listener {
     struct uring_accept accepts[URING_ACCEPTS];
 };
 
+/* What of a send on the kernel's TLS has not left yet, see uring_tls.c. */
+struct uring_rest {
+    struct io_conn *starved_next; /* what backend_state was */
+    int first;                    /* spans before this one have been sent */
+    int count;
+    struct iovec iov[];
+};
+
 /* Features switched off and sizes for tests; all zero is what io_uring_new() uses. */
 struct uring_quirks {
     bool no_incremental; /* small whole buffers */
     bool no_bind;        /* connect through ordinary descriptors */
     bool no_install;     /* no ordinary descriptor for a slot */
+    bool no_options;     /* no options of a slot */
     bool no_msg_ring;    /* wake by eventfd only */
     uint32_t sq_entries;
     uint32_t cq_entries;
@@ -108,6 +120,7 @@ struct uring {
     uint32_t arena_used;
     bool has_bind;
     bool has_install;
+    bool has_options; /* setsockopt() of slots */
     bool has_msg_ring;
     int broken;                   /* -errno once the ring refuses to submit */
     uint32_t callbacks;           /* run in this poll */
@@ -176,6 +189,16 @@ int uring_adopt(struct io *io, struct io_conn *c, struct io_ticket t);
 void uring_discard(struct io *io, struct io_ticket t, const void *last_words, size_t len);
 int uring_connect(struct io *io, struct io_conn *c, const struct io_addr *to,
                   const struct io_addr *from);
+
+/* The kernel's TLS, uring_tls.c: parts of the table. */
+int uring_tls_key(struct io *io, struct io_conn *c, const void *info, size_t len, bool again);
+int uring_tls_send(struct io *io, struct io_conn *c, enum io_tls_type type, struct bytes record);
+
+/* ... and of sends with URING_F_TLS: as uring_send(), whose checks are done; and whether a send
+ * with URING_F_REST that has ended with `res` goes on with the rest. Else the rest is freed. */
+int uring_tls_data(struct uring *u, struct io_conn *c, const struct iovec *iov, int count,
+                   size_t bytes);
+bool uring_tls_goes_on(struct uring *u, struct io_conn *c, int32_t res);
 
 /* The listener side, uring_accept.c: parts of the backend's table ... */
 int uring_listen(struct io *io, struct io_listener *l, int fd);

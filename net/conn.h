@@ -270,8 +270,10 @@ void conn_input_over(struct conn *c, int err);
 void conn_feed(struct conn *c, struct bytes *in);
 void conn_resume(struct conn *c);
 void conn_finish(struct conn *c);
+/* One gathered send of what waits, as it is. Returns as io_send(); *bytes is what it takes. */
+int conn_send_some(struct conn *c, size_t *bytes);
 void conn_flush(struct conn *c);       /* as it is */
-void conn_tls_flush(struct conn *c);   /* sealed; with CONN_F_TLS_OPEN */
+void conn_tls_flush(struct conn *c);   /* sealed, here or by the kernel; with CONN_F_TLS_OPEN */
 void conn_flushed(struct conn *c);     /* everything that was queued has left */
 void conn_send_failed(struct conn *c); /* nothing can be sent any more */
 void conn_on_sent(struct io_conn *io, int err);

@@ -118,34 +118,41 @@ void conn_flush(struct conn *c)
     }
 }
 
-static void flush_many(struct conn *c)
+int conn_send_some(struct conn *c, size_t *bytes)
 {
     struct net *n = c->net;
     struct iovec iov[IO_IOV_MAX];
+    int count = sendq_gather(&c->sendq, iov, n->send_batch_bytes, bytes);
+    int r = io_send(n->io, &c->io, iov, count, *bytes);
 
+    net_stat(n, NET_STAT_SENDS);
+    if (r == IO_PENDING && PLANTED(PLANT_EARLY_UNREF))
+        unref_early(c);
+    if (likely(r == IO_SENT)) {
+        stats_add(&n->stats[NET_STAT_SENT_BYTES], *bytes);
+        n->queue_bytes -= sendq_sent(&c->sendq, n->shard, &n->chunks);
+    }
+    return r;
+}
+
+static void flush_many(struct conn *c)
+{
     for (int round = 0; !sendq_is_empty(&c->sendq); round++) {
         size_t bytes;
-        int count, r;
+        int r;
 
         if (round == FLUSH_ROUNDS_MAX) {
             conn_mark_dirty(c);
-            n->flush_again = true;
+            c->net->flush_again = true;
             return;
         }
-        count = sendq_gather(&c->sendq, iov, n->send_batch_bytes, &bytes);
-        r = io_send(n->io, &c->io, iov, count, bytes);
-        net_stat(n, NET_STAT_SENDS);
-        if (r == IO_PENDING) {
-            if (PLANTED(PLANT_EARLY_UNREF))
-                unref_early(c);
+        r = conn_send_some(c, &bytes);
+        if (r == IO_PENDING)
             return;
-        }
         if (unlikely(r < 0)) {
             conn_send_failed(c);
             return;
         }
-        stats_add(&n->stats[NET_STAT_SENT_BYTES], bytes);
-        n->queue_bytes -= sendq_sent(&c->sendq, n->shard, &n->chunks);
     }
     if (unlikely(c->state == CONN_FLUSHING || c->holds != 0))
         conn_flushed(c);

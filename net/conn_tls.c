@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * Copyright (c) 2026 The Tidewire authors */
 
-/* Records of connections: input opened in place, output sealed into one buffer. On the shard's
- * thread. */
+/* Records of connections: input opened in place, output sealed into one buffer, unless the kernel
+ * seals (conn_ktls.c). On the shard's thread. */
 
 #include "net/conn_tls.h"
 
@@ -25,8 +25,6 @@
 #define CUT_AT_ONCE 1024
 
 _Static_assert(offsetof(struct conn_tls, record) == 24, "what a state has before its record");
-/* Nothing was sent, for a reason of ours; beyond all that io returns. */
-enum { NO_BUFFER = -5000, NOT_SEALED };
 
 static const uint16_t pool_bytes_of[CONN_TLS_POOLS] = {144, 176, 240};
 
@@ -38,6 +36,7 @@ static const struct io_events tls_events = {
     .on_recv = on_recv,
     .on_eof = on_eof,
     .on_sent = on_sent,
+    .on_tls_key = conn_ktls_on_key,
     .on_closed = conn_on_closed,
 };
 
@@ -131,9 +130,12 @@ void conn_tls_open(struct conn *c, struct conn_tls *t)
     c->io.events = &tls_events;
     c->state = CONN_HEAD;
     t->raw = c->sendq.refs; /* what is left of our flights */
+    if (unlikely(c->net->shared->ktls_suites != 0))
+        conn_ktls_open(c);
 }
 
-static void drop_sealed(struct conn *c)
+/* A key does not stay in the pool of messages. */
+void conn_tls_sealed_left(struct conn *c)
 {
     struct conn_tls *t = c->tls;
     struct net *n = c->net;
@@ -142,13 +144,17 @@ static void drop_sealed(struct conn *c)
         return;
     n->tls->sealed_bytes -= message_capacity(t->sealed);
     n->queue_bytes -= message_capacity(t->sealed);
+    if (unlikely(t->ktls != CONN_KTLS_OFF))
+        explicit_bzero(message_payload(t->sealed), message_capacity(t->sealed));
     message_free(&n->shard->messages, t->sealed);
     t->sealed = NULL;
 }
 
 void conn_tls_free(struct conn *c)
 {
-    drop_sealed(c);
+    conn_tls_sealed_left(c);
+    if (unlikely(c->tls->ktls != CONN_KTLS_OFF))
+        conn_ktls_close(c);
     tls_record_wipe(&c->tls->record, &c->net->tls->work);
     conn_tls_release(c->net, c->tls);
     c->tls = NULL;
@@ -351,7 +357,7 @@ static struct message *new_buffer(struct conn *c, size_t len, size_t plain_max)
                        (uint32_t)(len + records * TLS_RECORD_EXTRA_MAX + TLS_RECORD_ROOM));
 }
 
-static void keep_sealed(struct conn *c, struct message *m)
+void conn_tls_keep_sealed(struct conn *c, struct message *m)
 {
     c->tls->sealed = m;
     c->net->tls->sealed_bytes += message_capacity(m);
@@ -367,7 +373,7 @@ static int send_buffer(struct conn *c, struct message *m, size_t len)
 
     net_stat(n, NET_STAT_SENDS);
     if (r == IO_PENDING)
-        keep_sealed(c, m);
+        conn_tls_keep_sealed(c, m);
     else
         message_free(&n->shard->messages, m);
     if (r >= 0)
@@ -394,7 +400,8 @@ static size_t seal(struct conn *c, struct tls_source *src, size_t plain_max, uin
     return len;
 }
 
-/* One send of what waits, sealed. Returns as io_send(), NO_BUFFER or NOT_SEALED. */
+/* One send of what waits, sealed. Returns as io_send(), CONN_TLS_NO_BUFFER or CONN_TLS_NOT_SEALED.
+ */
 static int send_sealed(struct conn *c)
 {
     struct conn_tls *t = c->tls;
@@ -410,11 +417,11 @@ static int send_sealed(struct conn *c)
                           min_size(SEAL_BYTES_MAX, c->net->send_batch_bytes), &bytes, &t->cut);
     m = new_buffer(c, bytes, plain_max);
     if (m == NULL)
-        return NO_BUFFER;
+        return CONN_TLS_NO_BUFFER;
     len = seal(c, &src, plain_max, message_payload(m), message_capacity(m));
     if (unlikely(len == 0)) {
         message_free(&c->net->shard->messages, m);
-        return NOT_SEALED;
+        return CONN_TLS_NOT_SEALED;
     }
     if (t->sent < SMALL_UNTIL)
         t->sent += (uint32_t)bytes;
@@ -456,7 +463,7 @@ static void gathered_left(struct conn *c)
 }
 
 /* Nothing waits any more. At the end that is when close_notify, or our alert, goes. Returns as
- * io_send(), or NO_BUFFER. */
+ * io_send(), or CONN_TLS_NO_BUFFER. */
 static int send_end(struct conn *c)
 {
     struct message *m;
@@ -464,10 +471,12 @@ static int send_end(struct conn *c)
 
     if (c->state != CONN_FLUSHING || c->tls->is_ended)
         return IO_SENT;
+    if (unlikely(conn_ktls_is_on(c->tls->ktls)))
+        return conn_ktls_send_end(c);
     c->tls->is_ended = true;
     m = new_buffer(c, 0, 1);
     if (m == NULL)
-        return NO_BUFFER;
+        return CONN_TLS_NO_BUFFER;
     len = tls_record_seal_end(&c->tls->record, &c->net->tls->work, message_payload(m));
     if (len > 0)
         return send_buffer(c, m, len);
@@ -478,17 +487,21 @@ static int send_end(struct conn *c)
 /* The next send. Returns as send_sealed(). */
 static int send_next(struct conn *c)
 {
-    return c->tls->raw > 0 ? send_raw(c) : send_sealed(c);
+    if (unlikely(c->tls->raw > 0))
+        return send_raw(c);
+    if (unlikely(c->tls->ktls != CONN_KTLS_OFF))
+        return conn_ktls_send(c);
+    return send_sealed(c);
 }
 
 static void send_failed(struct conn *c, int err)
 {
     c->sendq.gathered = 0; /* nothing is under way */
-    if (err == NO_BUFFER) {
+    if (err == CONN_TLS_NO_BUFFER) {
         conn_end(c, CONN_END_NO_MEMORY);
         if (c->state <= CONN_ENDING)
             return;
-    } else if (err == NOT_SEALED && c->state < CONN_ENDING) {
+    } else if (err == CONN_TLS_NOT_SEALED && c->state < CONN_ENDING) {
         record_failed(c);
         return;
     }
@@ -498,11 +511,14 @@ static void send_failed(struct conn *c, int err)
 /* A failed connection seals nothing more but its alert, which waits for nothing. */
 static void drop_unsealable(struct conn *c)
 {
-    if (likely(c->state != CONN_FLUSHING || c->tls->raw > 0 ||
-               tls_record_is_writable(&c->tls->record)))
+    struct conn_tls *t = c->tls;
+
+    if (likely(c->state != CONN_FLUSHING || t->raw > 0 || tls_record_is_writable(&t->record)))
+        return;
+    if (conn_ktls_is_on(t->ktls) && tls_record_reason(&t->record) == TLS_REASON_NONE)
         return;
     c->net->queue_bytes -= sendq_drop(&c->sendq, c->net->shard, &c->net->chunks, true);
-    c->tls->is_cut = false;
+    t->is_cut = false;
 }
 
 void conn_tls_flush(struct conn *c)
@@ -545,7 +561,7 @@ static void on_sent(struct io_conn *io, int err)
 {
     struct conn *c = conn_of(io);
 
-    drop_sealed(c);
+    conn_tls_sealed_left(c);
     if (unlikely(err != 0)) {
         send_failed(c, err);
         return;

@@ -12,11 +12,12 @@
  * stays, as a record of half a frame must be followed by the other half. */
 
 #include "net/conn.h"
+#include "net/conn_ktls.h"
 #include "net/conn_shake.h"
 
 /* State of an idle TLS connection, from a pool by size class. */
 struct conn_tls {
-    struct message *sealed; /* what is under way of ours, or NULL */
+    struct message *sealed; /* what is under way of ours (records, or a key), or NULL */
     uint32_t cut;           /* of the last gathered reference: what is in `sealed`; 0: all of it */
     uint32_t sent;          /* plaintext since the start, up to where records become large */
     uint16_t raw;           /* references at the queue's front that are records already */
@@ -25,6 +26,7 @@ struct conn_tls {
     bool is_closed : 1;     /* close_notify has come */
     bool is_ended : 1;      /* ours, or an alert, has left */
     bool is_lost : 1;       /* input is missing: what follows can't be opened */
+    uint8_t ktls;           /* enum conn_ktls */
     struct tls_record record;
 };
 
@@ -53,6 +55,13 @@ void conn_tls_open(struct conn *c, struct conn_tls *t);
 
 /* Records that have come; all of *in is used. */
 void conn_tls_input(struct conn *c, struct bytes in);
+
+/* Beyond all that io returns: nothing was sent, for a reason of ours. */
+enum { CONN_TLS_NO_BUFFER = -5000, CONN_TLS_NOT_SEALED };
+
+/* For conn_ktls.c: m is under way until conn_tls_sealed_left(), which frees it. */
+void conn_tls_keep_sealed(struct conn *c, struct message *m);
+void conn_tls_sealed_left(struct conn *c);
 
 /* Before the end: whether the peer can still be told of it, by close_notify or an alert. */
 bool conn_tls_has_last_word(const struct conn *c);

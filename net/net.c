@@ -50,17 +50,26 @@ const struct stats_desc net_stat_descs[NET_STAT_COUNT] = {
                "Connections ended by a record, by reason.", STATS_COUNTER, 0},
             TLS_RECORD_REASONS(X)
 #undef X
+#define X(id, label)                                                                               \
+    [NET_STAT_KTLS_FALLBACKS + CONN_KTLS_FALLBACK_##                                               \
+        id] = {"tidewire_tls_kernel_fallbacks_total", "reason=\"" label "\"",                      \
+               "TLS connections sealed here although --ktls auto was given, by reason.",           \
+               STATS_COUNTER, 0},
+                CONN_KTLS_FALLBACKS(X)
+#undef X
 #define X(id, label, code, how, text)                                                              \
     [NET_STAT_ENDS + CONN_END_##id] = {"tidewire_connections_closed_total",                        \
                                        "reason=\"" label "\"", "Connections ended, by reason.",    \
                                        STATS_COUNTER, 0},
-                CONN_ENDS(X)
+                    CONN_ENDS(X)
 #undef X
 };
 
 _Static_assert(TLS_FAILURE_COUNT == NET_STAT_TLS_REASONS - NET_STAT_TLS_FAILURES,
                "a counter for every failure");
-_Static_assert(TLS_REASON_COUNT == NET_STAT_ENDS - NET_STAT_TLS_REASONS,
+_Static_assert(TLS_REASON_COUNT == NET_STAT_KTLS_FALLBACKS - NET_STAT_TLS_REASONS,
+               "a counter for every reason");
+_Static_assert(CONN_KTLS_FALLBACK_COUNT == NET_STAT_ENDS - NET_STAT_KTLS_FALLBACKS,
                "a counter for every reason");
 _Static_assert(CONN_END_COUNT == NET_STAT_COUNT - NET_STAT_ENDS, "a counter for every reason");
 

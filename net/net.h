@@ -88,6 +88,7 @@ struct net_shared {
     uint32_t max_connections;     /* resolved: never 0 */
     _Atomic(const struct net_config *) config; /* that shards shall work by: net_settings.h */
     struct tls_shared *tls;                    /* certificates; NULL: no TLS listeners */
+    uint32_t ktls_suites; /* that the kernel is to seal (net/tls_ktls.h); 0: none. Main, at start */
 };
 
 struct net {

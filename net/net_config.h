@@ -9,6 +9,8 @@
 #include "core/options.h"
 #include "net/proxy_header.h"
 
+enum { NET_KTLS_OFF, NET_KTLS_AUTO };
+
 struct net_config {
     /* HTTP */
     uint64_t max_head_bytes;         /* --max-head 8KiB */
@@ -50,6 +52,7 @@ struct net_config {
     struct option_list tls_client_ca; /* --tls-client-ca, repeatable; empty: clients need none */
     uint32_t tls_handshakes_max;      /* --tls-handshakes-max 64 per shard */
     uint64_t tls_ticket_lifetime_ns;  /* --tls-ticket-lifetime 12h; 0: no tickets */
+    int ktls;                         /* --ktls off|auto: NET_KTLS_... */
 
     /* Sockets */
     uint32_t backlog;          /* --backlog 4096 */

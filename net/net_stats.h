@@ -97,6 +97,15 @@
     X(TLS_PLAIN_OUT, "tls_plaintext_sent_bytes_total", NULL, "Bytes sealed.", STATS_COUNTER)       \
     X(TLS_SEALED_BYTES, "tls_sealed_bytes", NULL, "Buffers of sealed records under way.",          \
       STATS_GAUGE)                                                                                 \
+    X(KTLS_CONNECTIONS, "tls_kernel_connections", NULL,                                            \
+      "TLS connections whose output the kernel seals now.", STATS_GAUGE)                           \
+    X(KTLS_STARTED, "tls_kernel_started_total", NULL,                                              \
+      "TLS connections whose output the kernel has begun to seal.", STATS_COUNTER)                 \
+    X(KTLS_BYTES, "tls_kernel_sent_bytes_total", NULL, "Bytes given to the kernel to be sealed.",  \
+      STATS_COUNTER)                                                                               \
+    X(KTLS_REKEYED, "tls_kernel_rekeys_total", "result=\"ok\"",                                    \
+      "Keys that the kernel was given after the first.", STATS_COUNTER)                            \
+    X(KTLS_REKEY_FAILED, "tls_kernel_rekeys_total", "result=\"refused\"", "", STATS_COUNTER)       \
     X(TLS_TRUNCATED, "tls_truncations_total", NULL,                                                \
       "Connections that ended without close_notify or close frame.", STATS_COUNTER)                \
     X(CLOSE_1000, "close_frames_sent_total", "code=\"1000\"", "Close frames sent by code.",        \
@@ -119,8 +128,10 @@ enum net_stat {
     NET_STAT_TLS_FAILURES,
     /* One row per enum tls_reason: tls_record_failures_total{reason="..."}. */
     NET_STAT_TLS_REASONS = NET_STAT_TLS_FAILURES + 15,
+    /* One row per enum conn_ktls_fallback: tls_kernel_fallbacks_total{reason="..."}. */
+    NET_STAT_KTLS_FALLBACKS = NET_STAT_TLS_REASONS + 20,
     /* One row per enum conn_end (net/conn.h) follows: connections_closed_total{reason="..."}. */
-    NET_STAT_ENDS = NET_STAT_TLS_REASONS + 20,
+    NET_STAT_ENDS = NET_STAT_KTLS_FALLBACKS + 7,
     NET_STAT_COUNT = NET_STAT_ENDS + 34,
 };
 

@@ -166,7 +166,8 @@ bool tls_record_is_worn(const struct tls_record *r)
 
 bool tls_record_is_writable(const struct tls_record *r)
 {
-    return r->reason == TLS_REASON_NONE && (r->bits & RECORD_BIT_OUTPUT_ENDED) == 0;
+    return r->reason == TLS_REASON_NONE &&
+           (r->bits & (RECORD_BIT_OUTPUT_ENDED | RECORD_BIT_LENT)) == 0;
 }
 
 /* Reasons -------------------------------------------------------------------------------------- */

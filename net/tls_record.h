@@ -41,6 +41,8 @@
  *      OPEN ---- close_notify ----> input CLOSED   (sealing goes on: it is a half close)
  *      OPEN ---- any violation, fatal alert, used-up key ----> FAILED: nothing is sealed any more
  *      not ended ---- tls_record_seal_end() ----> output ended: nothing is sealed any more
+ *      not ended ---- tls_ktls_lend() ----> the kernel seals, see tls_ktls.h: nothing is sealed
+ * here
  *
  * The state has no pointers, and tls_record_bytes() of it may be moved or handed to another
  * process. Exactly one copy may live on: an older copy that seals again would use a nonce twice,
@@ -220,7 +222,7 @@ bool tls_record_is_update_due(const struct tls_record *r);
 /* Whether a 1.2 key has done its share in either direction. */
 bool tls_record_is_worn(const struct tls_record *r);
 
-/* Whether tls_record_seal() seals: neither failed nor ended. */
+/* Whether tls_record_seal() seals: neither failed nor ended nor lent. */
 bool tls_record_is_writable(const struct tls_record *r);
 
 /* TLS_REASON_NONE while it has not failed. */

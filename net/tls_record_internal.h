@@ -3,8 +3,8 @@
 #ifndef NET_TLS_RECORD_INTERNAL_H
 #define NET_TLS_RECORD_INTERNAL_H
 
-/* What tls_record.c, tls_record_open.c and tls_record_seal.c share: the layout of the state, and
- * what records have in common in both directions. */
+/* What tls_record.c, tls_record_open.c, tls_record_seal.c and tls_ktls.c share: the layout of the
+ * state, and what records have in common in both directions. */
 
 #include <endian.h>
 #include <string.h>
@@ -27,6 +27,7 @@ enum {
     RECORD_BIT_OUTPUT_ENDED = 8,
     RECORD_BIT_UPDATE_DUE = 16,     /* a KeyUpdate stands before our next data */
     RECORD_BIT_UPDATE_REQUEST = 32, /* and asks for the peer's */
+    RECORD_BIT_LENT = 64,           /* the kernel seals: tls_ktls.h */
 };
 
 enum {
@@ -124,6 +125,16 @@ void record_next_keys(const struct tls_record *r, const uint8_t *secret, struct 
 /* Puts them in place, and wipes where they come from and what c has expanded from the old ones. */
 void record_install_keys(const struct tls_record *r, struct tls_aead_ctx *c,
                          struct record_keys *next, uint8_t *secret, uint8_t *key, uint8_t *iv);
+
+/* The messages that go as records of their own. The alert is the last: false when there is none. */
+void record_update_message(const struct tls_record *r, uint8_t message[RECORD_UPDATE_BYTES]);
+bool record_end_message(struct tls_record *r, uint8_t message[RECORD_ALERT_BYTES]);
+
+/* New keys for what is sent behind our KeyUpdate; `next` is what record_next_keys() has derived. */
+void record_next_write_keys(struct tls_record *r, struct tls_aead_ctx *c, struct record_keys *next);
+
+/* Whether our key may seal another record with data. */
+bool record_check_limit(struct tls_record *r);
 
 static inline enum tls_record_status record_fail(struct tls_record *r, enum tls_reason reason)
 {

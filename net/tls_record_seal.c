@@ -99,24 +99,34 @@ static size_t seal_message(struct tls_record *r, struct tls_work *work, uint8_t 
     return seal_record(r, work, type, &src, len, out);
 }
 
+void record_update_message(const struct tls_record *r, uint8_t message[RECORD_UPDATE_BYTES])
+{
+    const uint8_t m[RECORD_UPDATE_BYTES] = {RECORD_MESSAGE_KEY_UPDATE, 0, 0, 1,
+                                            (r->bits & RECORD_BIT_UPDATE_REQUEST) != 0};
+    memcpy(message, m, sizeof m);
+}
+
+void record_next_write_keys(struct tls_record *r, struct tls_aead_ctx *c, struct record_keys *next)
+{
+    record_install_keys(r, c, next, record_write_secret(r), record_write_key(r), r->write_iv);
+    r->write_seq = 0;
+    r->bits &= (uint8_t) ~(RECORD_BIT_UPDATE_DUE | RECORD_BIT_UPDATE_REQUEST);
+}
+
 /* The KeyUpdate that is due: the last record under its key. */
 static size_t seal_key_update(struct tls_record *r, struct tls_work *work, uint8_t *out)
 {
-    uint8_t message[RECORD_UPDATE_BYTES] = {RECORD_MESSAGE_KEY_UPDATE, 0, 0, 1,
-                                            (r->bits & RECORD_BIT_UPDATE_REQUEST) != 0};
+    uint8_t message[RECORD_UPDATE_BYTES];
     struct record_keys next;
 
+    record_update_message(r, message);
     record_next_keys(r, record_write_secret(r), &next);
     size_t n = seal_message(r, work, RECORD_TYPE_HANDSHAKE, message, sizeof message, out);
-    record_install_keys(r, &work->seal, &next, record_write_secret(r), record_write_key(r),
-                        r->write_iv);
-    r->write_seq = 0;
-    r->bits &= (uint8_t) ~(RECORD_BIT_UPDATE_DUE | RECORD_BIT_UPDATE_REQUEST);
+    record_next_write_keys(r, &work->seal, &next);
     return n;
 }
 
-/* Whether our key may seal another record with data. */
-static bool check_key_limit(struct tls_record *r)
+bool record_check_limit(struct tls_record *r)
 {
     if (likely(r->write_seq < record_key_limit(r)))
         return true;
@@ -132,7 +142,7 @@ size_t tls_record_seal(struct tls_record *r, struct tls_work *work, struct tls_s
 {
     size_t written = 0;
 
-    if (!tls_record_is_writable(r) || !check_key_limit(r))
+    if (!tls_record_is_writable(r) || !record_check_limit(r))
         return 0;
     if (unlikely((r->bits & RECORD_BIT_UPDATE_DUE) != 0)) {
         if (room < TLS_RECORD_UPDATE_BYTES)
@@ -148,14 +158,23 @@ size_t tls_record_seal(struct tls_record *r, struct tls_work *work, struct tls_s
     return written + seal_record(r, work, RECORD_TYPE_DATA, src, len, out + written);
 }
 
-size_t tls_record_seal_end(struct tls_record *r, struct tls_work *work, uint8_t *out)
+bool record_end_message(struct tls_record *r, uint8_t message[RECORD_ALERT_BYTES])
 {
     int alert = r->reason == TLS_REASON_NONE ? RECORD_ALERT_CLOSE_NOTIFY
                                              : tls_reason_alert((enum tls_reason)r->reason);
     bool is_mute = (r->bits & RECORD_BIT_OUTPUT_ENDED) != 0 || alert < 0;
-    uint8_t message[RECORD_ALERT_BYTES] = {alert == RECORD_ALERT_CLOSE_NOTIFY ? RECORD_ALERT_WARNING
-                                                                              : RECORD_ALERT_FATAL,
-                                           (uint8_t)alert};
+
+    message[0] = alert == RECORD_ALERT_CLOSE_NOTIFY ? RECORD_ALERT_WARNING : RECORD_ALERT_FATAL;
+    message[1] = (uint8_t)alert;
     r->bits |= RECORD_BIT_OUTPUT_ENDED;
-    return is_mute ? 0 : seal_message(r, work, RECORD_TYPE_ALERT, message, sizeof message, out);
+    return !is_mute;
+}
+
+size_t tls_record_seal_end(struct tls_record *r, struct tls_work *work, uint8_t *out)
+{
+    uint8_t message[RECORD_ALERT_BYTES];
+
+    if ((r->bits & RECORD_BIT_LENT) != 0 || !record_end_message(r, message))
+        return 0;
+    return seal_message(r, work, RECORD_TYPE_ALERT, message, sizeof message, out);
 }

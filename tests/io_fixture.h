@@ -48,6 +48,8 @@ struct side {
     int sent_err;
     int connects;
     int connect_err;
+    int tls_keys;
+    int tls_key_err;
     int closeds;
     bool send_pending;
     bool closing;
@@ -162,6 +164,15 @@ static inline void side_on_sent(struct io_conn *c, int err)
     s->t->in_callback = false;
 }
 
+static inline void side_on_tls_key(struct io_conn *c, int err)
+{
+    struct side *s = side_enter_open(c);
+    cr_assert_leq(err, 0);
+    s->tls_keys++;
+    s->tls_key_err = err;
+    s->t->in_callback = false;
+}
+
 static inline void side_on_connect(struct io_conn *c, int err)
 {
     struct side *s = side_enter_open(c);
@@ -192,6 +203,7 @@ static const struct io_events side_events = {
     .on_sent = side_on_sent,
     .on_connect = side_on_connect,
     .on_closed = side_on_closed,
+    .on_tls_key = side_on_tls_key,
 };
 
 static inline struct side *side_new(struct fixture *t, struct io *io)

@@ -156,7 +156,11 @@ static inline void on_closed(struct io_conn *c)
     x->closeds++;
 }
 
-static const struct io_events events = {on_recv, on_eof, on_sent, on_connect, on_closed};
+static const struct io_events events = {.on_recv = on_recv,
+                                        .on_eof = on_eof,
+                                        .on_sent = on_sent,
+                                        .on_connect = on_connect,
+                                        .on_closed = on_closed};
 
 static inline struct side *side_new(struct shard *s)
 {

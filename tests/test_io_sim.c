@@ -137,8 +137,11 @@ static void on_recv_writing_beyond(struct io_conn *c, struct bytes in)
 
 Test(io_sim, writing_beyond_a_slice_is_noticed)
 {
-    static const struct io_events careless = {on_recv_writing_beyond, on_eof, on_sent, on_connect,
-                                              on_closed};
+    static const struct io_events careless = {.on_recv = on_recv_writing_beyond,
+                                              .on_eof = on_eof,
+                                              .on_sent = on_sent,
+                                              .on_connect = on_connect,
+                                              .on_closed = on_closed};
     struct pair p = pair_new(NULL);
 
     p.x->conn.events = &careless;

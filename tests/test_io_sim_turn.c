@@ -305,8 +305,11 @@ static void on_recv_polling(struct io_conn *c, struct bytes in)
 
 Test(io_sim_turn, polling_within_a_callback_is_noticed)
 {
-    static const struct io_events nested = {on_recv_polling, on_eof, on_sent, on_connect,
-                                            on_closed};
+    static const struct io_events nested = {.on_recv = on_recv_polling,
+                                            .on_eof = on_eof,
+                                            .on_sent = on_sent,
+                                            .on_connect = on_connect,
+                                            .on_closed = on_closed};
     struct pair p = pair_new(NULL);
 
     p.x->conn.events = &nested;

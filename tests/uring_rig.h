@@ -108,7 +108,11 @@ static inline void on_closed(struct io_conn *c)
     container_of(c, struct peer, c)->closes++;
 }
 
-static const struct io_events EVENTS = {on_recv, on_eof, on_sent, on_connect, on_closed};
+static const struct io_events EVENTS = {.on_recv = on_recv,
+                                        .on_eof = on_eof,
+                                        .on_sent = on_sent,
+                                        .on_connect = on_connect,
+                                        .on_closed = on_closed};
 
 static inline struct peer *peer_new(struct rig *r)
 {

@@ -15,6 +15,7 @@
 #include "core/base.h"
 #include "core/io.h"
 #include "core/simd.h"
+#include "net/tls_ktls.h"
 #include "tools/tidewire/commands.h"
 
 /* Neither library tells its version at run time; the build passes what it found. */
@@ -73,6 +74,19 @@ static void print_backend(const char *name, int (*make)(const struct io_config *
     }
 }
 
+static void print_ktls(void)
+{
+    struct tls_ktls_probe p;
+    char text[TLS_KTLS_TEXT_MAX];
+
+    tls_ktls_probe(&p);
+    if (p.err != 0)
+        printf("kernel TLS: not on this host: %s\n", tls_ktls_why(p.err));
+    else
+        printf("kernel TLS: %s; %s\n", tls_ktls_text(p.suites, text),
+               p.rekeys ? "changes keys" : "can't change keys, so 1.3 is not used");
+}
+
 int cmd_version(int argc, char **argv, char **envp)
 {
     (void)envp;
@@ -88,5 +102,6 @@ int cmd_version(int argc, char **argv, char **envp)
     print_kernels();
     print_backend("uring", io_uring_new);
     print_backend("epoll", io_epoll_new);
+    print_ktls();
     return EXIT_OK;
 }

@@ -283,6 +283,7 @@ static int check_tls_files(const struct config *c, const struct options *o, FILE
     const char *idle = net->tls_cert.count > 0        ? "tls-cert"
                        : net->tls_key.count > 0       ? "tls-key"
                        : net->tls_client_ca.count > 0 ? "tls-client-ca"
+                       : net->ktls != NET_KTLS_OFF    ? "ktls"
                        : c->redirect_http             ? "redirect-http"
                                                       : NULL;
 

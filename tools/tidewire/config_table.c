@@ -38,6 +38,7 @@
 
 static const char *const page_choices[] = {"auto", "on", "off", NULL};
 static const char *const io_choices[] = {"auto", "uring", "epoll", NULL};
+static const char *const ktls_choices[] = {"off", "auto", NULL};
 static const char *const compress_choices[] = {"off", "on", NULL};
 static const char *const order_choices[] = {"global", "local", NULL};
 static const char *const away_choices[] = {"local", "refuse", NULL};
@@ -46,6 +47,7 @@ static const char *const format_choices[] = {"logfmt", "json", NULL};
 
 /* A choice's value is its index. */
 _Static_assert(CONFIG_PAGE_AUTO == 0 && CONFIG_PAGE_ON == 1 && CONFIG_PAGE_OFF == 2, "page");
+_Static_assert(NET_KTLS_OFF == 0 && NET_KTLS_AUTO == 1, "ktls");
 _Static_assert(CORE_IO_AUTO == 0 && CORE_IO_URING == 1 && CORE_IO_EPOLL == 2, "io");
 _Static_assert(REDIS_ORDER_GLOBAL == 0 && REDIS_ORDER_LOCAL == 1, "redis-order");
 _Static_assert(REDIS_AWAY_LOCAL == 0 && REDIS_AWAY_REFUSE == 1, "engine-down");
@@ -571,6 +573,16 @@ const struct option config_table[] = {
      .zero_off = true,
      .offset = AT(net.tls_ticket_lifetime_ns),
      .type = OPTION_DURATION},
+    {.name = "ktls",
+     .group = TLS,
+     .help =
+         "With auto the kernel seals what TLS connections are sent, where it can (its tls module; "
+         "for TLS 1.3 Linux 6.14). Tested against a stand-in only, never yet on a kernel that can: "
+         "try it before you rely on it.",
+     .def = "off",
+     .choices = ktls_choices,
+     .offset = AT(net.ktls),
+     .type = OPTION_ENUM},
     {.name = "redirect-http",
      .group = TLS,
      .help = "Answers every request to the plain port by a redirect to the first --tls-port, but "

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "core/io_socket.h"
+#include "net/tls_ktls.h"
 #include "tools/tidewire/address.h"
 #include "tools/tidewire/certificates.h"
 #include "tools/tidewire/commands.h"
@@ -546,6 +547,25 @@ static void block_signals(struct serve *s)
     signal(SIGPIPE, SIG_IGN);
 }
 
+/* --ktls auto: what of TLS this kernel is given to do. */
+static void offer_ktls(struct serve *s)
+{
+    struct tls_ktls_probe p;
+    char text[TLS_KTLS_TEXT_MAX];
+
+    if (s->config.net.ktls == NET_KTLS_OFF)
+        return;
+    tls_ktls_probe(&p);
+    s->server.net_shared.ktls_suites = tls_ktls_usable(&p);
+    if (p.err != 0)
+        log_warn("--ktls auto: the kernel can't seal, so it is done here", "why",
+                 tls_ktls_why(p.err), NULL);
+    else
+        log_info("--ktls auto: the kernel seals what it can", "suites",
+                 tls_ktls_text(tls_ktls_usable(&p), text), "changes_keys",
+                 p.rekeys ? "true" : "false", NULL);
+}
+
 /* Where plain requests are led to. */
 static uint16_t first_tls_port(const struct serve *s)
 {
@@ -581,6 +601,7 @@ static int build(struct serve *s)
         certificates_register(&s->certificates, &s->server.stats);
         certificates_forget_seed(&s->certificates);
         s->reload.certificates = &s->certificates;
+        offer_ktls(s);
     }
     s->reload.redis_tls = s->redis_tls;
     s->reload.server = &s->server;
