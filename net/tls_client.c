@@ -17,6 +17,7 @@
 #include <wolfssl/wolfcrypt/ecc.h>
 
 #include "core/io.h"
+#include "net/tls_file.h"
 #include "net/tls_pem.h"
 
 /* The record layer knows no others. The cheapest first, which servers take that have no opinion. */
@@ -73,7 +74,8 @@ static int load_authorities(const struct tls_client *t, const char *file, char *
 }
 
 static int use_certificate(const struct tls_client *t, const struct tls_client_config *cfg,
-                           const struct tls_pem *chain, const struct tls_pem *key, char *complaint)
+                           const struct tls_file *chain, const struct tls_file *key,
+                           char *complaint)
 {
     if (wolfSSL_CTX_use_certificate_chain_buffer(t->library, chain->bytes, (long)chain->len) !=
         WOLFSSL_SUCCESS)
@@ -94,18 +96,18 @@ static int use_certificate(const struct tls_client *t, const struct tls_client_c
 static int load_certificate(struct tls_client *t, const struct tls_client_config *cfg,
                             char *complaint)
 {
-    struct tls_pem chain = {0}, key = {0};
+    struct tls_file chain = {0}, key = {0};
     int err;
 
     t->has_certificate = cfg->cert_file != NULL;
     if (!t->has_certificate)
         return 0;
-    err = tls_pem_read(cfg->cert_file, &chain, complaint);
+    err = tls_file_read(cfg->cert_file, &chain, complaint);
     if (err == 0)
-        err = tls_pem_read(cfg->key_file, &key, complaint);
+        err = tls_file_read(cfg->key_file, &key, complaint);
     err = err != 0 ? -ENOENT : use_certificate(t, cfg, &chain, &key, complaint);
-    tls_pem_free(&chain);
-    tls_pem_free(&key);
+    tls_file_free(&chain);
+    tls_file_free(&key);
     return err;
 }
 
