@@ -126,6 +126,21 @@ static int read_map(struct redis_cluster *c, const struct redis_reply *r)
     return changed;
 }
 
+static uint64_t interval_ns(const struct redis_cluster *c)
+{
+    return c->slots.covered == REDIS_SLOT_COUNT && !c->lacks_master ? REDIS_CLUSTER_INTERVAL_NS
+                                                                    : REDIS_CLUSTER_HURRY_NS;
+}
+
+void redis_cluster_lacks(struct redis_cluster *c, bool lacks_master)
+{
+    if (c->lacks_master == lacks_master)
+        return;
+    c->lacks_master = lacks_master;
+    c->scout.interval_ns = interval_ns(c);
+    c->scout.due_ns = min_u64(c->scout.due_ns, c->scout.asked_ns + c->scout.interval_ns);
+}
+
 static bool on_answer(struct redis_scout *s, const struct redis_reply *r)
 {
     struct redis_cluster *c = s->owner;
@@ -137,8 +152,7 @@ static bool on_answer(struct redis_scout *s, const struct redis_reply *r)
         return false;
     if (changed)
         list_nodes(c);
-    s->interval_ns =
-        c->slots.covered == REDIS_SLOT_COUNT ? REDIS_CLUSTER_INTERVAL_NS : REDIS_CLUSTER_HURRY_NS;
+    s->interval_ns = interval_ns(c);
     c->events->on_slots(c, changed);
     return c->slots.covered > 0;
 }
@@ -162,6 +176,7 @@ void redis_cluster_init(struct redis_cluster *c, struct io *io,
 
     CHECK(seed_count <= REDIS_URL_ENDPOINTS_MAX);
     memset(c->denials, 0, sizeof(c->denials));
+    c->lacks_master = false;
     c->events = events;
     c->owner = owner;
     c->seed_count = seed_count;

@@ -7,7 +7,8 @@
  *
  * One node is asked CLUSTER SLOTS every ten seconds, and at once when something does not fit the
  * map: a MOVED, a sunsubscribe that nobody asked for, a master that can't be reached; every second
- * while slots have no master. Nodes that were learned are asked like those of the URL.
+ * while slots have no master, or the owner lacks one. Nodes that were learned are asked like those
+ * of the URL.
  *
  * A node that is cut off from the others keeps an old map, and knows nothing of that. So what a
  * server says of itself counts for more: by a MOVED, a sunsubscribe or its ROLE it denies that it
@@ -18,7 +19,7 @@
 #include "pubsub/redis_slots.h"
 
 #define REDIS_CLUSTER_INTERVAL_NS (10 * NS_PER_SEC)
-#define REDIS_CLUSTER_HURRY_NS NS_PER_SEC         /* while slots have no master */
+#define REDIS_CLUSTER_HURRY_NS NS_PER_SEC         /* while a master is lacking */
 #define REDIS_CLUSTER_DENIAL_NS (10 * NS_PER_SEC) /* as long a denial counts */
 #define REDIS_CLUSTER_DENIALS 32                  /* that are kept, the last ones */
 #define REDIS_CLUSTER_EVERY_SLOT REDIS_SLOT_COUNT
@@ -46,6 +47,7 @@ struct redis_cluster {
     const struct redis_cluster_events *events;
     void *owner;
     struct redis_arg arg;
+    bool lacks_master; /* see redis_cluster_lacks() */
     struct redis_denial denials[REDIS_CLUSTER_DENIALS];
     uint32_t seed_count; /* endpoints of the URL, in front; then those of slots */
     struct redis_endpoint endpoints[REDIS_URL_ENDPOINTS_MAX + REDIS_SLOTS_NODES_MAX];
@@ -67,6 +69,9 @@ bool redis_cluster_moved(struct redis_cluster *c, const char *text, size_t len,
  * for. And the reverse: it is a master now, whatever it was before. */
 void redis_cluster_denied(struct redis_cluster *c, const struct redis_endpoint *by, uint32_t slot);
 void redis_cluster_affirmed(struct redis_cluster *c, const struct redis_endpoint *by);
+
+/* A master of the map is not to be had, or all are: how soon the map is asked for again. */
+void redis_cluster_lacks(struct redis_cluster *c, bool lacks_master);
 
 /* The rest as of the scout: start, stop, is_idle, deinit, turn, flush, hurry, doubt. */
 

@@ -162,13 +162,13 @@ static uint64_t turn_leaving(struct redis_masters *m, uint64_t now_ns)
     return next_ns;
 }
 
-/* Rooms whose subscription was ended unasked. Returns when to look again. */
+/* Rooms whose subscription was ended unasked, or the canary's. Returns when to look again. */
 static uint64_t turn_ended(struct redis_masters *m, uint64_t now_ns)
 {
     uint64_t next_ns = UINT64_MAX;
 
     for (struct redis_server *s = m->engine->servers; s != NULL; s = s->next) {
-        if (s->masters != m || s->ended_count == 0)
+        if (s->masters != m || (s->ended_count == 0 && !s->is_canary_ended))
             continue;
         redis_scout_hurry(&m->map.scout);
         if (now_ns < s->ended_ns + REDIS_MASTERS_TRUST_NS) {
@@ -181,6 +181,15 @@ static uint64_t turn_ended(struct redis_masters *m, uint64_t now_ns)
     return next_ns;
 }
 
+static bool lacks_master(const struct redis_masters *m)
+{
+    for (const struct redis_server *s = m->engine->servers; s != NULL; s = s->next) {
+        if (s->masters == m && s->leave_ns == 0 && !redis_server_is_up(s))
+            return true;
+    }
+    return false;
+}
+
 uint64_t redis_masters_turn(struct redis_masters *m, uint64_t now_ns)
 {
     uint64_t next_ns;
@@ -191,6 +200,7 @@ uint64_t redis_masters_turn(struct redis_masters *m, uint64_t now_ns)
         redis_server_unreachable(&m->nowhere); /* who waits there has no master */
     }
     next_ns = min_u64(turn_leaving(m, now_ns), turn_ended(m, now_ns));
+    redis_cluster_lacks(&m->map, lacks_master(m));
     return min_u64(next_ns, redis_scout_turn(&m->map.scout, now_ns));
 }
 

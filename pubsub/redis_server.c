@@ -233,6 +233,7 @@ static void on_down(struct redis_link *l, enum redis_down why, const char *text,
                  s->text, "link", role_of(l), "reason", redis_down_label(why), "detail", text,
                  why == REDIS_DOWN_REFUSED ? "remedy" : NULL,
                  redis_error_remedy((enum redis_error)l->down_error), NULL);
+    s->is_canary_ended = false;
     if (l == &s->subscribe && was_up)
         redis_subs_down(s->engine, s);
     set_down(s);
@@ -303,13 +304,26 @@ static bool is_canary(const struct redis_server *s, const struct redis_push *pus
            memcmp(push->channel, message_payload(s->canary_channel), push->channel_len) == 0;
 }
 
+/* The master has lost the slot, or is none any more: then it would take rooms on all the same. */
+static void canary_ended(struct redis_server *s)
+{
+    if (s->ended_count == 0 && !s->is_canary_ended)
+        s->ended_ns = s->engine->shard->io->now_ns;
+    s->is_canary_ended = true;
+    redis_masters_ended(s, redis_server_canary_slot(s));
+    s->engine->shard->next_turn_ns = 0;
+}
+
 static void on_push(struct redis_link *l, const struct redis_push *push)
 {
     struct redis_server *s = l->owner;
     struct redis_sub *sub;
 
     if (push->kind != REDIS_PUSH_MESSAGE) {
-        redis_subs_push(s->engine, s, push);
+        if (unlikely(push->kind == REDIS_PUSH_SUNSUBSCRIBE && is_canary(s, push)))
+            canary_ended(s);
+        else
+            redis_subs_push(s->engine, s, push);
         return;
     }
     if (unlikely(is_canary(s, push))) {
@@ -411,6 +425,7 @@ void redis_server_set_canary(struct redis_server *s, uint32_t tag)
     end += snprintf(end, CANARY_TAG_MAX, "{%u}", tag);
     m->payload_len = (uint32_t)(end - text);
     s->canary_names++;
+    s->is_canary_ended = false;
     redis_canary_rename(&s->canary, s->engine->shard->io->now_ns + CANARY_PAUSE_NS);
     s->engine->shard->next_turn_ns = 0;
 }

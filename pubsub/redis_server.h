@@ -38,9 +38,10 @@ struct redis_server {
     uint64_t ended_ns;
     uint64_t counted_bytes; /* of `publish` without an answer, as the engine's sum has them */
     uint64_t down_since_ns;
-    uint64_t leave_ns; /* it has no slots any more, and ends then at the latest; 0: it stays */
-    bool is_away;      /* an attempt to connect has failed since it was up */
-    bool is_new;       /* it has never been up, and nothing has failed yet */
+    uint64_t leave_ns;    /* it has no slots any more, and ends then at the latest; 0: it stays */
+    bool is_away;         /* an attempt to connect has failed since it was up */
+    bool is_new;          /* it has never been up, and nothing has failed yet */
+    bool is_canary_ended; /* its subscription, unasked, at ended_ns: the pair takes no rooms on */
     char text[REDIS_URL_TEXT_MAX];
 };
 

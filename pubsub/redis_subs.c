@@ -533,7 +533,7 @@ static bool flush_needed(struct engine_redis *e, struct redis_server *s)
 
     b.server = s;
     b.count = 0;
-    if (due_queue_count(&s->batches.asked) >= REDIS_ASKED_MAX)
+    if (due_queue_count(&s->batches.asked) >= REDIS_ASKED_MAX || s->is_canary_ended)
         return false;
     collect_needed(e, &s->batches.urgent, &b);
     collect_needed(e, &s->batches.needed, &b);

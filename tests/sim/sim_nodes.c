@@ -60,6 +60,7 @@ void nodes_prepare(struct nodes *c, uint64_t seed, uint32_t node_count, uint32_t
                         .node_count = node_count,
                         .shard_count = shards,
                         .redis_count = redis_count,
+                        .master_count = redis_count,
                         .room_count = 1,
                         .prefix = "t:",
                         .fault_ns = UINT64_MAX};
@@ -122,7 +123,9 @@ static void name_cluster(struct nodes *c)
     snprintf(c->url_texts[0], sizeof(c->url_texts[0]), "redis+cluster://10.0.1.1,10.0.1.2");
     for (uint32_t i = 0; i < c->node_count; i++)
         c->nodes[i].config.pubsub.redis.urls.count = 1;
-    sim_cluster_init(&c->cluster, c->redis, c->redis_count);
+    sim_cluster_init(&c->cluster, c->redis, c->master_count);
+    for (uint32_t i = c->master_count; i + c->spare_count < c->redis_count; i++)
+        sim_cluster_add_replica(&c->cluster, &c->redis[i], i % c->master_count);
 }
 
 bool nodes_start(struct nodes *c)

@@ -13,7 +13,7 @@
 
 #define NODES_MAX 3
 #define NODES_SHARDS_MAX 3
-#define NODES_REDIS_MAX 3
+#define NODES_REDIS_MAX 6
 #define PEERS_MAX 24
 #define NODES_ROOMS_MAX 4
 #define PEER_TEXT_MAX 4096
@@ -57,6 +57,8 @@ struct nodes {
     struct sim_redis redis[NODES_REDIS_MAX];
     uint32_t redis_count;
     bool is_cluster; /* the Redis are its masters; set between nodes_prepare() and nodes_start() */
+    uint32_t master_count; /* then: the first ones; the others are their replicas in turn */
+    uint32_t spare_count;  /* ... but for so many of them, which the caller adds */
     struct sim_cluster cluster;
     struct node_one nodes[NODES_MAX];
     uint32_t node_count;

@@ -39,8 +39,10 @@ static struct nodes *begin(void)
     struct nodes *c = calloc(1, sizeof(*c));
 
     CHECK(c != NULL);
-    nodes_prepare(c, 7, 2, 1, MASTERS);
+    nodes_prepare(c, 7, 2, 1, 2 * MASTERS); /* the others are spare */
     c->is_cluster = true;
+    c->master_count = MASTERS;
+    c->spare_count = MASTERS;
     if (!nodes_start(c))
         nodes_fail(c, "the nodes could not be made");
     EXPECT(c, nodes_run(c, nodes_now(c) + PATIENCE_NS, is_ready), "the nodes are not ready");
@@ -54,8 +56,8 @@ static void end(struct nodes *c, char *failure, size_t cap)
     free(c);
 }
 
-/* A room that this master has, with a peer on each node; they are the first two. */
-static uint32_t open_room(struct nodes *c, uint32_t master, char *channel, size_t cap)
+/* A peer on each node asks for a room that this master has; they are the first two. */
+static void ask_for_room(struct nodes *c, uint32_t master, char *channel, size_t cap)
 {
     uint32_t room = 0;
 
@@ -67,8 +69,12 @@ static uint32_t open_room(struct nodes *c, uint32_t master, char *channel, size_
     }
     peer_new(c, 0, room, true);
     peer_new(c, 1, room, true);
+}
+
+static void open_room(struct nodes *c, uint32_t master, char *channel, size_t cap)
+{
+    ask_for_room(c, master, channel, cap);
     EXPECT(c, nodes_run(c, nodes_now(c) + PATIENCE_NS, is_ready), "the peers were not let in");
-    return room;
 }
 
 static bool all_came(struct nodes *c)
@@ -225,7 +231,59 @@ static void rooms_do_not_go_back_and_forth(char *failure, size_t cap)
     end(c, failure, cap);
 }
 
+/* Which of the nodes' subscriptions to the channel are at that server. */
+static uint32_t subscribers(struct nodes *c, uint32_t server, const char *channel)
+{
+    return sim_redis_subscribers(&c->redis[server], channel);
+}
+
+/* A failover by hand, when the nodes have no rooms: only canaries can tell. The old master would
+ * take rooms on as a replica. */
+static void replica_takes_no_new_rooms(char *failure, size_t cap)
+{
+    struct nodes *c = begin();
+    char channel[40] = "";
+
+    for (uint32_t i = 0; i < MASTERS; i++)
+        sim_cluster_add_replica(&c->cluster, &c->redis[MASTERS + i], i);
+    sim_cluster_promote(&c->cluster, MASTERS);
+    nodes_run(c, nodes_now(c) + 10 * NS_PER_MS, NULL);
+    ask_for_room(c, MASTERS, channel, sizeof(channel));
+    nodes_run(c, nodes_now(c) + 500 * NS_PER_MS, NULL);
+    EXPECT(c, subscribers(c, 0, channel) == 0, "a replica was asked for a room");
+    sim_cluster_tell(&c->cluster);
+    EXPECT(c, nodes_run(c, nodes_now(c) + PATIENCE_NS, is_ready), "a pair stays at a replica");
+    peer_publish(c->peers[0], 40);
+    EXPECT(c, nodes_run(c, nodes_now(c) + PATIENCE_NS, all_came), "%u and %u of 1 came",
+           c->peers[0]->got_count, c->peers[1]->got_count);
+    EXPECT(c, subscribers(c, MASTERS, channel) == 2 && subscribers(c, 0, channel) == 0,
+           "the room is not at the new master alone");
+    end(c, failure, cap);
+}
+
+/* Nobody hears of it before the map is asked for. */
+static void new_master_is_found_within_a_second(char *failure, size_t cap)
+{
+    struct nodes *c = begin();
+    char channel[40] = "";
+    uint64_t begin_ns;
+
+    sim_cluster_add_replica(&c->cluster, &c->redis[MASTERS], 0);
+    open_room(c, 0, channel, sizeof(channel));
+    sim_redis_stop(&c->redis[0]);
+    nodes_run(c, nodes_now(c) + 30 * NS_PER_SEC, NULL);
+    sim_cluster_promote(&c->cluster, MASTERS);
+    sim_cluster_tell(&c->cluster);
+    begin_ns = nodes_now(c);
+    EXPECT(c, nodes_run(c, begin_ns + PATIENCE_NS, is_ready), "the new master is not found");
+    EXPECT(c, nodes_now(c) - begin_ns < NS_PER_SEC * 3 / 2, "found after %llu ms",
+           (unsigned long long)((nodes_now(c) - begin_ns) / NS_PER_MS));
+    end(c, failure, cap);
+}
+
 const struct scenario nodes_scenarios[] = {
+    {"a replica that was a master takes no new rooms", replica_takes_no_new_rooms},
+    {"a new master is found within a second and a half", new_master_is_found_within_a_second},
     {"a message refused behind one that was sent back waits with it", refused_behind_sent_back},
     {"a replica that a node without contact names as master is left",
      replica_named_by_a_node_that_is_cut_off},

@@ -32,12 +32,16 @@ static void draw(struct nodes *c, uint64_t seed)
     bool is_local = sim_net_below(dice, 5) == 0;
     bool refuses = sim_net_below(dice, 5) == 0;
     bool is_cluster = sim_net_below(dice, 3) == 0;
+    uint32_t masters = redis;
 
-    if (is_cluster)
-        redis = 2 + (uint32_t)sim_net_below(dice, 2);
+    if (is_cluster) {
+        masters = 2 + (uint32_t)sim_net_below(dice, 2);
+        redis = masters * (1 + (uint32_t)sim_net_below(dice, 2));
+    }
     sim_net_free(dice);
     nodes_prepare(c, seed, nodes, shards, redis);
     c->is_cluster = is_cluster;
+    c->master_count = masters;
     c->room_count = 1 + below(c, NODES_ROOMS_MAX);
     for (uint32_t i = 0; i < nodes; i++) {
         struct redis_config *r = &c->nodes[i].config.pubsub.redis;
@@ -55,12 +59,17 @@ static void draw(struct nodes *c, uint64_t seed)
     c->faults.buffer_max_bytes += 2000;
 }
 
+static uint32_t any_master(struct nodes *c)
+{
+    return c->cluster.master_of[below(c, c->redis_count)];
+}
+
 /* Every slot has a master again, and all are told. */
 static void calm_cluster(struct nodes *c)
 {
     for (uint32_t slot = 0; slot < SIM_CLUSTER_SLOTS; slot++) {
         if (c->cluster.owner[slot] >= c->redis_count)
-            sim_cluster_move(&c->cluster, slot, below(c, c->redis_count));
+            sim_cluster_move(&c->cluster, slot, any_master(c));
     }
     for (uint32_t i = 0; i < c->redis_count; i++)
         sim_cluster_cut(&c->cluster, i, false);
@@ -90,12 +99,26 @@ static uint32_t slot_of_room(struct nodes *c, uint32_t room)
     return sim_cluster_slot(name, (size_t)len);
 }
 
-/* A slot moves, some move, a master hands over all it has and may end, slots have no master, or a
- * node hears nothing of the others for a while. CLUSTER SLOTS may lag behind. */
+/* A replica takes over, from a master that ends or from one that goes on as its replica. */
+static void fail_over(struct nodes *c, uint32_t replica)
+{
+    uint32_t old = c->cluster.master_of[replica];
+
+    if (sim_cluster_is_master(&c->cluster, replica) || !c->redis[replica].is_listening ||
+        c->cluster.is_cut[replica] || c->cluster.is_cut[old])
+        return;
+    if (below(c, 2) == 0)
+        sim_redis_stop(&c->redis[old]);
+    sim_cluster_promote(&c->cluster, replica);
+}
+
+/* A slot moves, some move, a master hands over all it has and may end, slots have no master, a node
+ * hears nothing of the others for a while, or a replica takes over. CLUSTER SLOTS may lag behind.
+ */
 static void befall_cluster(struct nodes *c)
 {
-    uint32_t from = below(c, c->redis_count), to = below(c, c->redis_count);
-    uint32_t kind = below(c, 5);
+    uint32_t from = any_master(c), to = any_master(c);
+    uint32_t kind = below(c, 6);
 
     for (uint32_t slot = 0; kind == 0 && slot < SIM_CLUSTER_SLOTS; slot++) {
         if (c->cluster.owner[slot] == from)
@@ -109,7 +132,9 @@ static void befall_cluster(struct nodes *c)
     if (kind == 3)
         sim_cluster_move(&c->cluster, slot_of_room(c, below(c, c->room_count)), to);
     if (kind == 4)
-        sim_cluster_cut(&c->cluster, to, below(c, 3) != 0);
+        sim_cluster_cut(&c->cluster, below(c, c->redis_count), below(c, 3) != 0);
+    if (kind == 5)
+        fail_over(c, below(c, c->redis_count));
     if (kind == 0 && from != to && below(c, 2) == 0)
         sim_redis_stop(&c->redis[from]);
     if (below(c, 3) != 0)

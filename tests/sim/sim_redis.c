@@ -176,14 +176,12 @@ static void deliver(struct sim_redis_conn *to, bool sharded, const struct arg *c
     to->redis->stats.deliveries++;
 }
 
-static int64_t publish(struct sim_redis *r, bool sharded, const struct arg *channel,
-                       const struct arg *payload)
+/* To all who have subscribed here. */
+static int64_t spread(struct sim_redis *r, bool sharded, const struct arg *channel,
+                      const struct arg *payload)
 {
     int64_t count = 0;
 
-    r->stats.published++;
-    if (r->on_publish != NULL)
-        r->on_publish(r->ctx, channel->ptr, channel->len, payload->ptr, payload->len);
     for (struct sim_redis_conn *c = r->conns; c != NULL; c = c->next) {
         if (c->is_closing || map_find(&c->subs[sharded], channel->ptr, channel->len) == NULL)
             continue;
@@ -199,6 +197,27 @@ static int64_t publish(struct sim_redis *r, bool sharded, const struct arg *chan
         }
     }
     return count;
+}
+
+void sim_redis_spread(struct sim_redis *r, struct bytes channel, struct bytes payload)
+{
+    const struct arg name = {(const char *)channel.ptr, channel.len};
+    const struct arg text = {(const char *)payload.ptr, payload.len};
+
+    spread(r, true, &name, &text);
+}
+
+static int64_t publish(struct sim_redis *r, bool sharded, const struct arg *channel,
+                       const struct arg *payload)
+{
+    r->stats.published++;
+    if (r->on_publish != NULL)
+        r->on_publish(r->ctx, channel->ptr, channel->len, payload->ptr, payload->len);
+    if (sharded && r->cluster != NULL)
+        sim_cluster_pass_on(r->cluster, r,
+                            (struct bytes){(uint8_t *)(uintptr_t)channel->ptr, channel->len},
+                            (struct bytes){(uint8_t *)(uintptr_t)payload->ptr, payload->len});
+    return spread(r, sharded, channel, payload);
 }
 
 static void flush(struct sim_redis_conn *c);
@@ -247,24 +266,6 @@ static void do_sentinel(struct sim_redis_conn *c, const struct arg *args, uint32
     }
 }
 
-uint32_t sim_cluster_slot(const char *channel, size_t len)
-{
-    const char *open = memchr(channel, '{', len);
-    const char *close = open == NULL ? NULL : memchr(open, '}', len - (size_t)(open - channel));
-    uint32_t crc = 0;
-
-    if (close != NULL && close > open + 1) {
-        channel = open + 1;
-        len = (size_t)(close - channel);
-    }
-    for (size_t i = 0; i < len; i++) {
-        crc ^= (uint32_t)(uint8_t)channel[i] << 8;
-        for (int bit = 0; bit < 8; bit++)
-            crc = (crc << 1 ^ ((crc & 0x8000) != 0 ? 0x1021 : 0)) & 0xffff;
-    }
-    return crc % SIM_CLUSTER_SLOTS;
-}
-
 static void put_slots(struct sim_redis_conn *c, uint32_t first, uint32_t last,
                       const struct sim_redis *node)
 {
@@ -281,22 +282,10 @@ static void put_slots(struct sim_redis_conn *c, uint32_t first, uint32_t last,
     put_word(c, "0123456789");
 }
 
-/* What the node knows of the slots. */
-static const uint8_t *map_of(const struct sim_redis *r)
-{
-    const struct sim_cluster *c = r->cluster;
-
-    for (uint32_t i = 0; i < c->count; i++) {
-        if (c->nodes[i] == r && c->is_cut[i])
-            return c->kept[i];
-    }
-    return c->told;
-}
-
 static void do_cluster_slots(struct sim_redis_conn *c)
 {
     const struct sim_cluster *cluster = c->redis->cluster;
-    const uint8_t *told = map_of(c->redis);
+    const uint8_t *told = sim_cluster_map(cluster, c->redis);
     uint32_t rows = 0, first = 0;
 
     for (int round = 0; round < 2; round++) {
@@ -335,7 +324,7 @@ static bool is_here(struct sim_redis_conn *c, const struct arg *channels, uint32
         put_error(c, "CLUSTERDOWN Hash slot not served");
         return false;
     }
-    if (cluster->nodes[cluster->owner[slot]] == c->redis)
+    if (sim_cluster_serves(cluster, c->redis, slot))
         return true;
     if (c->redis->has_moved && c->redis->after_moved != NULL) {
         put_error(c, c->redis->after_moved);
@@ -347,30 +336,6 @@ static bool is_here(struct sim_redis_conn *c, const struct arg *channels, uint32
     c->redis->has_moved = true;
     put_error(c, text);
     return false;
-}
-
-void sim_cluster_init(struct sim_cluster *c, struct sim_redis *nodes, uint32_t count)
-{
-    c->count = count;
-    for (uint32_t i = 0; i < count; i++) {
-        c->nodes[i] = &nodes[i];
-        nodes[i].cluster = c;
-    }
-    for (uint32_t slot = 0; slot < SIM_CLUSTER_SLOTS; slot++)
-        c->owner[slot] = (uint8_t)(slot * count / SIM_CLUSTER_SLOTS);
-    sim_cluster_tell(c);
-}
-
-void sim_cluster_tell(struct sim_cluster *c)
-{
-    memcpy(c->told, c->owner, sizeof(c->told));
-}
-
-void sim_cluster_cut(struct sim_cluster *c, uint32_t node, bool on)
-{
-    if (on && !c->is_cut[node])
-        memcpy(c->kept[node], c->told, sizeof(c->told));
-    c->is_cut[node] = on;
 }
 
 /* Ends the subscriptions of the slot's channels, unasked. */
@@ -786,6 +751,8 @@ void sim_redis_stop(struct sim_redis *r)
     if (r->is_listening)
         io_unlisten(r->io, &r->listener);
     r->is_listening = false;
+    if (r->cluster != NULL)
+        sim_cluster_forget(r->cluster, r);
     sim_redis_kill_clients(r);
 }
 
@@ -800,7 +767,12 @@ static void turn(struct sim_redis *r)
 
 bool sim_redis_turn(struct sim_redis *r)
 {
-    if (r->is_silent || sim_io_would_wait(r->io, IO_FOREVER))
+    bool has_heard;
+
+    if (r->is_silent)
+        return false;
+    has_heard = r->cluster != NULL && sim_cluster_hear(r->cluster, r);
+    if (!has_heard && sim_io_would_wait(r->io, IO_FOREVER))
         return false;
     turn(r);
     return true;

@@ -12,6 +12,7 @@
  * a parser of its own. */
 
 #include "tests/sim/io_sim.h"
+#include "tests/sim/sim_cluster.h"
 
 struct sim_redis_conn;
 
@@ -21,18 +22,6 @@ struct sim_sentinel {
     const char *host;
     uint16_t port;
     uint64_t epoch; /* config-epoch */
-};
-
-/* Masters that share the hash slots; see sim_cluster_init(). */
-#define SIM_CLUSTER_NODES_MAX 8
-#define SIM_CLUSTER_SLOTS 16384
-struct sim_cluster {
-    struct sim_redis *nodes[SIM_CLUSTER_NODES_MAX];
-    uint32_t count;
-    uint8_t owner[SIM_CLUSTER_SLOTS]; /* index of nodes[]; SIM_CLUSTER_NODES_MAX: nobody */
-    uint8_t told[SIM_CLUSTER_SLOTS];  /* what CLUSTER SLOTS says; see sim_cluster_tell() */
-    uint8_t kept[SIM_CLUSTER_NODES_MAX][SIM_CLUSTER_SLOTS]; /* what who is cut off says */
-    bool is_cut[SIM_CLUSTER_NODES_MAX];
 };
 
 /* Rates in parts per million of the occasions. */
@@ -100,21 +89,8 @@ bool sim_redis_start(struct sim_redis *r);
 /* SIGSTOP and SIGCONT: connections are made and stand, but nothing is read or answered. */
 void sim_redis_silence(struct sim_redis *r, bool on);
 
-/* Slots are shared out evenly, in order, to nodes that are initialised. */
-void sim_cluster_init(struct sim_cluster *c, struct sim_redis *nodes, uint32_t count);
-
-/* The slot goes to another node, or to nobody: who had subscribed to a channel of it is told
- * sunsubscribe, and who asks the old one MOVED. CLUSTER SLOTS does not know before
- * sim_cluster_tell(). */
-void sim_cluster_move(struct sim_cluster *c, uint32_t slot, uint32_t to);
-
-void sim_cluster_tell(struct sim_cluster *c);
-
-/* The node hears nothing of the others any more, or again: its CLUSTER SLOTS stays as it is. */
-void sim_cluster_cut(struct sim_cluster *c, uint32_t node, bool on);
-
-/* The slot of a channel, computed bit by bit. */
-uint32_t sim_cluster_slot(const char *channel, size_t len);
+/* For sim_cluster: a sharded message that another node of the cluster has passed on. */
+void sim_redis_spread(struct sim_redis *r, struct bytes channel, struct bytes payload);
 
 /* CLIENT KILL: resets all connections. */
 void sim_redis_kill_clients(struct sim_redis *r);
