@@ -335,4 +335,4 @@ def test_nothing_is_left_behind(backend):
             assert until(lambda: count_descriptors(f.server) == descriptors), \
                 f"{count_descriptors(f.server)} descriptors instead of {descriptors}"
         # What a shard keeps for the next burst goes back when it has been quiet for a second.
-        until(size, lambda kib: kib <= sizes[1] + GROWTH_KIB)
+        assert until(lambda: size() <= sizes[1] + GROWTH_KIB), (sizes, size())
