@@ -7,6 +7,7 @@
 
 #include <malloc.h>
 #include <string.h>
+#include <time.h>
 
 #include "core/log.h"
 #include "net/conn.h"
@@ -202,6 +203,9 @@ static void count_opened(struct net *n, const struct tls_handshake_info *info)
     };
 
     net_stat(n, (enum net_stat)rows[info->version][info->is_resumed]);
+    if (info->is_stapled)
+        net_stat(n, info->version == TLS_VERSION_1_3 ? NET_STAT_TLS_STAPLED_13
+                                                     : NET_STAT_TLS_STAPLED_12);
 }
 
 /* Everything that was received behind the handshake are records: `left` first, which lies in head,
@@ -355,7 +359,8 @@ static void shake_start(struct net *n, struct conn_shake *k, uint64_t now_ns)
           TLS_HELLO_OK);
     id = tls_context_choose(s->context, &hello);
     s->workshop.is_crowded = s->running.count > CROWD;
-    k->engine = tls_handshake_new(&s->workshop, s->context, id);
+    k->engine = tls_handshake_new(&s->workshop, s->context, id,
+                                  tls_context_staples(s->context, id, &hello, time(NULL)));
     s->used = true;
     spend(n, (tls_identity_is_rsa(id) ? START_RSA_US : START_US) + group_us[hello.group]);
     if (k->engine != NULL) {

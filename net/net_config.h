@@ -50,6 +50,7 @@ struct net_config {
     struct option_list tls_cert;      /* --tls-cert, repeatable: certificate chains */
     struct option_list tls_key;       /* --tls-key: their keys, in the same order */
     struct option_list tls_client_ca; /* --tls-client-ca, repeatable; empty: clients need none */
+    struct option_list tls_ocsp;      /* --tls-ocsp, repeatable: OCSP responses to staple */
     uint32_t tls_handshakes_max;      /* --tls-handshakes-max 64 per shard */
     uint64_t tls_ticket_lifetime_ns;  /* --tls-ticket-lifetime 12h; 0: no tickets */
     int ktls;                         /* --ktls off|auto: NET_KTLS_... */

@@ -85,6 +85,9 @@
     X(TLS_FULL_12, "tls_handshakes_total", "version=\"1.2\",resumed=\"no\"", "", STATS_COUNTER)    \
     X(TLS_RESUMED_12, "tls_handshakes_total", "version=\"1.2\",resumed=\"yes\"", "",               \
       STATS_COUNTER)                                                                               \
+    X(TLS_STAPLED_13, "tls_ocsp_staples_total", "version=\"1.3\"",                                 \
+      "Handshakes completed with an OCSP response stapled.", STATS_COUNTER)                        \
+    X(TLS_STAPLED_12, "tls_ocsp_staples_total", "version=\"1.2\"", "", STATS_COUNTER)              \
     X(TLS_CONNECTIONS, "tls_connections", NULL, "TLS connections open now.", STATS_GAUGE)          \
     X(TLS_RUNNING, "tls_handshakes_running", NULL, "Handshakes that have a slot.", STATS_GAUGE)    \
     X(TLS_RENEWED, "tls_renewals_total", NULL,                                                     \

@@ -6,22 +6,19 @@
 #include "net/tls_context.h"
 
 #include <ctype.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
 #include <wolfssl/options.h>
 #include <wolfssl/ssl.h>
 #include <wolfssl/wolfcrypt/asn_public.h>
 #include <wolfssl/wolfcrypt/ecc.h>
 
+#include "net/tls_file.h"
 #include "net/tls_handshake.h"
+#include "net/tls_staple.h"
 
 /* AEAD and ephemeral keys only. AES-128 first: with AES instructions it is the fastest, and its
  * margin is ample. */
@@ -31,17 +28,18 @@
     "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:"                                   \
     "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
 
-#define FILE_BYTES_MAX (1u << 20)
 #define NAMES_MAX 256
 #define RSA_BITS_MIN 2048
 #define ECC_BITS_MIN 256
 
 struct tls_identity {
     WOLFSSL_CTX *library;
+    WOLFSSL_CTX *stapling; /* the same for clients that get `staple`; NULL: there is none */
     char *file;
     char *names[NAMES_MAX]; /* DNS names, lower case; "*." in front of wildcards */
     uint32_t name_count;
     int64_t expiry_s;
+    struct tls_staple *staple; /* NULL: none */
     bool is_rsa;
     bool is_ecdsa; /* neither: Ed25519 */
 };
@@ -51,71 +49,9 @@ struct tls_context {
     uint32_t count;
     bool has_tickets;
     bool wants_client;
+    bool staples_13;
     struct tls_identity *identities[TLS_IDENTITIES_MAX];
 };
-
-/* A file's bytes, for the time of a load. */
-struct pem {
-    uint8_t *bytes;
-    size_t len;
-};
-
-/* Complaints, and reading files
- * -------------------------------------------------------------------- */
-
-__attribute__((format(printf, 2, 3))) static int complain(char *complaint, const char *format, ...)
-{
-    va_list args;
-
-    va_start(args, format);
-    vsnprintf(complaint, TLS_COMPLAINT_MAX, format, args);
-    va_end(args);
-    return -EINVAL;
-}
-
-static void pem_free(struct pem *pem)
-{
-    if (pem->bytes != NULL) {
-        explicit_bzero(pem->bytes, pem->len);
-        free(pem->bytes);
-    }
-    *pem = (struct pem){0};
-}
-
-static int read_all(int fd, struct pem *pem)
-{
-    pem->bytes = malloc(FILE_BYTES_MAX);
-    if (pem->bytes == NULL)
-        return -ENOMEM;
-    for (;;) {
-        ssize_t n = read(fd, pem->bytes + pem->len, FILE_BYTES_MAX - pem->len);
-
-        if (n < 0)
-            return -errno;
-        if (n == 0)
-            return 0;
-        pem->len += (size_t)n;
-        if (pem->len == FILE_BYTES_MAX)
-            return -EFBIG;
-    }
-}
-
-static int read_pem(const char *file, struct pem *pem, char *complaint)
-{
-    int fd = open(file, O_RDONLY | O_CLOEXEC);
-    int err = fd < 0 ? -errno : read_all(fd, pem);
-
-    if (fd >= 0)
-        close(fd);
-    if (err == 0 && pem->len == 0)
-        return complain(complaint, "%s: the file is empty; name a PEM file", file);
-    if (err != 0) {
-        pem_free(pem);
-        return complain(complaint, "%s: %s; check the name and who may read it", file,
-                        strerror(-err));
-    }
-    return 0;
-}
 
 /* What a certificate says
  * -------------------------------------------------------------------------- */
@@ -162,27 +98,28 @@ static int check_times(struct tls_identity *id, WOLFSSL_X509 *x, int64_t now_s, 
 
     id->expiry_s = time_of(wolfSSL_X509_get_notAfter(x));
     if (id->expiry_s < 0 || from_s < 0)
-        return complain(complaint, "%s: its dates can't be read; get another certificate",
-                        id->file);
+        return tls_complain(complaint, "%s: its dates can't be read; get another certificate",
+                            id->file);
     if (now_s >= from_s && now_s <= id->expiry_s)
         return 0;
     when = now_s < from_s ? from_s : id->expiry_s;
     strftime(day, sizeof(day), "%Y-%m-%d %H:%M:%S UTC", gmtime_r(&when, &tm));
     if (now_s < from_s)
-        return complain(complaint, "%s: not valid before %s; check this host's clock", id->file,
-                        day);
-    return complain(complaint, "%s: expired on %s; renew the certificate", id->file, day);
+        return tls_complain(complaint, "%s: not valid before %s; check this host's clock", id->file,
+                            day);
+    return tls_complain(complaint, "%s: expired on %s; renew the certificate", id->file, day);
 }
 
-static int read_leaf(struct tls_identity *id, const struct pem *pem, int64_t now_s, char *complaint)
+static int read_leaf(struct tls_identity *id, const struct tls_file *pem, int64_t now_s,
+                     char *complaint)
 {
     WOLFSSL_X509 *x =
         wolfSSL_X509_load_certificate_buffer(pem->bytes, (int)pem->len, WOLFSSL_FILETYPE_PEM);
     int err;
 
     if (x == NULL)
-        return complain(complaint, "%s: holds no PEM certificate; give the chain, leaf first",
-                        id->file);
+        return tls_complain(complaint, "%s: holds no PEM certificate; give the chain, leaf first",
+                            id->file);
     read_names(id, x);
     id->is_rsa = wolfSSL_X509_get_pubkey_type(x) == RSAk;
     id->is_ecdsa = wolfSSL_X509_get_pubkey_type(x) == ECDSAk;
@@ -226,16 +163,17 @@ static void set_up_tickets(WOLFSSL_CTX *library, const struct tls_files *files)
 
 static int add_authority(WOLFSSL_CTX *library, const char *file, char *complaint)
 {
-    struct pem ca = {0};
-    int err = read_pem(file, &ca, complaint);
+    struct tls_file ca = {0};
+    int err = tls_file_read(file, &ca, complaint);
 
     if (err == 0 && wolfSSL_CTX_load_verify_buffer(library, ca.bytes, (long)ca.len,
                                                    WOLFSSL_FILETYPE_PEM) != WOLFSSL_SUCCESS)
-        err = complain(complaint,
-                       "%s: holds no PEM certificates of authorities that are valid; give those "
-                       "that sign your clients' certificates",
-                       file);
-    pem_free(&ca);
+        err =
+            tls_complain(complaint,
+                         "%s: holds no PEM certificates of authorities that are valid; give those "
+                         "that sign your clients' certificates",
+                         file);
+    tls_file_free(&ca);
     return err;
 }
 
@@ -255,7 +193,7 @@ static int set_up_clients(WOLFSSL_CTX *library, const struct tls_files *files, c
 
 /* The library's own check says yes to any two ECDSA keys: the public key is computed from the
  * private one, and must stand in the certificate. */
-static bool ecdsa_key_fits(const struct pem *chain, const struct pem *key)
+static bool ecdsa_key_fits(const struct tls_file *chain, const struct tls_file *key)
 {
     WOLFSSL_X509 *x =
         wolfSSL_X509_load_certificate_buffer(chain->bytes, (int)chain->len, WOLFSSL_FILETYPE_PEM);
@@ -277,32 +215,33 @@ static bool ecdsa_key_fits(const struct pem *chain, const struct pem *key)
     return fits;
 }
 
-static int set_up_key(struct tls_identity *id, const struct pem *chain, const char *key_file,
-                      char *complaint)
+static int set_up_key(const struct tls_identity *id, WOLFSSL_CTX *library,
+                      const struct tls_file *chain, const char *key_file, char *complaint)
 {
-    struct pem key = {0};
-    int err = read_pem(key_file, &key, complaint);
+    struct tls_file key = {0};
+    int err = tls_file_read(key_file, &key, complaint);
 
     if (err != 0)
         return err;
-    if (wolfSSL_CTX_use_certificate_chain_buffer(id->library, chain->bytes, (long)chain->len) !=
+    if (wolfSSL_CTX_use_certificate_chain_buffer(library, chain->bytes, (long)chain->len) !=
         WOLFSSL_SUCCESS)
-        err = complain(complaint,
-                       "%s: its chain can't be used; give the leaf first, then what signed it, "
-                       "with keys of at least 2048 bits (RSA) or 256 (ECDSA)",
-                       id->file);
-    else if (wolfSSL_CTX_use_PrivateKey_buffer(id->library, key.bytes, (long)key.len,
+        err = tls_complain(complaint,
+                           "%s: its chain can't be used; give the leaf first, then what signed it, "
+                           "with keys of at least 2048 bits (RSA) or 256 (ECDSA)",
+                           id->file);
+    else if (wolfSSL_CTX_use_PrivateKey_buffer(library, key.bytes, (long)key.len,
                                                WOLFSSL_FILETYPE_PEM) != WOLFSSL_SUCCESS)
-        err = complain(complaint,
-                       "%s: holds no private key in PEM, or an encrypted one; give it without a "
-                       "passphrase",
-                       key_file);
-    else if (wolfSSL_CTX_check_private_key(id->library) != WOLFSSL_SUCCESS ||
+        err =
+            tls_complain(complaint,
+                         "%s: holds no private key in PEM, or an encrypted one; give it without a "
+                         "passphrase",
+                         key_file);
+    else if (wolfSSL_CTX_check_private_key(library) != WOLFSSL_SUCCESS ||
              (id->is_ecdsa && !ecdsa_key_fits(chain, &key)))
-        err = complain(complaint,
-                       "%s: is not the key of %s; give --tls-cert and --tls-key in the same order",
-                       key_file, id->file);
-    pem_free(&key);
+        err = tls_complain(
+            complaint, "%s: is not the key of %s; give --tls-cert and --tls-key in the same order",
+            key_file, id->file);
+    tls_file_free(&key);
     return err;
 }
 
@@ -312,35 +251,50 @@ static void identity_free(struct tls_identity *id)
         return;
     if (id->library != NULL)
         wolfSSL_CTX_free(id->library);
+    if (id->stapling != NULL)
+        wolfSSL_CTX_free(id->stapling);
     for (uint32_t i = 0; i < id->name_count; i++)
         free(id->names[i]);
+    tls_staple_free(id->staple);
     free(id->file);
     free(id);
+}
+
+/* The certificate with its key becomes the library's to use. */
+static int set_up_library(const struct tls_identity *id, WOLFSSL_CTX *library,
+                          const struct tls_files *files, const struct tls_file *chain,
+                          const char *key_file, char *complaint)
+{
+    int err = 0;
+
+    if (!set_up_protocol(library))
+        err = tls_complain(complaint,
+                           "%s: the linked wolfSSL lacks a suite or group that is needed; "
+                           "install the one that this program was built with",
+                           id->file);
+    if (err == 0)
+        err = set_up_key(id, library, chain, key_file, complaint);
+    if (err == 0)
+        err = set_up_clients(library, files, complaint);
+    if (err != 0)
+        return err;
+    set_up_tickets(library, files);
+    tls_handshake_set_up(library);
+    return 0;
 }
 
 static int identity_set_up(struct tls_identity *id, const struct tls_files *files, uint32_t i,
                            int64_t now_s, char *complaint)
 {
-    struct pem chain = {0};
-    int err = read_pem(files->certs[i], &chain, complaint);
+    struct tls_file chain = {0};
+    int err = tls_file_read(files->certs[i], &chain, complaint);
 
     if (err == 0)
         err = read_leaf(id, &chain, now_s, complaint);
-    if (err == 0 && !set_up_protocol(id->library))
-        err = complain(complaint,
-                       "%s: the linked wolfSSL lacks a suite or group that is needed; "
-                       "install the one that this program was built with",
-                       id->file);
     if (err == 0)
-        err = set_up_key(id, &chain, files->keys[i], complaint);
-    if (err == 0)
-        err = set_up_clients(id->library, files, complaint);
-    pem_free(&chain);
-    if (err != 0)
-        return err;
-    set_up_tickets(id->library, files);
-    tls_handshake_set_up(id->library);
-    return 0;
+        err = set_up_library(id, id->library, files, &chain, files->keys[i], complaint);
+    tls_file_free(&chain);
+    return err;
 }
 
 static int identity_new(const struct tls_files *files, uint32_t i, int64_t now_s,
@@ -354,7 +308,7 @@ static int identity_new(const struct tls_files *files, uint32_t i, int64_t now_s
         id->library = wolfSSL_CTX_new(wolfSSLv23_server_method());
     }
     if (id == NULL || id->file == NULL || id->library == NULL)
-        err = complain(complaint, "%s: out of memory; free some", files->certs[i]);
+        err = tls_complain(complaint, "%s: out of memory; free some", files->certs[i]);
     else
         err = identity_set_up(id, files, i, now_s, complaint);
     wolfSSL_ERR_clear_error();
@@ -365,6 +319,86 @@ static int identity_new(const struct tls_files *files, uint32_t i, int64_t now_s
     return err;
 }
 
+/* OCSP responses
+ * ----------------------------------------------------------------------------------- */
+
+/* What is wrong with a staple of that certificate. */
+static int check_staple(const struct tls_identity *id, const struct tls_staple *s, int64_t now_s,
+                        char *complaint)
+{
+    const char *file = tls_staple_file(s);
+
+    if (!tls_staple_is_good(s))
+        return tls_complain(complaint,
+                            "%s: says that %s is revoked or unknown; get another certificate", file,
+                            id->file);
+    if (!tls_staple_is_valid(s, now_s))
+        return tls_complain(complaint, TLS_STAPLE_NOT_NOW, file);
+    if (id->staple != NULL)
+        return tls_complain(complaint, "%s: %s is for the same certificate; give one of them", file,
+                            tls_staple_file(id->staple));
+    return 0;
+}
+
+/* Makes the context that staples s. */
+static int set_up_stapling(struct tls_identity *id, const struct tls_files *files, uint32_t i,
+                           const struct tls_file *chain, struct tls_staple *s, char *complaint)
+{
+    int err;
+
+    id->stapling = wolfSSL_CTX_new(wolfSSLv23_server_method());
+    if (id->stapling == NULL)
+        return tls_complain(complaint, "%s: out of memory; free some", id->file);
+    err = set_up_library(id, id->stapling, files, chain, files->keys[i], complaint);
+    if (err == 0 && !tls_staple_install(s, chain, id->stapling))
+        err = tls_complain(complaint,
+                           "%s: %s can't take it; give its chain with the issuer's certificate",
+                           tls_staple_file(s), id->file);
+    return err;
+}
+
+/* Whether the i-th certificate is the one that a staple speaks of, which then is taken. 0: it is
+ * not; 1; -EINVAL. */
+static int attach_staple(struct tls_identity *id, const struct tls_files *files, uint32_t i,
+                         int64_t now_s, struct tls_staple *s, char *complaint)
+{
+    struct tls_file chain;
+    int r = tls_file_read(files->certs[i], &chain, complaint);
+
+    if (r == 0 && tls_staple_fits(s, &chain)) {
+        r = check_staple(id, s, now_s, complaint);
+        if (r == 0)
+            r = set_up_stapling(id, files, i, &chain, s, complaint);
+        if (r == 0) {
+            id->staple = s;
+            r = 1;
+        }
+    }
+    tls_file_free(&chain);
+    return r;
+}
+
+static int load_staple(struct tls_context *ctx, const struct tls_files *files, int64_t now_s,
+                       const char *file, char *complaint)
+{
+    struct tls_staple *s;
+    int r = tls_staple_load(file, &s, complaint);
+
+    if (r != 0)
+        return r;
+    for (uint32_t i = 0; i < ctx->count && r == 0; i++)
+        r = attach_staple(ctx->identities[i], files, i, now_s, s, complaint);
+    if (r == 1)
+        return 0;
+    tls_staple_free(s);
+    if (r == 0)
+        r = tls_complain(complaint,
+                         "%s: speaks of none of the certificates, or has no nextUpdate; fetch the "
+                         "OCSP response of one, and give its chain with the issuer's certificate",
+                         file);
+    return r;
+}
+
 int tls_context_load(const struct tls_files *files, int64_t now_s, struct tls_context **out,
                      char complaint[TLS_COMPLAINT_MAX])
 {
@@ -373,7 +407,7 @@ int tls_context_load(const struct tls_files *files, int64_t now_s, struct tls_co
 
     CHECK(files->count > 0 && files->count <= TLS_IDENTITIES_MAX);
     if (ctx == NULL)
-        return complain(complaint, "out of memory; free some");
+        return tls_complain(complaint, "out of memory; free some");
     atomic_init(&ctx->refs, 1);
     ctx->wants_client = files->client_ca_count > 0;
     ctx->has_tickets = files->ticket_lifetime_ns != 0 && !ctx->wants_client;
@@ -381,6 +415,9 @@ int tls_context_load(const struct tls_files *files, int64_t now_s, struct tls_co
         err = identity_new(files, i, now_s, &ctx->identities[i], complaint);
         ctx->count += err == 0;
     }
+    for (uint32_t i = 0; i < files->staple_count && err == 0; i++)
+        err = load_staple(ctx, files, now_s, files->staples[i], complaint);
+    wolfSSL_ERR_clear_error();
     wc_ecc_fp_free(); /* the library's tables of this thread */
     if (err != 0)
         tls_context_unref(ctx);
@@ -480,9 +517,16 @@ const struct tls_identity *tls_context_choose(const struct tls_context *ctx,
     return id != NULL ? id : first;
 }
 
-void *tls_identity_library(const struct tls_identity *id)
+bool tls_context_staples(const struct tls_context *ctx, const struct tls_identity *id,
+                         const struct tls_hello *hello, int64_t now_s)
 {
-    return id->library;
+    return id->staple != NULL && hello->wants_staple && (!hello->is_13 || ctx->staples_13) &&
+           tls_staple_is_valid(id->staple, now_s);
+}
+
+void *tls_identity_library(const struct tls_identity *id, bool staples)
+{
+    return staples ? id->stapling : id->library;
 }
 
 const char *tls_identity_file(const struct tls_identity *id)
@@ -515,6 +559,36 @@ int64_t tls_context_expiry_s(const struct tls_context *ctx, const char **file)
     }
     *file = first->file;
     return first->expiry_s;
+}
+
+const struct tls_staple *tls_identity_staple(const struct tls_identity *id)
+{
+    return id->staple;
+}
+
+int64_t tls_context_staple_expiry_s(const struct tls_context *ctx, const char **file)
+{
+    int64_t first_s = 0;
+
+    for (uint32_t i = 0; i < ctx->count; i++) {
+        const struct tls_staple *s = ctx->identities[i]->staple;
+
+        if (s != NULL && (first_s == 0 || tls_staple_expiry_s(s) < first_s)) {
+            first_s = tls_staple_expiry_s(s);
+            *file = tls_staple_file(s);
+        }
+    }
+    return first_s;
+}
+
+void tls_context_set_staples_13(struct tls_context *ctx, bool staples)
+{
+    ctx->staples_13 = staples;
+}
+
+bool tls_context_staples_13(const struct tls_context *ctx)
+{
+    return ctx->staples_13;
 }
 
 bool tls_context_has_tickets(const struct tls_context *ctx)

@@ -21,24 +21,26 @@
 #include <stdbool.h>
 
 #include "core/base.h"
+#include "net/tls_file.h"
 #include "net/tls_hello.h"
 #include "net/tls_ticket.h"
 
 struct tls_context;
 struct tls_identity;
+struct tls_staple;
 
-/* Names of files, all PEM. Borrowed during the load. */
+/* Names of files, PEM where nothing else is said. Borrowed during the load. */
 struct tls_files {
     char *const *certs;          /* certificate chains, the leaf first */
     char *const *keys;           /* keys[i] belongs to certs[i] */
     uint32_t count;              /* the first pair is for clients that name no server, or another */
     char *const *client_cas;     /* clients need a certificate from one in these */
     uint32_t client_ca_count;    /* 0: they need none */
+    char *const *staples;        /* OCSP responses in DER, of any of the certificates */
+    uint32_t staple_count;       /* 0 with client_cas */
     uint64_t ticket_lifetime_ns; /* 0: no session tickets */
 };
 
-/* The longest complaint of tls_context_load(). */
-#define TLS_COMPLAINT_MAX 512
 /* The most certificates. */
 #define TLS_IDENTITIES_MAX 64
 
@@ -56,16 +58,31 @@ void tls_context_unref(struct tls_context *ctx);
 const struct tls_identity *tls_context_choose(const struct tls_context *ctx,
                                               const struct tls_hello *hello);
 
-/* The WOLFSSL_CTX of a certificate, as void * so that wolfSSL stays in its own files. */
-void *tls_identity_library(const struct tls_identity *id);
+/* Whether a client with this ClientHello is to get the certificate's OCSP response: there is one,
+ * it is asked for, the library has no leak there, and now_s, the wall clock, is within its times.
+ */
+bool tls_context_staples(const struct tls_context *ctx, const struct tls_identity *id,
+                         const struct tls_hello *hello, int64_t now_s);
+
+/* The WOLFSSL_CTX of a certificate, as void * so that wolfSSL stays in its own files; `staples`:
+ * the one that staples its OCSP response, where there is one. */
+void *tls_identity_library(const struct tls_identity *id, bool staples);
 const char *tls_identity_file(const struct tls_identity *id);
 bool tls_identity_is_rsa(const struct tls_identity *id);
+/* Its OCSP response, or NULL. */
+const struct tls_staple *tls_identity_staple(const struct tls_identity *id);
 
 uint32_t tls_context_count(const struct tls_context *ctx);
 const struct tls_identity *tls_context_at(const struct tls_context *ctx, uint32_t i);
 /* When the first of its certificates expires (of a chain, its leaf), in seconds since 1970; *file
  * is its name. */
 int64_t tls_context_expiry_s(const struct tls_context *ctx, const char **file);
+/* When the first of its OCSP responses expires, and in *file its name; 0: there are none. */
+int64_t tls_context_staple_expiry_s(const struct tls_context *ctx, const char **file);
+/* Whether the library staples in TLS 1.3 without leaking, as tls_self_test() has found out; at
+ * first that is not known, and none is stapled. In TLS 1.2 it does. */
+void tls_context_set_staples_13(struct tls_context *ctx, bool staples);
+bool tls_context_staples_13(const struct tls_context *ctx);
 bool tls_context_has_tickets(const struct tls_context *ctx);
 bool tls_context_wants_client(const struct tls_context *ctx);
 

@@ -17,6 +17,7 @@
 
 #include "net/tls_heap.h"
 #include "net/tls_hkdf.h"
+#include "net/tls_staple.h"
 
 /* Our flights: certificate chains are the long part. */
 #define OUT_BYTES_MAX (256u << 10)
@@ -49,6 +50,7 @@ struct tls_handshake {
     bool has_sent; /* anything at all */
     bool taken;    /* the caller has seen out[0..out_len) */
     bool is_client;
+    bool staples;
     bool await_ticket; /* a client's, of 1.3: until one has come */
 };
 
@@ -268,6 +270,21 @@ void tls_handshake_set_up(void *library)
     wolfSSL_CTX_set_TicketEncCb(library, on_ticket);
 }
 
+/* A client has asked. Some versions of the library ask about an object that another thread works
+ * with (net/tls_staple.h). */
+static int on_status(WOLFSSL *ssl, void *staple)
+{
+    bool given = under_way != NULL && under_way->ssl == ssl && tls_staple_give(staple, ssl);
+
+    return given ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_NOACK;
+}
+
+bool tls_handshake_set_up_staple(void *library, struct tls_staple *s)
+{
+    return wolfSSL_CTX_set_tlsext_status_cb(library, on_status) == WOLFSSL_SUCCESS &&
+           wolfSSL_CTX_set_tlsext_status_arg(library, s) == WOLFSSL_SUCCESS;
+}
+
 /* A handshake
  * -------------------------------------------------------------------------------------- */
 
@@ -288,7 +305,7 @@ void tls_workshop_deinit(struct tls_workshop *w)
 }
 
 struct tls_handshake *tls_handshake_new(struct tls_workshop *w, struct tls_context *ctx,
-                                        const struct tls_identity *id)
+                                        const struct tls_identity *id, bool staples)
 {
     static char http[] = "http/1.1";
     struct tls_handshake *hs = calloc(1, sizeof(*hs));
@@ -297,9 +314,10 @@ struct tls_handshake *tls_handshake_new(struct tls_workshop *w, struct tls_conte
         return NULL;
     hs->workshop = w;
     hs->context = tls_context_ref(ctx);
+    hs->staples = staples;
     if (w->is_crowded)
         tls_heap_watch();
-    hs->ssl = wolfSSL_new(tls_identity_library(id));
+    hs->ssl = wolfSSL_new(tls_identity_library(id, staples));
     if (w->is_crowded)
         tls_heap_slim();
     if (hs->ssl == NULL || wolfSSL_UseALPN(hs->ssl, http, sizeof(http) - 1,
@@ -612,6 +630,7 @@ bool tls_handshake_finish(struct tls_handshake *hs, struct tls_record *r,
 
     memset(info, 0, sizeof(*info));
     info->is_resumed = tls_handshake_is_resumed(hs);
+    info->is_stapled = hs->staples && !info->is_resumed; /* without a certificate nothing is */
     read_subject(hs, info);
     ok = export(hs, r, info);
     tls_handshake_free(hs);

@@ -8,7 +8,7 @@
  * 60 KB of it, is freed in the same call. From then on the library knows nothing of the connection.
  *
  *     id = tls_context_choose(context, &hello);             once the ClientHello is complete
- *     hs = tls_handshake_new(workshop, context, id);
+ *     hs = tls_handshake_new(workshop, context, id, tls_context_staples(context, id, &hello, now));
  *     while ((st = tls_handshake_step(hs, &in)) == TLS_HANDSHAKE_MORE)
  *         send tls_handshake_output(hs); wait for more input;
  *     send tls_handshake_output(hs);                        the last flight, or an alert
@@ -78,11 +78,15 @@ struct tls_handshake_info {
     enum tls_version version;
     enum tls_aead aead;
     bool is_resumed;
+    bool is_stapled;   /* with an OCSP response */
     char subject[256]; /* of the client's certificate, one line; "": none was asked for */
 };
 
 /* Has the library's object call back here. Main, when a context is made. */
 void tls_handshake_set_up(void *library);
+/* The same for an OCSP response (net/tls_staple.h), which must outlive it. False: it can't. */
+struct tls_staple;
+MUST_USE bool tls_handshake_set_up_staple(void *library, struct tls_staple *s);
 
 /* Prepares a shard's workshop; lifetime_ns 0: no tickets. 0 or -EIO. */
 MUST_USE int tls_workshop_init(struct tls_workshop *w, const uint8_t seed[TLS_TICKET_SEED_BYTES],
@@ -90,11 +94,10 @@ MUST_USE int tls_workshop_init(struct tls_workshop *w, const uint8_t seed[TLS_TI
 /* On the shard's thread, at its end: frees what the library keeps for the thread. */
 void tls_workshop_deinit(struct tls_workshop *w);
 
-/* With a certificate of ctx, of which it holds a reference as long as it lives. NULL without
- * memory.
- */
+/* With a certificate of ctx, of which it holds a reference as long as it lives; `staples`: what
+ * tls_context_staples() says. NULL without memory. */
 struct tls_handshake *tls_handshake_new(struct tls_workshop *w, struct tls_context *ctx,
-                                        const struct tls_identity *id);
+                                        const struct tls_identity *id, bool staples);
 
 /* The client's side, with a WOLFSSL object that the caller has prepared and that is taken: freed
  * with the handshake, or at once when the answer is NULL, for want of memory. The object's context

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT
  * Copyright (c) 2026 The Tidewire authors */
 
-/* wolfSSL's allocators: libc's, which note large blocks while they are told to. Any thread. */
+/* wolfSSL's allocators: libc's, which count, and note large blocks while they are told to. Any
+ * thread. */
 
 #include "net/tls_heap.h"
 
+#include <malloc.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -29,6 +31,7 @@ struct block {
 
 static _Thread_local struct {
     struct block noted[NOTED_MAX];
+    int64_t bytes; /* allocated less freed */
     uint32_t count;
     bool watches;
 } heap;
@@ -68,6 +71,7 @@ static void *on_malloc(size_t bytes)
 {
     void *p = malloc(bytes);
 
+    heap.bytes += (int64_t)malloc_usable_size(p); /* of NULL: 0 */
     if (unlikely(heap.watches))
         note(p, bytes);
     return p;
@@ -77,14 +81,22 @@ static void on_free(void *p)
 {
     if (unlikely(heap.watches))
         forget(p);
+    heap.bytes -= (int64_t)malloc_usable_size(p);
     free(p);
 }
 
 static void *on_realloc(void *p, size_t bytes)
 {
+    int64_t before;
+    void *other;
+
     if (unlikely(heap.watches))
         forget(p); /* what grows is not worth another note */
-    return realloc(p, bytes);
+    before = (int64_t)malloc_usable_size(p);
+    other = realloc(p, bytes);
+    if (other != NULL)
+        heap.bytes += (int64_t)malloc_usable_size(other) - before;
+    return other;
 }
 
 void tls_heap_init(void)
@@ -126,4 +138,9 @@ void tls_heap_slim(void)
         slim(pages_of(&heap.noted[i]));
     heap.watches = false;
     heap.count = 0;
+}
+
+int64_t tls_heap_bytes(void)
+{
+    return heap.bytes;
 }

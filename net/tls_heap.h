@@ -8,6 +8,8 @@
  * Their pages go back to the kernel, which hands out new ones, zeros again, when they are written
  * to. */
 
+#include <stdint.h>
+
 /* From here on wolfSSL allocates here. Main, before there are other threads; again does nothing. */
 void tls_heap_init(void);
 
@@ -17,5 +19,9 @@ void tls_heap_watch(void);
 /* Gives back the pages of the blocks noted that hold nothing but zeros. The blocks stay as they
  * are, in content as well. */
 void tls_heap_slim(void);
+
+/* Bytes that wolfSSL has allocated on this thread, less those that it has freed here: whether
+ * something leaks in the version that is linked, whatever other threads do meanwhile. */
+int64_t tls_heap_bytes(void);
 
 #endif

@@ -13,11 +13,14 @@
 #define MESSAGE_HEAD 4
 #define CLIENT_HELLO 1
 #define VERSION_1_3 0x0304
+#define STATUS_OCSP 1
 
 enum extension {
     EXT_SERVER_NAME = 0,
+    EXT_STATUS = 5,
     EXT_GROUPS = 10,
     EXT_SIGNATURES = 13,
+    EXT_STATUS_V2 = 17,
     EXT_VERSIONS = 43,
     EXT_SHARES = 51,
 };
@@ -149,7 +152,7 @@ static void read_suites(struct reader list, bool *ecdsa, bool *rsa)
 
 static bool read_message(struct reader r, struct tls_hello *out)
 {
-    bool suite_ecdsa = false, suite_rsa = false, has_signatures = false;
+    bool suite_ecdsa = false, suite_rsa = false, has_signatures = false, has_status_v2 = false;
     uint8_t named = TLS_GROUP_COUNT, shared = TLS_GROUP_COUNT;
     struct reader suites, extensions;
 
@@ -178,7 +181,10 @@ static bool read_message(struct reader r, struct tls_hello *out)
                 shared = read_shares(ext);
             else if (type == EXT_SIGNATURES)
                 read_signatures(ext, &out->can_ecdsa, &out->can_rsa);
+            else if (type == EXT_STATUS)
+                out->wants_staple = read_number(&ext, 1) == STATUS_OCSP;
             has_signatures |= type == EXT_SIGNATURES;
+            has_status_v2 |= type == EXT_STATUS_V2;
         }
         if (extensions.bad)
             return false;
@@ -189,6 +195,7 @@ static bool read_message(struct reader r, struct tls_hello *out)
     }
     if (named == TLS_GROUP_COUNT)
         named = TLS_GROUP_P256; /* RFC 8422 4: who names none takes any */
+    out->wants_staple &= !has_status_v2;
     out->group = out->is_13 && shared != TLS_GROUP_COUNT ? shared : named;
     return !r.bad;
 }

@@ -40,6 +40,7 @@ struct tls_hello {
     bool can_ecdsa; /* the client takes an ECDSA (or EdDSA) certificate, an RSA one */
     bool can_rsa;
     bool is_13;          /* it offers TLS 1.3 */
+    bool wants_staple;   /* asks for an OCSP response, by RFC 6066 8 and not by RFC 6961 as well */
     uint8_t group;       /* enum tls_group: the one that will be taken, for its cost */
     size_t record_bytes; /* input that it took */
     size_t missing;      /* MORE: so many bytes have to come before another look tells more */

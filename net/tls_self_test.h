@@ -5,11 +5,17 @@
 
 /* Proves, before the first client comes, that the library that is linked at run time gives all that
  * net/tls_handshake.h takes from it: handshakes within the process, by every certificate with each
- * version and AEAD, and records both ways over the exported keys. */
+ * version and AEAD, and records both ways over the exported keys. Where there are OCSP responses,
+ * it finds out whether they are stapled in TLS 1.3 as well, without a leak
+ * (tls_context_set_staples_13()). */
 
 #include "net/tls_context.h"
 
-/* Some milliseconds per certificate. 0, or -ENOTSUP and in complaint one line. Any thread. */
+/* Some milliseconds per certificate. 0, or in complaint one line and -ENOTSUP; -EINVAL: an OCSP
+ * response is not stapled. Main; nobody else has ctx yet. */
 MUST_USE int tls_self_test(struct tls_context *ctx, char complaint[TLS_COMPLAINT_MAX]);
+
+/* The version of the library that is linked at run time; a constant text. */
+const char *tls_self_test_library(void);
 
 #endif

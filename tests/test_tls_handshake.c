@@ -185,11 +185,14 @@ static enum tls_handshake_status feed(struct tls_handshake *hs, struct bytes *b,
 static struct tls_handshake *start(struct rig *r, struct bytes first)
 {
     struct tls_hello hello;
+    const struct tls_identity *id;
 
     for (size_t len = 0; len < first.len; len++)
         cr_assert_eq(tls_hello_parse(first.ptr, len, r->scratch, &hello), TLS_HELLO_MORE);
     cr_assert_eq(tls_hello_parse(first.ptr, first.len, r->scratch, &hello), TLS_HELLO_OK);
-    return tls_handshake_new(&r->workshop, r->context, tls_context_choose(r->context, &hello));
+    id = tls_context_choose(r->context, &hello);
+    return tls_handshake_new(&r->workshop, r->context, id,
+                             tls_context_staples(r->context, id, &hello, time(NULL)));
 }
 
 /* The whole handshake. The client says HELLO_TEXT right behind its Finished, in the same bytes, as

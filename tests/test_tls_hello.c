@@ -33,6 +33,8 @@ struct wanted {
     uint16_t signatures[4]; /* all 0: no extension */
     uint16_t groups[4];     /* the same */
     uint16_t shares[4];     /* the same */
+    uint8_t status;         /* type of the status_request; 0: none */
+    bool status_v2;         /* RFC 6961's as well */
     bool is_13;
     size_t padding;
 };
@@ -93,6 +95,19 @@ static struct draft *message(const struct wanted *w)
             put(d, 3, 2);
             put(d, 0x1d0017, 3);
         }
+    }
+    if (w->status_v2) {
+        put(d, 17, 2);
+        put(d, 9, 2);
+        put(d, 7, 2);
+        put(d, 0x02000400, 4);
+        put(d, 0, 3);
+    }
+    if (w->status != 0) {
+        put(d, 5, 2);
+        put(d, 5, 2);
+        put(d, w->status, 1);
+        put(d, 0, 4);
     }
     if (w->is_13) {
         put(d, 43, 2);
@@ -263,6 +278,32 @@ Test(tls_hello, the_group_is_the_best_share_or_else_the_best_that_is_named)
 
         cr_assert_eq(parse(d->bytes, d->len, &h), TLS_HELLO_OK);
         cr_assert_eq(h.group, cases[i].group, "case %zu: %u", i, h.group);
+        free(d);
+        free(m);
+    }
+}
+
+/* 1: ocsp, RFC 6066 8. */
+Test(tls_hello, an_ocsp_response_is_wanted_by_the_extension_alone)
+{
+    static const struct {
+        struct wanted w;
+        bool staple;
+    } cases[] = {
+        {{.suites = {0x1301}, .is_13 = true}, false},
+        {{.suites = {0x1301}, .status = 1, .is_13 = true}, true},
+        {{.suites = {0xc02b}, .status = 1}, true},
+        {{.suites = {0xc02b}, .status = 2}, false},
+        {{.suites = {0xc02b}, .status = 1, .status_v2 = true}, false},
+        {{.suites = {0xc02b}, .status_v2 = true}, false},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct draft *m = message(&cases[i].w), *d = records(m, m->len);
+        struct tls_hello h;
+
+        cr_assert_eq(parse(d->bytes, d->len, &h), TLS_HELLO_OK);
+        cr_assert_eq(h.wants_staple, cases[i].staple, "case %zu", i);
         free(d);
         free(m);
     }

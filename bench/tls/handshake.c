@@ -147,7 +147,7 @@ static struct tls_handshake *begin_ours(struct bytes hello)
     struct tls_hello parsed;
     CHECK(tls_hello_parse(hello.ptr, hello.len, bench.scratch, &parsed) == TLS_HELLO_OK);
     return tls_handshake_new(&bench.workshop, bench.context,
-                             tls_context_choose(bench.context, &parsed));
+                             tls_context_choose(bench.context, &parsed), false);
 }
 
 /* One flight of the client. Returns the answer, a view until the next call. */

@@ -9,6 +9,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509 import ocsp
 
 DAY = datetime.timedelta(days=1)
 
@@ -56,7 +57,8 @@ class Authority:
         self.file = str(self.folder / f"{name}.pem")
         Path(self.file).write_bytes(self.root.public_bytes(serialization.Encoding.PEM))
 
-    def _sign(self, subject, issuer, key, by, authority=False, hosts=(), begin=-2, end=60):
+    def _sign(self, subject, issuer, key, by, authority=False, hosts=(), begin=-2, end=60,
+              is_responder=False):
         now = datetime.datetime.utcnow()
         builder = (x509.CertificateBuilder().subject_name(name_of(subject))
                    .issuer_name(name_of(issuer)).public_key(key.public_key())
@@ -69,6 +71,9 @@ class Authority:
         if authority:  # RFC 5280 4.2.1.3
             use = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
             builder = builder.add_extension(use, critical=True)
+        if is_responder:
+            use = x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.OCSP_SIGNING])
+            builder = builder.add_extension(use, critical=False)
         if hosts:
             names = x509.SubjectAlternativeName([x509.DNSName(h) for h in hosts])
             builder = builder.add_extension(names, critical=False)
@@ -80,6 +85,30 @@ class Authority:
         leaf = self._sign(name, f"{self.name} 2", key, self.middle_key, hosts=hosts, begin=begin,
                           end=end)
         return Pair(self.folder, name, [leaf, self.middle], key)
+
+    def responder(self):
+        """Who may answer for the intermediate (RFC 6960 4.2.2.2): certificate and key."""
+        key = new_key("ecdsa")
+        return self._sign(f"{self.name} responder", f"{self.name} 2", key, self.middle_key,
+                          is_responder=True), key
+
+    def ocsp(self, name, pair, begin=-1, end=5, revoked=False, signer=None, delegated=False):
+        """A file with an OCSP response for a leaf; signer is another authority that gives it."""
+        now = datetime.datetime.utcnow()
+        status = ocsp.OCSPCertStatus.REVOKED if revoked else ocsp.OCSPCertStatus.GOOD
+        builder = ocsp.OCSPResponseBuilder().add_response(
+            cert=pair.certificate, issuer=self.middle, algorithm=hashes.SHA1(), cert_status=status,
+            this_update=now + begin * DAY, next_update=now + end * DAY,
+            revocation_time=now if revoked else None, revocation_reason=None)
+        signer = signer or self
+        by, key = signer.responder() if delegated else (signer.middle, signer.middle_key)
+        builder = builder.responder_id(ocsp.OCSPResponderEncoding.NAME, by)
+        if delegated:
+            builder = builder.certificates([by])
+        file = self.folder / f"{name}.ocsp"
+        file.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(
+            serialization.Encoding.DER))
+        return str(file)
 
 
 class Store:

@@ -13,6 +13,7 @@ import time
 from mixed import Mixed, start_all
 from peers import check_gauges
 from test_tls import only
+from test_tls_ocsp import stapled
 from tls_socket import TlsSocket
 from wire import TEXT, frame, request
 
@@ -60,8 +61,9 @@ def shake(port, context, session):
 
 
 def test_handshakes_on_four_shards_while_certificates_are_reloaded(new_server, certs):
+    staple = certs.authority.ocsp("threads", certs.ecdsa)
     server = new_server("--echo", "--shards", "4", "--drain-time", "500ms", "--tls-port", "0",
-                        *certs.ecdsa.flags(), *certs.rsa.flags())
+                        "--tls-ocsp", staple, *certs.ecdsa.flags(), *certs.rsa.flags())
     stopping, problems = threading.Event(), []
 
     def run(version, resumes):
@@ -78,7 +80,7 @@ def test_handshakes_on_four_shards_while_certificates_are_reloaded(new_server, c
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
         server.process.send_signal(signal.SIGHUP)
-        time.sleep(0.1)  # the length of a load, nothing is waited for
+        assert stapled(server, "-tls1_2")
     stopping.set()
     for t in threads:
         t.join(60)

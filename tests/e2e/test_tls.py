@@ -128,13 +128,14 @@ def test_what_is_not_wanted_is_not_negotiated(tls_server, flags):
     expect_metric(tls_server, "tls_handshake_failures_total", before + 1)
 
 
-def client_hello(suites, version=0x0303, is_13=False):
+def client_hello(suites, version=0x0303, is_13=False, more=()):
     """A hello with just these suites, for what no library offers any more. is_13: of TLS 1.3 alone,
-    with a share of X25519."""
+    with a share of X25519. more: pairs of further extensions and their contents."""
     def ext(kind, data):
         return struct.pack("!HH", kind, len(data)) + data
     extensions = (ext(10, b"\x00\x04\x00\x1d\x00\x17") + ext(11, b"\x01\x00") +
                   ext(13, b"\x00\x08\x04\x03\x04\x01\x08\x04\x02\x01"))
+    extensions += b"".join(ext(kind, data) for kind, data in more)
     if is_13:
         extensions += (ext(43, b"\x02\x03\x04") +
                        ext(51, b"\x00\x24\x00\x1d\x00\x20" + b"\x09" + bytes(31)))

@@ -45,6 +45,13 @@ const struct tls_identity *tls_context_choose(const struct tls_context *ctx,
     return &identities[hello->record_bytes % 2];
 }
 
+bool tls_context_staples(const struct tls_context *ctx, const struct tls_identity *id,
+                         const struct tls_hello *hello, int64_t now_s)
+{
+    (void)ctx, (void)id, (void)hello, (void)now_s;
+    return false;
+}
+
 bool tls_identity_is_rsa(const struct tls_identity *id)
 {
     return id->is_rsa;
@@ -89,9 +96,9 @@ const char *tls_failure_label(enum tls_failure f)
 }
 
 struct tls_handshake *tls_handshake_new(struct tls_workshop *w, struct tls_context *ctx,
-                                        const struct tls_identity *id)
+                                        const struct tls_identity *id, bool staples)
 {
-    (void)w, (void)ctx, (void)id;
+    (void)w, (void)ctx, (void)id, (void)staples;
     return calloc(1, sizeof(struct tls_handshake));
 }
 

@@ -18,6 +18,9 @@
 static const struct stats_desc descs[CERTIFICATES_STAT_COUNT] = {
     [CERTIFICATES_STAT_EXPIRY] = {"tidewire_tls_certificate_expiry_timestamp_seconds", NULL,
                                   "When the first certificate expires.", STATS_GAUGE, 0},
+    [CERTIFICATES_STAT_STAPLE_EXPIRY] =
+        {"tidewire_tls_ocsp_expiry_timestamp_seconds", NULL,
+         "When the first OCSP response expires; 0: none is stapled.", STATS_GAUGE, 0},
     [CERTIFICATES_STAT_RELOADED] = {"tidewire_tls_reloads_total", "result=\"ok\"",
                                     "Reloads of certificates.", STATS_COUNTER, 0},
     [CERTIFICATES_STAT_REFUSED] = {"tidewire_tls_reloads_total", "result=\"refused\"", "",
@@ -46,6 +49,8 @@ static int load(const struct net_config *cfg, struct tls_context **out, char *co
         .client_cas = cfg->tls_client_ca.items,
         .client_ca_count = cfg->tls_client_ca.count,
         .ticket_lifetime_ns = cfg->tls_ticket_lifetime_ns,
+        .staples = cfg->tls_ocsp.items,
+        .staple_count = cfg->tls_ocsp.count,
     };
     int err = tls_context_load(&files, wall_s(), out, complaint);
 
@@ -67,6 +72,24 @@ static const char *day_of(int64_t when_s, char text[32])
     return text;
 }
 
+static void tell_staples(struct certificates *c)
+{
+    const struct tls_context *ctx = c->shared.current;
+    const char *file;
+    char day[32];
+    int64_t when_s = tls_context_staple_expiry_s(ctx, &file);
+
+    stats_set(&c->stats[CERTIFICATES_STAT_STAPLE_EXPIRY], (uint64_t)when_s);
+    if (when_s == 0)
+        return;
+    log_info("OCSP responses loaded", "stapled_in",
+             tls_context_staples_13(ctx) ? "TLS 1.2 and 1.3"
+                                         : "TLS 1.2 only: the linked wolfSSL leaks memory or can't "
+                                           "in TLS 1.3",
+             "wolfssl", tls_self_test_library(), "first_expiry", day_of(when_s, day), "file", file,
+             NULL);
+}
+
 static void tell_expiry(struct certificates *c)
 {
     const char *file;
@@ -77,7 +100,8 @@ static void tell_expiry(struct certificates *c)
     stats_set(&c->stats[CERTIFICATES_STAT_EXPIRY], (uint64_t)when_s);
     log_info("certificates loaded", "count", log_u64(&n, tls_context_count(c->shared.current)),
              "first_expiry", day_of(when_s, day), "file", file, NULL);
-    c->warned_s = 0;
+    tell_staples(c);
+    c->warned_s = c->staple_warned_s = 0;
     certificates_watch(c);
 }
 
@@ -136,12 +160,27 @@ int certificates_reload(struct certificates *c, const struct net_config *config)
     return 0;
 }
 
-void certificates_watch(struct certificates *c)
+static void watch_staples(struct certificates *c, int64_t now_s)
+{
+    const char *file;
+    char day[32];
+    int64_t when_s = tls_context_staple_expiry_s(c->shared.current, &file);
+
+    if (when_s == 0 || when_s - now_s > CERTIFICATES_WARN_STAPLE_S ||
+        now_s - c->staple_warned_s < 86400)
+        return;
+    c->staple_warned_s = now_s;
+    log_warn(now_s > when_s ? "an OCSP response has expired and is stapled no more; fetch a new "
+                              "one and send SIGHUP"
+                            : "an OCSP response expires soon; fetch a new one and send SIGHUP",
+             "file", file, "expires", day_of(when_s, day), NULL);
+}
+
+static void watch_certificates(struct certificates *c, int64_t now_s)
 {
     const char *file;
     char day[32];
     int64_t when_s = tls_context_expiry_s(c->shared.current, &file);
-    int64_t now_s = wall_s();
 
     if (when_s - now_s > CERTIFICATES_WARN_S || now_s - c->warned_s < 86400)
         return;
@@ -149,4 +188,12 @@ void certificates_watch(struct certificates *c)
     log_warn(now_s > when_s ? "a certificate has expired; renew it and send SIGHUP"
                             : "a certificate expires soon; renew it and send SIGHUP",
              "file", file, "expires", day_of(when_s, day), NULL);
+}
+
+void certificates_watch(struct certificates *c)
+{
+    int64_t now_s = wall_s();
+
+    watch_certificates(c, now_s);
+    watch_staples(c, now_s);
 }

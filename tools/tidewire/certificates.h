@@ -11,7 +11,8 @@
 #include "net/tls_context.h"
 
 enum certificates_stat {
-    CERTIFICATES_STAT_EXPIRY, /* seconds since 1970 */
+    CERTIFICATES_STAT_EXPIRY,        /* seconds since 1970 */
+    CERTIFICATES_STAT_STAPLE_EXPIRY, /* the same; 0: there are no OCSP responses */
     CERTIFICATES_STAT_RELOADED,
     CERTIFICATES_STAT_REFUSED,
     CERTIFICATES_STAT_COUNT
@@ -20,11 +21,14 @@ enum certificates_stat {
 struct certificates {
     struct tls_shared shared;
     int64_t warned_s; /* when the log was last told of an expiry that is near */
+    int64_t staple_warned_s;
     stats_value stats[CERTIFICATES_STAT_COUNT];
 };
 
 /* How long ahead of an expiry the log begins to warn, once a day. */
 #define CERTIFICATES_WARN_S (21 * 86400)
+/* The same for OCSP responses, which live for some days and are renewed at half of that. */
+#define CERTIFICATES_WARN_STAPLE_S 86400
 
 /* Loads, and shakes hands with itself (net/tls_self_test.h). Returns 0; -EINVAL: the files are not
  * right; -ENOTSUP: the linked library is not; -EIO: no random numbers. Then complaint has one line
@@ -42,7 +46,7 @@ void certificates_forget_seed(struct certificates *c);
  * what there was stays. */
 MUST_USE int certificates_reload(struct certificates *c, const struct net_config *config);
 
-/* Warns of an expiry that is near, at most once a day. */
+/* Warns of expiries that are near, of each kind at most once a day. */
 void certificates_watch(struct certificates *c);
 
 #endif

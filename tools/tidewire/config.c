@@ -272,6 +272,7 @@ static int check_tls_files(const struct config *c, const struct options *o, FILE
     const char *idle = net->tls_cert.count > 0        ? "tls-cert"
                        : net->tls_key.count > 0       ? "tls-key"
                        : net->tls_client_ca.count > 0 ? "tls-client-ca"
+                       : net->tls_ocsp.count > 0      ? "tls-ocsp"
                        : net->ktls != NET_KTLS_OFF    ? "ktls"
                        : c->redirect_http             ? "redirect-http"
                                                       : NULL;
@@ -296,6 +297,12 @@ static int check_tls_files(const struct config *c, const struct options *o, FILE
     if (net->tls_cert.count > TLS_IDENTITIES_MAX) {
         options_complain(o, "tls-cert", err, "%u are too many; give at most %u",
                          net->tls_cert.count, TLS_IDENTITIES_MAX);
+        return OPTIONS_EXIT_USAGE;
+    }
+    if (net->tls_ocsp.count > 0 && net->tls_client_ca.count > 0) {
+        options_complain(o, "tls-ocsp", err,
+                         "can't be used with tls-client-ca: the issuer of our own certificate "
+                         "would be an authority for clients as well; leave one of them out");
         return OPTIONS_EXIT_USAGE;
     }
     return 0;
