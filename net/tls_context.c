@@ -18,6 +18,7 @@
 
 #include "net/tls_file.h"
 #include "net/tls_handshake.h"
+#include "net/tls_pem.h"
 #include "net/tls_staple.h"
 
 /* AEAD and ephemeral keys only. AES-128 first: with AES instructions it is the fastest, and its
@@ -41,7 +42,6 @@ struct tls_identity {
     int64_t expiry_s;
     struct tls_staple *staple; /* NULL: none */
     bool is_rsa;
-    bool is_ecdsa; /* neither: Ed25519 */
 };
 
 struct tls_context {
@@ -122,7 +122,6 @@ static int read_leaf(struct tls_identity *id, const struct tls_file *pem, int64_
                             id->file);
     read_names(id, x);
     id->is_rsa = wolfSSL_X509_get_pubkey_type(x) == RSAk;
-    id->is_ecdsa = wolfSSL_X509_get_pubkey_type(x) == ECDSAk;
     err = check_times(id, x, now_s, complaint);
     wolfSSL_X509_free(x);
     return err;
@@ -191,30 +190,6 @@ static int set_up_clients(WOLFSSL_CTX *library, const struct tls_files *files, c
     return 0;
 }
 
-/* The library's own check says yes to any two ECDSA keys: the public key is computed from the
- * private one, and must stand in the certificate. */
-static bool ecdsa_key_fits(const struct tls_file *chain, const struct tls_file *key)
-{
-    WOLFSSL_X509 *x =
-        wolfSSL_X509_load_certificate_buffer(chain->bytes, (int)chain->len, WOLFSSL_FILETYPE_PEM);
-    uint8_t der[1024], own[256], certified[1024];
-    int der_len = wc_KeyPemToDer(key->bytes, (int)key->len, der, sizeof(der), NULL);
-    int certified_len = sizeof(certified);
-    word32 own_len = sizeof(own), at = 0;
-    ecc_key ecc;
-    bool fits = wc_ecc_init(&ecc) == 0;
-
-    fits = fits && x != NULL && der_len > 0 &&
-           wc_EccPrivateKeyDecode(der, &at, &ecc, (word32)der_len) == 0 &&
-           wc_ecc_make_pub(&ecc, NULL) == 0 && wc_ecc_export_x963(&ecc, own, &own_len) == 0 &&
-           wolfSSL_X509_get_pubkey_buffer(x, certified, &certified_len) == WOLFSSL_SUCCESS &&
-           memmem(certified, (size_t)certified_len, own, own_len) != NULL;
-    wc_ecc_free(&ecc);
-    explicit_bzero(der, sizeof(der));
-    wolfSSL_X509_free(x);
-    return fits;
-}
-
 static int set_up_key(const struct tls_identity *id, WOLFSSL_CTX *library,
                       const struct tls_file *chain, const char *key_file, char *complaint)
 {
@@ -237,7 +212,7 @@ static int set_up_key(const struct tls_identity *id, WOLFSSL_CTX *library,
                          "passphrase",
                          key_file);
     else if (wolfSSL_CTX_check_private_key(library) != WOLFSSL_SUCCESS ||
-             (id->is_ecdsa && !ecdsa_key_fits(chain, &key)))
+             !tls_pem_key_fits(chain, &key))
         err = tls_complain(
             complaint, "%s: is not the key of %s; give --tls-cert and --tls-key in the same order",
             key_file, id->file);

@@ -511,6 +511,14 @@ const char *tls_handshake_problem(const struct tls_handshake *hs)
     return wolfSSL_ERR_reason_error_string((unsigned long)(unsigned int)-hs->error);
 }
 
+uint8_t tls_handshake_peer_alert(const struct tls_handshake *hs)
+{
+    WOLFSSL_ALERT_HISTORY h = {0};
+
+    wolfSSL_get_alert_history(hs->ssl, &h);
+    return (uint8_t)h.last_rx.code;
+}
+
 /* Export
  * ------------------------------------------------------------------------------------------- */
 

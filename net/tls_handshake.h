@@ -126,6 +126,8 @@ void tls_handshake_drop_output(struct tls_handshake *hs);
 enum tls_failure tls_handshake_failure(const struct tls_handshake *hs);
 int tls_handshake_error(const struct tls_handshake *hs);
 const char *tls_handshake_problem(const struct tls_handshake *hs);
+/* After FAILED by PEER_ALERT: the alert's description (RFC 8446 6). */
+uint8_t tls_handshake_peer_alert(const struct tls_handshake *hs);
 
 /* After DONE: the size of the record state. 0: what was agreed can't be taken over. */
 size_t tls_handshake_record_bytes(const struct tls_handshake *hs);

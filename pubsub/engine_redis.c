@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "core/log.h"
+#include "net/tls_client.h"
 #include "pubsub/pubsub.h"
 #include "pubsub/redis_master.h"
 #include "pubsub/redis_masters.h"
@@ -234,6 +235,8 @@ static void on_phase(void *ctx, enum node_phase phase)
         if (e->masters[i] != NULL)
             redis_masters_stop(e->masters[i]);
     }
+    if (e->stopping && e->shared->tls != NULL)
+        tls_client_thread_ends();
 }
 
 static void on_quiet(void *ctx)
@@ -252,6 +255,7 @@ static void add_link(const struct redis_link *l, uint64_t *sums)
     sums[REDIS_STAT_SENT_BYTES] += l->stats.sent_bytes;
     sums[REDIS_STAT_RECEIVED_BYTES] += l->stats.received_bytes;
     sums[REDIS_STAT_CONNECTS] += l->stats.connects;
+    sums[REDIS_STAT_TLS_HANDSHAKES] += l->stats.tls_handshakes;
     for (uint32_t i = 0; i < REDIS_DOWN_COUNT; i++)
         sums[REDIS_STAT_DOWNS + i] += l->stats.downs[i];
     for (uint32_t i = 0; i < REDIS_ERROR_COUNT; i++)
@@ -295,13 +299,14 @@ static bool add_url(struct redis_shared *r, const struct redis_url *url)
     return redis_hash_add(&r->hash, text) == 0;
 }
 
-int redis_shared_init(struct redis_shared *r, const struct redis_config *config, uint64_t node,
-                      uint32_t shards, uint32_t message_max)
+int redis_shared_init(struct redis_shared *r, const struct redis_config *config,
+                      struct tls_client *tls, uint64_t node, uint32_t shards, uint32_t message_max)
 {
     char why[REDIS_URL_WHY_MAX];
     uint32_t n = config->urls.count;
 
-    *r = (struct redis_shared){.config = config, .node = node, .message_max = message_max};
+    *r = (struct redis_shared){
+        .config = config, .tls = tls, .node = node, .message_max = message_max};
     if (n > REDIS_SERVERS_MAX)
         return -EINVAL;
     r->urls = calloc(n, sizeof(*r->urls));
@@ -399,7 +404,8 @@ static int init_url(struct engine_redis *e, uint32_t i)
                                             .backoff_min_ns = BACKOFF_MIN_NS,
                                             .backoff_max_ns = BACKOFF_MAX_NS,
                                             .reply_bytes_max = REPLY_BYTES_MAX,
-                                            .resolver = e->shared->resolver};
+                                            .resolver = e->shared->resolver,
+                                            .tls = url->is_tls ? e->shared->tls : NULL};
 
     return url->kind == REDIS_KIND_CLUSTER ? init_masters(e, i, &links) : init_server(e, i, &links);
 }

@@ -42,6 +42,7 @@ struct redis_shared {
     _Atomic uint32_t up;
     uint32_t message_max; /* --max-message: longer ones are none of a node's */
     struct redis_resolver *resolver;
+    struct tls_client *tls; /* of rediss://; the caller's; NULL: no URL asks for it */
 };
 
 struct engine_redis {
@@ -66,10 +67,11 @@ struct engine_redis {
     stats_value stats[REDIS_STAT_COUNT];
 };
 
-/* Reads the URLs and draws nothing: node is given. 0, -ENOMEM, or -EINVAL (config_read() checks
- * them before). Main. */
+/* Reads the URLs and draws nothing: node is given. tls is not NULL when one is rediss://, and
+ * outlives r. 0, -ENOMEM, or -EINVAL (config_read() checks them before). Main. */
 MUST_USE int redis_shared_init(struct redis_shared *r, const struct redis_config *config,
-                               uint64_t node, uint32_t shards, uint32_t message_max);
+                               struct tls_client *tls, uint64_t node, uint32_t shards,
+                               uint32_t message_max);
 void redis_shared_deinit(struct redis_shared *r);
 
 /* The server that a channel of Redis belongs to, by consistent hashing: the same on all nodes that

@@ -20,6 +20,9 @@ enum redis_away {
 
 struct redis_config {
     struct option_list urls; /* --redis URL, repeatable; none: the engine memory */
+    char *ca;                /* --redis-ca FILE: authorities of rediss:// servers, PEM */
+    char *cert;              /* --redis-cert off: a FILE, what they are shown */
+    char *key;               /* --redis-key off: its key */
     char *prefix;            /* --redis-prefix tidewire: */
     int order;               /* --redis-order: enum redis_order */
     int away;                /* --engine-down: enum redis_away */
@@ -27,5 +30,8 @@ struct redis_config {
     uint64_t linger_ns;      /* --redis-linger 5s: a room without members stays subscribed */
     uint64_t timeout_ns;     /* --redis-timeout 1s: to connect, and for a join to wait */
 };
+
+/* The default of `ca`: the system's authorities. */
+#define REDIS_CA_FILE "/etc/ssl/certs/ca-certificates.crt"
 
 #endif

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT
  * Copyright (c) 2026 The Tidewire authors */
 
-/* One connection to one Redis server. On the shard's thread.
+/* What is said to one Redis server, and how a connection to it ends; the bytes are
+ * redis_link_io.c's. On the shard's thread.
  *
- * Every end goes through fail(): it tells what was unanswered as lost, closes the socket, and the
- * rest (memory that the io may still read, the next attempt) follows in closed(), when the io has
- * given the connection back. So nothing is freed under a caller: callbacks may end the link from
- * anywhere, and who has called them looks at the state afterwards. */
+ * Every end goes through redis_link_fail(): it tells what was unanswered as lost, closes the
+ * socket, and the rest (memory that the io may still read, the next attempt) follows in closed(),
+ * when the io has given the connection back. So nothing is freed under a caller: callbacks may end
+ * the link from anywhere, and who has called them looks at the state afterwards. */
 
 #include "pubsub/redis_link.h"
 
@@ -15,8 +16,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/io_socket.h"
+#include "pubsub/redis_link_internal.h"
 #include "pubsub/redis_resolver.h"
+#include "pubsub/redis_tls.h"
 
 /* What a pending entry waits for. */
 enum pending_kind {
@@ -38,8 +40,6 @@ struct redis_pending {
     uint32_t kind : 4;     /* enum pending_kind */
     uint32_t push : 4;     /* enum redis_push_kind */
 };
-
-#define TEXT_MAX 192 /* of what on_down() is told */
 
 static const char *const push_words[] = {[REDIS_PUSH_MESSAGE] = "message",
                                          [REDIS_PUSH_SUBSCRIBE] = "subscribe",
@@ -91,11 +91,13 @@ static uint64_t backoff_ns(struct redis_link *l)
 }
 
 /* Nothing is attached to the io any more. */
-static void rest(struct redis_link *l)
+void redis_link_rest(struct redis_link *l)
 {
     redis_out_clear(&l->out);
     redis_reader_free(l->reader);
     l->reader = NULL;
+    redis_tls_free(l->tls);
+    l->tls = NULL;
     if (l->stopping) {
         l->state = REDIS_LINK_IDLE;
         return;
@@ -113,7 +115,7 @@ static void count_failure(struct redis_link *l, bool was_up)
 }
 
 /* Ends whatever is under way in RESOLVING, CONNECTING, HANDSHAKE or UP. */
-static void fail(struct redis_link *l, enum redis_down why, const char *text)
+void redis_link_fail(struct redis_link *l, enum redis_down why, const char *text)
 {
     bool was_up = l->state == REDIS_LINK_UP;
     bool is_attached = l->state != REDIS_LINK_RESOLVING;
@@ -125,21 +127,21 @@ static void fail(struct redis_link *l, enum redis_down why, const char *text)
     l->stats.downs[why]++;
     count_failure(l, was_up);
     if (is_attached)
-        io_close(l->io, &l->conn, why != REDIS_DOWN_STOPPED);
+        redis_link_part(l, why);
     lose_pending(l);
     if (l->events->on_down != NULL)
         l->events->on_down(l, why, text, was_up);
     if (!is_attached)
-        rest(l);
+        redis_link_rest(l);
 }
 
-static void fail_errno(struct redis_link *l, enum redis_down why, const char *what, int err)
+void redis_link_fail_errno(struct redis_link *l, enum redis_down why, const char *what, int err)
 {
     const char *desc = strerrordesc_np(-err);
-    char text[TEXT_MAX];
+    char text[REDIS_LINK_TEXT_MAX];
 
     snprintf(text, sizeof(text), "%s: %s", what, desc != NULL ? desc : "unknown error");
-    fail(l, why, text);
+    redis_link_fail(l, why, text);
 }
 
 /* Commands
@@ -287,20 +289,18 @@ static int ask_all(struct redis_link *l)
     return err;
 }
 
-/* The socket is connected. */
-static void begin_handshake(struct redis_link *l)
+void redis_link_greet(struct redis_link *l)
 {
     int err = -ENOMEM;
 
     l->state = REDIS_LINK_HANDSHAKE;
     l->handed_bytes = 0;
     l->answered_bytes = 0;
-    l->sending = false;
     l->reader = redis_reader_new(l->config.reply_bytes_max);
     if (l->reader != NULL)
         err = ask_all(l);
     if (err != 0)
-        fail_errno(l, REDIS_DOWN_MEMORY, "handshake", err);
+        redis_link_fail_errno(l, REDIS_DOWN_MEMORY, "handshake", err);
     else
         redis_link_flush(l);
 }
@@ -344,7 +344,7 @@ static void shake(struct redis_link *l, enum pending_kind kind, const struct red
                                            [PENDING_SETNAME] = "CLIENT SETNAME",
                                            [PENDING_ROLE] = "ROLE",
                                            [PENDING_PING] = "PING"};
-    char text[TEXT_MAX];
+    char text[REDIS_LINK_TEXT_MAX];
 
     if (r->type == REDIS_TYPE_ERROR) {
         enum redis_error e = redis_error_of(r->text, r->len);
@@ -352,11 +352,11 @@ static void shake(struct redis_link *l, enum pending_kind kind, const struct red
         if (is_fatal(kind, e)) {
             l->down_error = (uint8_t)e;
             snprintf(text, sizeof(text), "%s: %s", commands[kind], safe_text(kind, e, r->text));
-            fail(l, REDIS_DOWN_REFUSED, text);
+            redis_link_fail(l, REDIS_DOWN_REFUSED, text);
             return;
         }
     } else if (kind == PENDING_ROLE && is_replica(r)) {
-        fail(l, REDIS_DOWN_NOT_MASTER, "the server says that it is a replica");
+        redis_link_fail(l, REDIS_DOWN_NOT_MASTER, "the server says that it is a replica");
         return;
     }
     if (kind == PENDING_PING)
@@ -424,11 +424,11 @@ static void pushed(struct redis_link *l, const struct redis_push *push, const st
 }
 
 /* Returns whether to go on. */
-static bool on_one_reply(void *ctx, const struct redis_reply *r)
+bool redis_link_on_reply(void *ctx, const struct redis_reply *r)
 {
     struct redis_link *l = ctx;
     struct redis_push push;
-    char text[TEXT_MAX];
+    char text[REDIS_LINK_TEXT_MAX];
 
     if (l->config.role == REDIS_ROLE_SUBSCRIBER && is_push(r, &push)) {
         pushed(l, &push, r);
@@ -438,203 +438,9 @@ static bool on_one_reply(void *ctx, const struct redis_reply *r)
         snprintf(text, sizeof(text), "a reply that nobody has asked for%s%s",
                  r->type == REDIS_TYPE_ERROR ? ": " : "",
                  r->type == REDIS_TYPE_ERROR ? r->text : "");
-        fail(l, REDIS_DOWN_PROTOCOL, text);
+        redis_link_fail(l, REDIS_DOWN_PROTOCOL, text);
     }
     return l->state == REDIS_LINK_HANDSHAKE || l->state == REDIS_LINK_UP;
-}
-
-static enum redis_down down_of(int err)
-{
-    switch (err) {
-    case -EMSGSIZE:
-        return REDIS_DOWN_TOO_LARGE;
-    case -ENOMEM:
-        return REDIS_DOWN_MEMORY;
-    default:
-        return REDIS_DOWN_PROTOCOL;
-    }
-}
-
-/* io
- * -----------------------------------------------------------------------------------------------
- */
-
-static struct redis_link *link_of(struct io_conn *c)
-{
-    return container_of(c, struct redis_link, conn);
-}
-
-static void on_recv(struct io_conn *c, struct bytes in)
-{
-    struct redis_link *l = link_of(c);
-    int err;
-
-    l->stats.received_bytes += in.len;
-    err = redis_reader_feed(l->reader, in, on_one_reply, l);
-    if (err != 0 && err != -ECANCELED)
-        fail_errno(l, down_of(err), "reply", err);
-}
-
-static void on_eof(struct io_conn *c, int err)
-{
-    struct redis_link *l = link_of(c);
-
-    if (err == 0)
-        fail(l, REDIS_DOWN_CLOSED, "the server has closed the connection");
-    else
-        fail_errno(l, REDIS_DOWN_RESET, "receive", err);
-}
-
-static void on_sent(struct io_conn *c, int err)
-{
-    struct redis_link *l = link_of(c);
-
-    l->sending = false;
-    if (err != 0) {
-        fail_errno(l, REDIS_DOWN_RESET, "send", err);
-        return;
-    }
-    redis_out_sent(&l->out);
-    redis_link_flush(l);
-}
-
-static void on_connect(struct io_conn *c, int err)
-{
-    struct redis_link *l = link_of(c);
-
-    if (err != 0)
-        fail_errno(l, REDIS_DOWN_CONNECT, "connect", err);
-    else
-        begin_handshake(l);
-}
-
-static void on_closed(struct io_conn *c)
-{
-    rest(link_of(c));
-}
-
-static const struct io_events link_io_events = {.on_recv = on_recv,
-                                                .on_eof = on_eof,
-                                                .on_sent = on_sent,
-                                                .on_connect = on_connect,
-                                                .on_closed = on_closed};
-
-void redis_link_flush(struct redis_link *l)
-{
-    struct iovec iov[IO_IOV_MAX];
-    size_t bytes;
-    int result = IO_SENT;
-
-    if (l->state != REDIS_LINK_UP && l->state != REDIS_LINK_HANDSHAKE)
-        return;
-    while (!l->sending && l->out.bytes > 0 && result == IO_SENT) {
-        uint32_t count = redis_out_gather(&l->out, iov, IO_IOV_MAX, &bytes);
-        l->handed_bytes += bytes;
-        result = io_send(l->io, &l->conn, iov, (int)count, bytes);
-        if (result >= 0)
-            l->stats.sent_bytes += bytes;
-        if (result == IO_SENT)
-            redis_out_sent(&l->out);
-        else if (result == IO_PENDING)
-            l->sending = true;
-    }
-    if (result < 0)
-        fail_errno(l, REDIS_DOWN_RESET, "send", result);
-}
-
-/* Attempts
- * ----------------------------------------------------------------------------------------- */
-
-/* An attempt that has come to nothing before there was a connection. */
-static void fail_early(struct redis_link *l, enum redis_down why, const char *what, int err)
-{
-    l->state = REDIS_LINK_RESOLVING; /* nothing is attached */
-    fail_errno(l, why, what, err);
-}
-
-static void connect_unix(struct redis_link *l)
-{
-    struct io_ticket t;
-    int err = io_socket_connect_unix(l->config.endpoint.host, &t);
-
-    if (err == 0) {
-        err = io_adopt(l->io, &l->conn, t);
-        if (err != 0)
-            io_discard(l->io, t, NULL, 0);
-    }
-    l->address = (struct io_addr){.family = AF_UNIX};
-    if (err != 0)
-        fail_early(l, REDIS_DOWN_CONNECT, "connect", err);
-    else
-        begin_handshake(l);
-}
-
-static void connect_to(struct redis_link *l, const struct io_addr *a)
-{
-    int err;
-
-    l->address = *a;
-    l->address.port = l->config.endpoint.port;
-    err = io_connect(l->io, &l->conn, &l->address, NULL);
-    if (err != 0)
-        fail_early(l, REDIS_DOWN_CONNECT, "connect", err);
-    else
-        l->state = REDIS_LINK_CONNECTING;
-}
-
-static void look_up(struct redis_link *l)
-{
-    l->state = REDIS_LINK_RESOLVING;
-    l->address = (struct io_addr){.family = 0};
-    if (l->config.resolver != NULL)
-        l->lookup = redis_lookup_new(l->config.resolver, l->config.endpoint.host, l->io);
-    if (l->lookup == NULL)
-        fail(l, REDIS_DOWN_RESOLVE, "names of hosts can't be looked up: no memory, or no thread");
-}
-
-static void attempt(struct redis_link *l, uint64_t now_ns)
-{
-    const struct redis_endpoint *e = &l->config.endpoint;
-    struct io_addr a;
-
-    l->deadline_ns = now_ns + l->config.connect_timeout_ns;
-    if (e->is_unix)
-        connect_unix(l);
-    else if (io_addr_parse(&a, e->host, e->port) == 0)
-        connect_to(l, &a);
-    else
-        look_up(l);
-}
-
-static void look_at_lookup(struct redis_link *l)
-{
-    struct io_addr a;
-    int err = redis_lookup_result(l->lookup, l->lookups, &a);
-
-    if (err == -EINPROGRESS)
-        return;
-    redis_lookup_free(l->lookup);
-    l->lookup = NULL;
-    l->lookups++;
-    if (err != 0)
-        fail(l, REDIS_DOWN_RESOLVE,
-             err == -ENOENT ? "the host's name has no address" : "no name server has answered");
-    else
-        connect_to(l, &a);
-}
-
-uint64_t redis_link_turn(struct redis_link *l, uint64_t now_ns)
-{
-    if (l->state == REDIS_LINK_RESOLVING)
-        look_at_lookup(l);
-    if (l->state >= REDIS_LINK_RESOLVING && l->state <= REDIS_LINK_HANDSHAKE &&
-        now_ns >= l->deadline_ns)
-        fail(l, REDIS_DOWN_TIMEOUT, redis_link_state_label(l->state));
-    if (l->state == REDIS_LINK_WAITING && now_ns >= l->deadline_ns)
-        attempt(l, now_ns);
-    if (l->state == REDIS_LINK_IDLE || l->state >= REDIS_LINK_UP)
-        return IO_FOREVER;
-    return l->deadline_ns;
 }
 
 /* What the owner calls
@@ -651,7 +457,7 @@ void redis_link_init(struct redis_link *l, struct io *io, const struct redis_lin
                      const struct redis_link_events *events, void *owner)
 {
     *l = (struct redis_link){.events = events, .owner = owner, .io = io, .config = *config};
-    l->conn.events = &link_io_events;
+    l->conn.events = &redis_link_io_events;
     redis_out_init(&l->out, release, l);
 }
 
@@ -684,7 +490,7 @@ void redis_link_stop(struct redis_link *l)
     if (l->state == REDIS_LINK_WAITING)
         l->state = REDIS_LINK_IDLE;
     else if (is_under_way(l))
-        fail(l, REDIS_DOWN_STOPPED, "stopped");
+        redis_link_fail(l, REDIS_DOWN_STOPPED, "stopped");
 }
 
 void redis_link_reopen(struct redis_link *l, const char *text)
@@ -695,13 +501,13 @@ void redis_link_reopen(struct redis_link *l, const char *text)
     if (l->state == REDIS_LINK_WAITING)
         l->deadline_ns = 0;
     else if (is_under_way(l))
-        fail(l, REDIS_DOWN_REOPENED, text);
+        redis_link_fail(l, REDIS_DOWN_REOPENED, text);
 }
 
 void redis_link_retry(struct redis_link *l, const char *text)
 {
     if (is_under_way(l))
-        fail(l, REDIS_DOWN_REOPENED, text);
+        redis_link_fail(l, REDIS_DOWN_REOPENED, text);
 }
 
 void redis_link_set_endpoint(struct redis_link *l, const struct redis_endpoint *e)
@@ -721,11 +527,14 @@ const char *redis_down_label(enum redis_down why)
 
 const char *redis_link_state_label(enum redis_link_state state)
 {
-    static const char *const labels[] = {
-        [REDIS_LINK_IDLE] = "idle",           [REDIS_LINK_WAITING] = "waiting",
-        [REDIS_LINK_RESOLVING] = "resolving", [REDIS_LINK_CONNECTING] = "connecting",
-        [REDIS_LINK_HANDSHAKE] = "handshake", [REDIS_LINK_UP] = "up",
-        [REDIS_LINK_CLOSING] = "closing"};
+    static const char *const labels[] = {[REDIS_LINK_IDLE] = "idle",
+                                         [REDIS_LINK_WAITING] = "waiting",
+                                         [REDIS_LINK_RESOLVING] = "resolving",
+                                         [REDIS_LINK_CONNECTING] = "connecting",
+                                         [REDIS_LINK_TLS] = "TLS handshake",
+                                         [REDIS_LINK_HANDSHAKE] = "handshake",
+                                         [REDIS_LINK_UP] = "up",
+                                         [REDIS_LINK_CLOSING] = "closing"};
 
     return labels[state];
 }

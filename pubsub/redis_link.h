@@ -15,6 +15,9 @@
  *                         `--------- on_down: refused, timeout, end, error, reopen ---------'
  *      any state --stop--> IDLE, as soon as redis_link_is_idle()
  *
+ * With config.tls there is the state TLS between CONNECTING and HANDSHAKE (pubsub/redis_tls.h):
+ * until that is through nothing else is sent.
+ *
  * The handshake (AUTH, SELECT, CLIENT SETNAME, PING; with wants_master ROLE before it) goes out in
  * one send, and on_up() comes when all of it is answered. It has config.connect_timeout_ns from the
  * first step on. Waiting times are drawn from [0, backoff), which starts at backoff_min_ns, doubles
@@ -29,8 +32,8 @@
  * yet are bounded by config.queue_bytes_max, over which redis_link_command() says -ENOBUFS.
  *
  * The owner calls redis_link_turn() once a turn, redis_link_flush() at its end. Callbacks come only
- * from within io_poll(), redis_link_turn(), and redis_link_reopen(), _retry() and _stop() (on_lost,
- * on_down), and may call every function below but redis_link_deinit(). */
+ * from within io_poll(), redis_link_turn(), and redis_link_flush(), _reopen(), _retry() and _stop()
+ * (on_lost, on_down), and may call every function below but redis_link_deinit(). */
 
 #include "core/io.h"
 #include "core/message.h"
@@ -42,6 +45,8 @@
 struct redis_link;
 struct redis_lookup;
 struct redis_resolver;
+struct redis_tls;
+struct tls_client;
 
 enum redis_role { REDIS_ROLE_COMMAND, REDIS_ROLE_SUBSCRIBER };
 
@@ -50,6 +55,7 @@ enum redis_link_state {
     REDIS_LINK_WAITING,    /* for the next attempt */
     REDIS_LINK_RESOLVING,  /* the host's name */
     REDIS_LINK_CONNECTING, /* the socket */
+    REDIS_LINK_TLS,        /* its handshake */
     REDIS_LINK_HANDSHAKE,
     REDIS_LINK_UP,
     REDIS_LINK_CLOSING, /* the io has not given the connection back yet; then WAITING or IDLE */
@@ -60,6 +66,7 @@ enum redis_link_state {
     X(RESOLVE, "resolve")       /* the name is not known, or nobody could be asked */              \
     X(CONNECT, "connect")       /* refused, unreachable, no descriptor */                          \
     X(TIMEOUT, "timeout")       /* not up within connect_timeout_ns */                             \
+    X(TLS, "tls")               /* no TLS, a certificate refused, a wrong record */                \
     X(REFUSED, "refused")       /* an error reply in the handshake: l->down_error */               \
     X(NOT_MASTER, "not_master") /* wants_master, and ROLE says something else */                   \
     X(CLOSED, "closed")         /* the server ended the connection */                              \
@@ -130,6 +137,7 @@ struct redis_link_config {
     uint32_t queue_bytes_max;        /* of commands that are not answered */
     uint32_t reply_bytes_max;        /* of one reply */
     struct redis_resolver *resolver; /* shared; NULL: endpoints are addresses or paths only */
+    struct tls_client *tls;          /* shared; the endpoint's host proves its name. NULL: plain */
 };
 
 /* Counters of one link since redis_link_init(); the owner copies them where they are read. */
@@ -142,8 +150,9 @@ struct redis_link_stats {
     uint64_t lost;                      /* on_lost() calls */
     uint64_t refused;                   /* commands not taken: queue full, or no memory */
     uint64_t pushes;
-    uint64_t sent_bytes;
+    uint64_t sent_bytes; /* of the socket: with TLS as they are sealed */
     uint64_t received_bytes;
+    uint64_t tls_handshakes; /* that came to an end */
 };
 
 struct redis_pending;
@@ -166,8 +175,9 @@ struct redis_link {
     bool sending;            /* an io_send() is under way */
     uint32_t attempts;       /* failed in a row */
     uint32_t lookups;        /* made so far: which of several addresses is next */
-    uint64_t deadline_ns;    /* WAITING: the next attempt; up to UP: the time-out */
-    uint64_t handed_bytes;   /* given to the kernel since the connection began */
+    uint64_t deadline_ns;    /* WAITING: the next attempt; up to UP, and CLOSING: the time-out */
+    uint64_t heard_bytes;    /* received before the connection began */
+    uint64_t handed_bytes;   /* of commands given to the kernel since the connection began */
     uint64_t answered_bytes; /* of commands that are answered */
     struct io_conn conn;
     struct redis_reader *reader;
@@ -175,6 +185,7 @@ struct redis_link {
     struct redis_pending *pending; /* ring of a power of two */
     uint32_t pending_head, pending_tail, pending_cap;
     struct redis_lookup *lookup; /* RESOLVING */
+    struct redis_tls *tls;       /* from TLS on; NULL: plain */
 };
 
 /* Prepares l; nothing is connected. *config is copied, what it points to is not. io and events

@@ -95,7 +95,9 @@
     X(SENT_BYTES, "redis_sent_bytes_total", NULL, "Bytes sent to Redis.", STATS_COUNTER)           \
     X(RECEIVED_BYTES, "redis_received_bytes_total", NULL, "Bytes received from Redis.",            \
       STATS_COUNTER)                                                                               \
-    X(CONNECTS, "redis_connects_total", NULL, "Connections to Redis made.", STATS_COUNTER)
+    X(CONNECTS, "redis_connects_total", NULL, "Connections to Redis made.", STATS_COUNTER)         \
+    X(TLS_HANDSHAKES, "redis_tls_handshakes_total", NULL,                                          \
+      "TLS handshakes with Redis that came to an end.", STATS_COUNTER)
 
 enum redis_stat {
 #define X(id, name, labels, help, kind) REDIS_STAT_##id,

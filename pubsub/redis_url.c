@@ -280,24 +280,36 @@ static int parse_unix(const char *text, struct redis_url *url, char *why)
     return parse_db((struct part){query, strlen(query)}, url, why);
 }
 
+/* "redis" or "rediss", and what stands behind it. */
+static bool skip_scheme(const char **text, const char *rest, struct redis_url *url)
+{
+    const char *p = *text;
+
+    if (!skip(&p, "redis"))
+        return false;
+    url->is_tls = skip(&p, "s");
+    if (!skip(&p, rest))
+        return false;
+    *text = p;
+    return true;
+}
+
 int redis_url_parse(const char *text, struct redis_url *url, char *why)
 {
     memset(url, 0, sizeof(*url));
-    if (skip(&text, "redis://"))
+    if (skip_scheme(&text, "://", url))
         return parse_tcp(text, url, why);
-    if (skip(&text, "redis+sentinel://"))
+    if (skip_scheme(&text, "+sentinel://", url))
         return parse_sentinel(text, url, why);
-    if (skip(&text, "redis+cluster://"))
+    if (skip_scheme(&text, "+cluster://", url))
         return parse_cluster(text, url, why);
+    url->is_tls = false;
     if (skip(&text, "redis+unix://"))
         return parse_unix(text, url, why);
     if (skip(&text, "unix:"))
         return set_path((struct part){text, strlen(text)}, url, why);
-    if (skip(&text, "rediss://"))
-        return complain(why, "rediss:// (TLS to Redis) is not built in: use redis:// within a "
-                             "trusted network, or through a tunnel");
-    return complain(why, "a Redis URL begins with redis://, redis+sentinel://, redis+cluster://, "
-                         "redis+unix:// or unix:");
+    return complain(why, "a Redis URL begins with redis://, redis+sentinel://, redis+cluster:// "
+                         "(by TLS with rediss), redis+unix:// or unix:");
 }
 
 /* What is shown

@@ -13,6 +13,9 @@
  *     redis+cluster://[[USER]:PASSWORD@]HOSTS
  *                  HOSTS: some nodes of the cluster, port 6379; the others are learned
  *
+ * With rediss:// instead of redis:// all of these connections are by TLS, to the same ports, those
+ * to Sentinels and to nodes that are learned too: rediss://, rediss+sentinel://, rediss+cluster://.
+ *
  * USER, PASSWORD and PATH may be percent-encoded (RFC 3986 2.1); HOST is a name, an IPv4 address
  * or an IPv6 address in brackets. */
 
@@ -37,6 +40,7 @@ enum redis_kind { REDIS_KIND_SINGLE, REDIS_KIND_SENTINEL, REDIS_KIND_CLUSTER };
 
 struct redis_url {
     uint8_t kind; /* enum redis_kind */
+    bool is_tls;
     uint32_t endpoint_count;
     union {
         struct redis_endpoint endpoint; /* the first or only one */
@@ -65,14 +69,20 @@ void redis_url_mask(const char *text, char *out, size_t cap);
 /* Whether a URL begins there: a scheme of redis, or "unix:/". The names of Sentinels do not. */
 bool redis_url_begins(const char *text);
 
-/* Whether a URL that redis_url_parse() takes is that of a cluster. */
-static inline bool redis_url_is_cluster(const char *text)
+/* Whether a URL that redis_url_parse() takes is by TLS. */
+static inline bool redis_url_is_tls(const char *text)
 {
-    return strncmp(text, "redis+cluster:", 14) == 0;
+    return strncmp(text, "rediss", 6) == 0;
 }
 
-/* What the URL names, without credentials, from its first host: for logs, and as the identity that
- * all nodes write alike. */
+/* Whether it is that of a cluster. */
+static inline bool redis_url_is_cluster(const char *text)
+{
+    return strncmp(text, "redis+cluster:", 14) == 0 || strncmp(text, "rediss+cluster:", 15) == 0;
+}
+
+/* What the URL names, without credentials, from its first host, by TLS or not: for logs, and as the
+ * identity that all nodes write alike. */
 #define REDIS_URL_TEXT_MAX (REDIS_ENDPOINT_TEXT_MAX + REDIS_HOST_MAX + 16)
 void redis_url_format(const struct redis_url *url, char *text);
 

@@ -63,7 +63,7 @@ static inline void rig_init_shards(struct rig *r, uint32_t shards, int argc, cha
     cr_assert_eq(config_read(&r->config, argc, argv, envp, stderr, &r->options), 0);
     for (uint32_t i = 0; i < shards; i++)
         cr_assert_eq(io_sim_new(r->net, &cfg, &ios[i]), 0);
-    cr_assert_eq(server_init(&r->server, &r->config, ios, shards, 5, 100, NULL), 0);
+    cr_assert_eq(server_init(&r->server, &r->config, ios, shards, 5, 100, NULL, NULL), 0);
     for (uint32_t i = 0; i < shards; i++)
         cr_assert_eq(io_start(ios[i]), 0);
     rig_listen(r, &r->address, 80, NET_LISTENER_PUBLIC);

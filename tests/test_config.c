@@ -410,6 +410,28 @@ Test(config, a_prefix_does_not_put_a_cluster_into_one_slot)
                    WORDS("--redis-prefix", "one slot", "leave it out"));
 }
 
+Test(config, what_belongs_to_tls_with_redis_comes_together)
+{
+    static char *const urls[] = {"rediss://a", "rediss+sentinel://a/m", "rediss+cluster://a"};
+
+    for (size_t i = 0; i < ARRAY_LEN(urls); i++) {
+        assert_accepted(ARGS("--redis", urls[i]));
+        assert_accepted(ARGS("--redis", "redis://b", "--redis", urls[i], "--redis-ca", "ca.pem",
+                             "--redis-cert", "c.pem", "--redis-key", "k.pem"));
+        assert_refused(ARGS("--redis", urls[i], "--redis-cert", "c.pem"),
+                       WORDS("--redis-cert", "come together", "give redis-key"));
+        assert_refused(ARGS("--redis", urls[i], "--redis-key", "k.pem"),
+                       WORDS("--redis-key", "come together", "give redis-cert"));
+    }
+    assert_refused(ARGS("--redis", "redis://a", "--redis-ca", "ca.pem"),
+                   WORDS("--redis-ca", "no effect", "rediss://"));
+    assert_refused(ARGS("--redis", "redis://a", "--redis-cert", "c.pem", "--redis-key", "k.pem"),
+                   WORDS("--redis-cert", "no effect", "rediss://"));
+    assert_refused(ARGS("--redis-ca", "ca.pem"), WORDS("--redis-ca", "no effect", "rediss://"));
+    assert_refused(ARGS("--redis", "redis://a", "--redis", "rediss://a"),
+                   WORDS("--redis", "stands twice"));
+}
+
 /* What is printed --------------------------------------------------------------------------------
  */
 

@@ -59,6 +59,30 @@ Test(redis_url, parts_of_a_url)
     }
 }
 
+Test(redis_url, an_s_behind_the_scheme_asks_for_tls_and_changes_nothing_else)
+{
+    static const char *const rest[] = {"://:p%2fw@h:7/2", "://h", "+sentinel://a,b:1/m?sentinel=:x",
+                                       "+cluster://u:p@a,[::1]"};
+
+    for (size_t i = 0; i < ARRAY_LEN(rest); i++) {
+        char plain_text[64], tls_text[64], plain_name[REDIS_URL_TEXT_MAX],
+            tls_name[REDIS_URL_TEXT_MAX];
+        snprintf(plain_text, sizeof(plain_text), "redis%s", rest[i]);
+        snprintf(tls_text, sizeof(tls_text), "rediss%s", rest[i]);
+        struct redis_url plain = parse(plain_text), tls = parse(tls_text);
+        cr_assert(!plain.is_tls && tls.is_tls);
+        cr_assert(!redis_url_is_tls(plain_text) && redis_url_is_tls(tls_text));
+        cr_assert_eq(redis_url_is_cluster(tls_text), redis_url_is_cluster(plain_text));
+        cr_assert_eq(redis_url_is_cluster(tls_text), tls.kind == REDIS_KIND_CLUSTER);
+        redis_url_format(&plain, plain_name);
+        redis_url_format(&tls, tls_name);
+        cr_assert_str_eq(tls_name, plain_name, "rooms are shared out alike");
+        tls.is_tls = false;
+        cr_assert_arr_eq(&tls, &plain, sizeof(tls));
+    }
+    cr_assert(!parse("redis+unix:///a").is_tls && !parse("unix:/a").is_tls);
+}
+
 Test(redis_url, sentinels_and_clusters_have_several_hosts)
 {
     struct redis_url url = parse("redis+sentinel://alice:p%2fw@s1,[::1]:1,s3:7/my%20master/2"
@@ -109,7 +133,11 @@ Test(redis_url, what_is_wrong_is_said_without_the_password)
         {"localhost:6379", "begins with"},
         {"http://localhost", "begins with"},
         {"", "begins with"},
-        {"rediss://h", "not built in"},
+        {"rediss:/h", "by TLS with rediss"},
+        {"redisss://h", "begins with"},
+        {"rediss+unix:///a", "begins with"},
+        {"rediss://h/x", "database"},
+        {"rediss+cluster://a/1", "no databases"},
         {"redis://", "host must be"},
         {"redis://:6379", "host must be"},
         {"redis://a b", "host must be"},
@@ -185,6 +213,9 @@ Test(redis_url, passwords_are_masked_wherever_they_stand)
         {"redis+unix:///a:b", "redis+unix:///a:b"},
         {"redis+sentinel://a:1,b:2/m", "redis+sentinel://a:1,b:2/m"},
         {"redis://:pw@h", "redis://:***@h"},
+        {"rediss://:pw@h", "rediss://:***@h"},
+        {"rediss+sentinel://u:pw@a,b/m?sentinel=s:pw",
+         "rediss+sentinel://u:***@a,b/m?sentinel=s:***"},
         {"redis://u:pw@h:1/2", "redis://u:***@h:1/2"},
         {"redis://u:@h", "redis://u:@h"},
         {"redis+unix://u:p/w@/a?db=1", "redis+unix://u:***@/a?db=1"},

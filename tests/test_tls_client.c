@@ -48,7 +48,7 @@ static void rig_init(struct rig *r, bool rsa, bool resume)
     memset(r, 0, sizeof(*r));
     r->server = SSL_CTX_new(TLS_server_method());
     make_certificate(r->server, rsa);
-    struct tls_client_config cfg = {.name = "localhost", .is_insecure = true, .resume = resume};
+    struct tls_client_config cfg = {.is_insecure = true, .resume = resume};
     char complaint[TLS_COMPLAINT_MAX];
     cr_assert_eq(tls_client_new(&cfg, &r->client, complaint), 0, "%s", complaint);
 }
@@ -167,7 +167,7 @@ Test(tls_client, the_keys_taken_over_are_those_in_use_with_every_suite_whatever_
         rig_init(&r, suites[i].rsa, false);
         for (size_t k = 0; k < ARRAY_LEN(steps); k++) {
             SSL *ssl = new_server(&r, suites[i].version, suites[i].name);
-            struct tls_handshake *hs = tls_client_handshake(r.client, NULL);
+            struct tls_handshake *hs = tls_client_handshake(r.client, "localhost", NULL);
             cr_assert_eq(shake(hs, ssl, steps[k]), TLS_HANDSHAKE_DONE);
             struct tls_record *record = finish(&r, hs);
             cr_expect_eq(r.info.version,
@@ -192,7 +192,7 @@ Test(tls_client, a_session_is_resumed_again_and_again)
         rig_init(&r, false, true);
         for (int i = 0; i < 4; i++) {
             SSL *ssl = new_server(&r, versions[v], NULL);
-            struct tls_handshake *hs = tls_client_handshake(r.client, r.session);
+            struct tls_handshake *hs = tls_client_handshake(r.client, "localhost", r.session);
             cr_assert_eq(shake(hs, ssl, 4096), TLS_HANDSHAKE_DONE);
             cr_assert_eq(tls_handshake_is_resumed(hs), i > 0);
             if (i == 0)
@@ -212,7 +212,7 @@ Test(tls_client, a_server_without_a_suite_in_common_is_an_alert_of_its)
     struct rig r;
     rig_init(&r, true, false);
     SSL *ssl = new_server(&r, TLS1_2_VERSION, "AES128-SHA");
-    struct tls_handshake *hs = tls_client_handshake(r.client, NULL);
+    struct tls_handshake *hs = tls_client_handshake(r.client, "localhost", NULL);
     cr_assert_eq(shake(hs, ssl, 4096), TLS_HANDSHAKE_FAILED);
     cr_assert_eq(tls_handshake_failure(hs), TLS_FAILURE_PEER_ALERT);
     tls_handshake_free(hs);

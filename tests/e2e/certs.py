@@ -3,6 +3,7 @@
 """Certificates for the tests: an authority, and leaves of any kind, name and time."""
 
 import datetime
+import ipaddress
 import tempfile
 from pathlib import Path
 
@@ -27,6 +28,13 @@ def name_of(text):
 def pem_key(key):
     return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
                              serialization.NoEncryption())
+
+
+def alternative(host):
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
 
 
 class Pair:
@@ -75,12 +83,12 @@ class Authority:
             use = x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.OCSP_SIGNING])
             builder = builder.add_extension(use, critical=False)
         if hosts:
-            names = x509.SubjectAlternativeName([x509.DNSName(h) for h in hosts])
+            names = x509.SubjectAlternativeName([alternative(h) for h in hosts])
             builder = builder.add_extension(names, critical=False)
         return builder.sign(by, hashes.SHA256())
 
     def pair(self, name, kind="ecdsa", hosts=("localhost",), begin=-2, end=60):
-        """A leaf of the intermediate's; begin and end are days from now."""
+        """A leaf of the intermediate's, for names and addresses; begin and end are days from now."""
         key = new_key(kind)
         leaf = self._sign(name, f"{self.name} 2", key, self.middle_key, hosts=hosts, begin=begin,
                           end=end)

@@ -8,6 +8,7 @@ and a socket file, in a directory that goes with it. They keep nothing on disk.
         redis.pause(); redis.resume()                  # SIGSTOP, SIGCONT
         redis.kill(); redis.start()                    # -9, and again on the same port
     RedisServer(password="secret")                     # requirepass
+    RedisServer(tls=RedisTls(authority, pair))         # by TLS alone (and the socket file)
     RedisServer(users=["alice on >pw &tw:* +publish +subscribe +unsubscribe +ping +auth +client"])
 """
 
@@ -95,11 +96,23 @@ def info_fields(text):
     return {key: value for key, value in pairs}
 
 
+class RedisTls:
+    """What a server shows, and whose certificates it wants of clients; of other servers as well."""
+
+    def __init__(self, authority, pair, clients="no", protocols=""):
+        self.ca = authority.file
+        self.lines = [f"tls-cert-file {pair.cert}", f"tls-key-file {pair.key}",
+                      f"tls-ca-cert-file {authority.file}", f"tls-auth-clients {clients}",
+                      "tls-replication yes", "tls-cluster yes"]
+        if protocols:
+            self.lines.append(f'tls-protocols "{protocols}"')
+
+
 class RedisServer:
     """One redis-server. Attributes: host, port, path (of its socket), url, unix_url, process."""
 
     def __init__(self, *flags, password="", users=(), host="127.0.0.1", port=None, sentinel=False,
-                 prefix=(), files=None):
+                 prefix=(), files=None, tls=None):
         self.directory = Path(tempfile.mkdtemp(prefix="tw-redis-"))
         self.host = host
         self.port = port or free_ports(1, host)[0]
@@ -107,6 +120,7 @@ class RedisServer:
         self.password = password
         self.prefix = prefix  # words before the command: ("ip", "netns", "exec", NAME)
         self.sentinel = sentinel
+        self.tls = tls
         self.process = None
         self._write_config(flags, users)
         for name, text in (files or {}).items():
@@ -114,7 +128,9 @@ class RedisServer:
         self.start()
 
     def _write_config(self, flags, users):
-        lines = [f"bind {self.host}", f"port {self.port}", f"unixsocket {self.path}",
+        port = ["port 0", f"tls-port {self.port}", *self.tls.lines] if self.tls else \
+            [f"port {self.port}"]
+        lines = [f"bind {self.host}", *port, f"unixsocket {self.path}",
                  f"dir {self.directory}", "daemonize no", "protected-mode no",
                  f"logfile {self.directory}/log"]
         if not self.sentinel:
@@ -127,7 +143,7 @@ class RedisServer:
 
     @property
     def url(self):
-        return f"redis://{self._credentials()}{self.host}:{self.port}"
+        return f"redis{'s' if self.tls else ''}://{self._credentials()}{self.host}:{self.port}"
 
     @property
     def unix_url(self):
@@ -218,11 +234,13 @@ class Sentinels:
 
     Attributes: servers (the first was the master at the beginning), sentinels, name, url."""
 
-    def __init__(self, replicas=1, sentinels=3, name="mymaster", password="", sentinel_password=""):
+    def __init__(self, replicas=1, sentinels=3, name="mymaster", password="", sentinel_password="",
+                 tls=None):
+        self.tls = tls
         self.name = name
         self.password = password
         self.sentinel_password = sentinel_password
-        self.servers = [RedisServer(password=password)]
+        self.servers = [RedisServer(password=password, tls=tls)]
         self.sentinels = []
         try:
             for _ in range(replicas):
@@ -239,7 +257,7 @@ class Sentinels:
         flags = [f"replicaof {master.host} {master.port}", "repl-diskless-sync-delay 0"]
         if self.password:
             flags.append(f"masterauth {self.password}")
-        return RedisServer(*flags, password=self.password)
+        return RedisServer(*flags, password=self.password, tls=self.tls)
 
     def _sentinel(self, quorum):
         master = self.servers[0]
@@ -248,7 +266,7 @@ class Sentinels:
                  f"sentinel failover-timeout {self.name} 3000"]
         if self.password:
             flags.append(f"sentinel auth-pass {self.name} {self.password}")
-        return RedisServer(*flags, sentinel=True, password=self.sentinel_password)
+        return RedisServer(*flags, sentinel=True, password=self.sentinel_password, tls=self.tls)
 
     def _wait_complete(self, replicas, sentinels):
         for sentinel in self.sentinels:
@@ -265,7 +283,7 @@ class Sentinels:
         secret = f":{quote(self.password, safe='')}@" if self.password else ""
         hosts = ",".join(f"{s.host}:{s.port}" for s in self.sentinels)
         query = f"?sentinel=:{quote(self.sentinel_password, safe='')}"
-        return f"redis+sentinel://{secret}{hosts}/{self.name}" + \
+        return f"redis{'s' if self.tls else ''}+sentinel://{secret}{hosts}/{self.name}" + \
             (query if self.sentinel_password else "")
 
     def master(self):
@@ -301,7 +319,8 @@ class Cluster:
     """Masters with a replica each, or without, all of them RedisServers in `nodes`, the masters
     first; who is what may change. They start with a map that is written for them: to meet takes seconds."""
 
-    def __init__(self, masters=3, password="", users=(), replicas=True):
+    def __init__(self, masters=3, password="", users=(), replicas=True, tls=None):
+        self.tls = tls
         self.password = password
         self.users = users
         self.master_count = masters
@@ -343,7 +362,7 @@ class Cluster:
         if self.password:
             flags.append(f"masterauth {self.password}")
         return RedisServer(*flags, password=self.password, users=self.users, port=port,
-                           files={"nodes.conf": self._map(i)})
+                           tls=self.tls, files={"nodes.conf": self._map(i)})
 
     def kill(self):
         """kill -9 all; start() brings them back, each as what it was."""
@@ -380,7 +399,7 @@ class Cluster:
     def url(self):
         secret = f":{quote(self.password, safe='')}@" if self.password else ""
         hosts = (f"{n.host}:{n.port}" for n in self.nodes[:self.master_count])
-        return f"redis+cluster://{secret}" + ",".join(hosts)
+        return f"redis{'s' if self.tls else ''}+cluster://{secret}" + ",".join(hosts)
 
     def slot(self, channel):
         return self.living()[0].call("CLUSTER", "KEYSLOT", channel)

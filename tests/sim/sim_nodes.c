@@ -103,7 +103,7 @@ static bool start_node(struct nodes *c, uint32_t n)
             return false;
     }
     if (server_init(&one->server, &one->config, ios, c->shard_count,
-                    sim_net_below(c->net, UINT64_MAX), UINT32_MAX, NULL) != 0)
+                    sim_net_below(c->net, UINT64_MAX), UINT32_MAX, NULL, NULL) != 0)
         return false;
     for (uint32_t i = 0; i < c->shard_count; i++) {
         struct server_shard *ss = &one->server.shards[i];

@@ -128,7 +128,7 @@ bool world_start(struct world *w, uint64_t seed, uint32_t shards, uint32_t conns
             return false;
     }
     if (server_init(&w->server, &w->config, ios, shards, world_below(w, UINT64_MAX),
-                    max != 0 ? max : UINT32_MAX, w->has_tls ? &w->tls : NULL) != 0)
+                    max != 0 ? max : UINT32_MAX, w->has_tls ? &w->tls : NULL, NULL) != 0)
         return false;
     for (uint32_t i = 0; i < shards; i++) {
         if (!start_shard(w, i))

@@ -203,7 +203,8 @@ void client_tls_begin(struct client *c)
     c->tls = t;
     if (t != NULL) {
         t->is_offered = shop->session != NULL;
-        t->shake = tls_client_handshake(c->worker->run->tls, shop->session);
+        t->shake =
+            tls_client_handshake(c->worker->run->tls, c->worker->run->tls_name, shop->session);
     }
     if (t == NULL || t->shake == NULL) {
         client_fail(c, CLIENT_WHY_TLS, 0, "out of memory");

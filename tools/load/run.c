@@ -150,13 +150,14 @@ static int make_tls(struct run *r)
     const struct load_config *c = &r->config;
     struct tls_client_config cfg = {
         .ca_file = c->tls_ca,
-        .name = c->tls_name != NULL ? c->tls_name : r->target.name,
+        .protocol = "http/1.1",
         .is_insecure = c->tls_insecure,
         .resume = c->tls_resume,
     };
     char complaint[TLS_COMPLAINT_MAX];
     int err = tls_client_new(&cfg, &r->tls, complaint);
 
+    r->tls_name = c->tls_name != NULL ? c->tls_name : r->target.name;
     if (err == 0)
         return 0;
     fprintf(stderr, "tidewire-load: %s%s\n", err == -ENOENT ? "--tls-ca " : "TLS: ", complaint);

@@ -67,6 +67,7 @@ struct run {
     struct options *options;
     struct target target;
     struct tls_client *tls; /* NULL: without */
+    const char *tls_name;   /* that the server's certificate must bear */
     struct group groups[RUN_GROUPS_MAX];
     uint32_t group_count;
     uint32_t client_count;

@@ -14,6 +14,7 @@
 #include "pubsub/engine_redis.h"
 #include "tools/tidewire/address.h"
 #include "tools/tidewire/commands.h"
+#include "tools/tidewire/redis_trust.h"
 
 #define VALUE_TEXT_MAX 64
 
@@ -26,12 +27,13 @@ static int check_exposed(const struct config *c, const struct options *o, FILE *
 static int check_sizes(const struct config *c, const struct options *o, FILE *err);
 static int check_byte_rate(const struct config *c, const struct options *o, FILE *err);
 static int check_redis(const struct config *c, const struct options *o, FILE *err);
+static int check_redis_tls(const struct config *c, const struct options *o, FILE *err);
 static int check_tls_files(const struct config *c, const struct options *o, FILE *err);
 static int check_tls_ports(const struct config *c, const struct options *o, FILE *err);
 
 static const config_check_fn checks[] = {
     check_incoming_cpu, check_admin_off, check_same_address, check_exposed,   check_sizes,
-    check_byte_rate,    check_redis,     check_tls_files,    check_tls_ports,
+    check_byte_rate,    check_redis,     check_redis_tls,    check_tls_files, check_tls_ports,
 };
 
 int config_check_limits(const struct config *c, const struct options *o, FILE *err)
@@ -211,17 +213,6 @@ static int check_byte_rate(const struct config *c, const struct options *o, FILE
     return OPTIONS_EXIT_USAGE;
 }
 
-/* What Redis URLs may ask for elsewhere, and not here. */
-static const char *unserved_scheme(const char *url)
-{
-    static const char *const schemes[] = {"rediss://"};
-    for (size_t i = 0; i < ARRAY_LEN(schemes); i++) {
-        if (strncmp(url, schemes[i], strlen(schemes[i])) == 0)
-            return schemes[i];
-    }
-    return NULL;
-}
-
 /* Not by the table's own check, whose message repeats the value: it may hold a password. */
 static int check_redis(const struct config *c, const struct options *o, FILE *err)
 {
@@ -235,13 +226,6 @@ static int check_redis(const struct config *c, const struct options *o, FILE *er
     }
     for (uint32_t i = 0; i < urls->count; i++) {
         char text[REDIS_URL_TEXT_MAX];
-        const char *scheme = unserved_scheme(urls->items[i]);
-        if (scheme != NULL) {
-            options_complain(o, "redis", err,
-                             "%s is not served; give the address of one server as redis://",
-                             scheme);
-            return OPTIONS_EXIT_USAGE;
-        }
         if (redis_url_parse(urls->items[i], &url, why) != 0) {
             options_complain(o, "redis", err, "%s", why);
             return OPTIONS_EXIT_USAGE;
@@ -258,6 +242,33 @@ static int check_redis(const struct config *c, const struct options *o, FILE *er
         return OPTIONS_EXIT_USAGE;
     }
     return 0;
+}
+
+static bool is_off(const char *text)
+{
+    return strcmp(text, "off") == 0;
+}
+
+/* What belongs to TLS with Redis comes together. */
+static int check_redis_tls(const struct config *c, const struct options *o, FILE *err)
+{
+    const struct redis_config *redis = &c->pubsub.redis;
+    const char *idle = strcmp(redis->ca, REDIS_CA_FILE) != 0 ? "redis-ca"
+                       : !is_off(redis->cert)                ? "redis-cert"
+                       : !is_off(redis->key)                 ? "redis-key"
+                                                             : NULL;
+
+    if (idle != NULL && !redis_trust_is_needed(redis)) {
+        options_complain(o, idle, err,
+                         "has no effect without a server by TLS; give redis as rediss://");
+        return OPTIONS_EXIT_USAGE;
+    }
+    if (is_off(redis->cert) == is_off(redis->key))
+        return 0;
+    idle = is_off(redis->key) ? "redis-key" : "redis-cert";
+    options_complain(o, is_off(redis->key) ? "redis-cert" : "redis-key", err,
+                     "a certificate and its key come together; give %s, too", idle);
+    return OPTIONS_EXIT_USAGE;
 }
 
 uint16_t config_tls_port(const struct config *c, uint32_t i)

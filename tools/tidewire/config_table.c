@@ -624,16 +624,41 @@ const struct option config_table[] = {
     {.name = "redis",
      .group = REDIS,
      .arg = "URL",
-     .help =
-         "Makes rooms one with those of all nodes that are given the same: "
-         "redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], unix:PATH, "
-         "redis+sentinel://[[USER]:PASSWORD@]HOST[:PORT],.../MASTER[/DB] by Sentinels, or "
-         "redis+cluster://[[USER]:PASSWORD@]HOST[:PORT],... by nodes. Several share the rooms by "
-         "hashing.",
+     .help = "Makes rooms one with those of all nodes that are given the same: redis://, by TLS "
+             "rediss://, and [[USER]:PASSWORD@]HOST[:PORT][/DB]; unix:PATH; "
+             "redis[s]+sentinel://[...]HOST,.../MASTER[/DB] by Sentinels; "
+             "redis[s]+cluster://[...]HOST,... by nodes. Several share the rooms by hashing.",
      .mask = redis_url_mask,
      .is_item = redis_url_begins,
      .offset = AT(pubsub.redis.urls),
      .type = OPTION_LIST},
+    {.name = "redis-ca",
+     .group = REDIS,
+     .arg = "FILE",
+     .help = "Authorities in PEM, one of which must have signed what servers at rediss:// show; it "
+             "must be for the host by which they are connected. SIGHUP reads all these files "
+             "again.",
+     .def = REDIS_CA_FILE,
+     .offset = AT(pubsub.redis.ca),
+     .type = OPTION_TEXT,
+     .reload = OPTION_RELOAD},
+    {.name = "redis-cert",
+     .group = REDIS,
+     .arg = "FILE",
+     .help = "The certificate in PEM, with its chain, that servers at rediss:// are shown: Redis "
+             "wants one unless its tls-auth-clients is no.",
+     .def = "off",
+     .offset = AT(pubsub.redis.cert),
+     .type = OPTION_TEXT,
+     .reload = OPTION_RELOAD},
+    {.name = "redis-key",
+     .group = REDIS,
+     .arg = "FILE",
+     .help = "The private key of --redis-cert, in PEM, not encrypted.",
+     .def = "off",
+     .offset = AT(pubsub.redis.key),
+     .type = OPTION_TEXT,
+     .reload = OPTION_RELOAD},
     {.name = "redis-prefix",
      .group = REDIS,
      .arg = "TEXT",

@@ -12,6 +12,7 @@
 
 #include "core/log.h"
 #include "net/net_settings.h"
+#include "tools/tidewire/redis_trust.h"
 
 #define LOOK_NS NS_PER_MS
 #define LOOKS_MAX 1000
@@ -94,11 +95,33 @@ static struct reload_settings *settings_read(const struct reload *r)
 
 /* Without TLS ports in them the settings have no certificates to be read: the ports that are open
  * keep theirs until the restart that is asked for. */
-static int take_certificates(const struct reload *r, const struct reload_settings *s)
+static int take_port_certificates(const struct reload *r, const struct reload_settings *s)
 {
     if (r->certificates == NULL || s->read.tls_port.count == 0)
         return 0;
     return certificates_reload(r->certificates, &s->applied.net);
+}
+
+/* So it is with Redis. What its connections use is changed last: that can't fail any more. */
+static int take_certificates(const struct reload *r, const struct reload_settings *s)
+{
+    bool is_needed = r->redis_tls != NULL && redis_trust_is_needed(&s->read.pubsub.redis);
+    char complaint[TLS_COMPLAINT_MAX];
+    struct tls_client *next = NULL;
+    int err = 0;
+
+    if (is_needed)
+        err = redis_trust_load(&s->applied.pubsub.redis, &next, complaint);
+    if (err != 0) {
+        log_error("certificates not reloaded; those in use stay", "reason", complaint, NULL);
+        return err;
+    }
+    err = take_port_certificates(r, s);
+    if (err == 0 && next != NULL)
+        tls_client_replace(r->redis_tls, next);
+    else
+        tls_client_free(next);
+    return err;
 }
 
 static void tell_change(const struct options *from, const struct options *to,

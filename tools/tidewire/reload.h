@@ -4,7 +4,7 @@
 #define TOOLS_TIDEWIRE_RELOAD_H
 
 /* SIGHUP: the settings are read again from where they came (command line, environment, config
- * file), and the certificates from their files. All or nothing: what is wrong is logged, and what
+ * file), and all certificates from their files. All or nothing: what is wrong is logged, and what
  * was in force stays. What only a start can change is told and left as it was. Main thread. */
 
 #include "tools/tidewire/certificates.h"
@@ -28,6 +28,7 @@ struct reload {
     const struct config *started;
     const struct options *started_options;
     struct certificates *certificates; /* NULL: no TLS ports */
+    struct tls_client *redis_tls;      /* NULL: no --redis by TLS */
     struct server *server;
     struct reload_settings *live; /* NULL: those of the start are in force */
     stats_value stats[RELOAD_STAT_COUNT];

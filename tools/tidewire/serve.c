@@ -24,6 +24,7 @@
 #include "tools/tidewire/certificates.h"
 #include "tools/tidewire/commands.h"
 #include "tools/tidewire/notify.h"
+#include "tools/tidewire/redis_trust.h"
 #include "tools/tidewire/reload.h"
 #include "tools/tidewire/server.h"
 
@@ -58,6 +59,7 @@ struct serve {
     struct config config;
     struct options *options;
     struct certificates certificates; /* where there are TLS ports */
+    struct tls_client *redis_tls;     /* NULL: no --redis by TLS */
     struct server server;
     struct reload reload;
     struct place places[NET_LISTENERS_MAX];
@@ -318,9 +320,11 @@ static bool has_tls(const struct serve *s)
 
 static int load_certificates(struct serve *s)
 {
+    const struct redis_config *redis = &s->config.pubsub.redis;
     char complaint[TLS_COMPLAINT_MAX];
 
-    if (!has_tls(s) || certificates_init(&s->certificates, &s->config.net, complaint) == 0)
+    if ((!redis_trust_is_needed(redis) || redis_trust_load(redis, &s->redis_tls, complaint) == 0) &&
+        (!has_tls(s) || certificates_init(&s->certificates, &s->config.net, complaint) == 0))
         return 0;
     fprintf(stderr, "tidewire: %s\n", complaint);
     return EXIT_TLS;
@@ -588,7 +592,7 @@ static int build(struct serve *s)
         seed = io_random(ios[0]);
     max = s->config.net.max_connections != 0 ? s->config.net.max_connections : s->capacity;
     if (server_init(&s->server, &s->config, ios, s->shard_count, seed, max,
-                    has_tls(s) ? &s->certificates.shared : NULL) != 0)
+                    has_tls(s) ? &s->certificates.shared : NULL, s->redis_tls) != 0)
         return fail(EXIT_INTERNAL, "can't build the shards", "", "out of memory",
                     "free memory or lower --shards");
     if (s->shard_count <= (uint32_t)CPU_COUNT(&s->cpus)) /* else it would spin on another's core */
@@ -599,6 +603,7 @@ static int build(struct serve *s)
         s->reload.certificates = &s->certificates;
         offer_ktls(s);
     }
+    s->reload.redis_tls = s->redis_tls;
     s->reload.server = &s->server;
     reload_register(&s->reload, &s->server.stats);
     if (s->config.redirect_http)
@@ -649,6 +654,7 @@ int serve_main(int argc, char **argv, char **envp)
         if (has_tls(s))
             certificates_deinit(&s->certificates);
     }
+    tls_client_free(s->redis_tls);
     close_places(s);
     options_free(s->options);
     free(s);

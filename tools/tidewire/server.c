@@ -71,7 +71,8 @@ no_net:
 }
 
 int server_init(struct server *s, const struct config *config, struct io **ios, uint32_t count,
-                uint64_t seed, uint32_t max_connections, struct tls_shared *tls)
+                uint64_t seed, uint32_t max_connections, struct tls_shared *tls,
+                struct tls_client *redis_tls)
 {
     struct mesh_config mesh = {
         .shards = count, .ring_slots = config->core.mesh_slots, .wake = wake, .ctx = s};
@@ -90,8 +91,8 @@ int server_init(struct server *s, const struct config *config, struct io **ios, 
     s->shards = calloc(count, sizeof(*s->shards));
     err = s->shards == NULL ? -ENOMEM : mesh_new(&mesh, &s->node.mesh);
     if (err == 0 && config->pubsub.redis.urls.count > 0)
-        err = redis_shared_init(&s->redis, &config->pubsub.redis, io_random(ios[0]), count,
-                                (uint32_t)config->net.max_message_bytes);
+        err = redis_shared_init(&s->redis, &config->pubsub.redis, redis_tls, io_random(ios[0]),
+                                count, (uint32_t)config->net.max_message_bytes);
     if (config->pubsub.redis.urls.count > 0)
         s->routes_shared.redis = &s->redis;
     if (err == 0) {

@@ -35,10 +35,11 @@ struct server {
 };
 
 /* Builds the node over ios[0..count), one per shard, and takes them all, also on failure.
- * max_connections is the node's, never 0; tls is borrowed, NULL: no TLS ports. 0 or -errno. */
+ * max_connections is the node's, never 0; tls is borrowed, NULL: no TLS ports; so is
+ * redis_tls, NULL: no --redis by TLS. 0 or -errno. */
 MUST_USE int server_init(struct server *s, const struct config *config, struct io **ios,
                          uint32_t count, uint64_t seed, uint32_t max_connections,
-                         struct tls_shared *tls);
+                         struct tls_shared *tls, struct tls_client *redis_tls);
 
 /* Once no shard turns any more: delivers what is still between them, so that every message finds
  * its way home. */
