@@ -435,6 +435,19 @@ FIGURES = {
                             lambda: over_redis().work_ratio(16), 3),
     "redis-rooms": Figure("100,000 rooms subscribed again after Redis' restart", 3, "s",
                           lambda: over_redis().resubscribe_s(), 2),
+    "cluster-epoll": Figure("a cluster of three: publish on one node to delivery on another, 5,000 "
+                            "messages/s, p99, epoll", 5, "ms",
+                            lambda: over_redis().latency_p99_ms("epoll", over_redis().Masters)),
+    "cluster-uring": Figure("the same, io_uring", 5, "ms",
+                            lambda: over_redis().latency_p99_ms("uring", over_redis().Masters)),
+    "cluster-cpu": Figure("CPU of a cluster's master per message, 64 at once: to redis-benchmark's "
+                          "SPUBLISH", 1.25, "×",
+                          lambda: over_redis().cpu_ratio(64, over_redis().Master), 2),
+    "cluster-rooms": Figure("100,000 rooms subscribed again after a restart of three masters", 3,
+                            "s", lambda: over_redis().resubscribe_s(store=over_redis().Masters),
+                            2),
+    "cluster-failover": Figure("33,000 rooms subscribed again after a failover of one of three "
+                               "masters", 3, "s", lambda: over_redis().failover_s(), 2),
     "libraries": Figure("libraries of the binary beyond those it may have", 0, "",
                         foreign_libraries, 0),
 }

@@ -1,22 +1,28 @@
 # SPDX-License-Identifier: MIT
 # Copyright (c) 2026 The Tidewire authors
 """The figures of rooms over several nodes, each with the way it is measured; figures.py lists them.
-Redis is a real server that only this measurement uses, over its socket file."""
+Redis is a real server that only this measurement uses, over its socket file; or a cluster, over
+loopback: each figure takes the class of it.
+
+    figures_redis.py [prices]      what a message costs Redis, by connections and nodes
+    figures_redis.py costs         what it costs all who have a part in it, with Redis and a cluster
+"""
 
 import contextlib
 import re
 import signal
 import statistics
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 
 import load
-from figures import MEMBERS, hurried, instructions_each, started
+from figures import MEMBERS, cpu_ns, hurried, instructions_each, started
 from nodes import Member
 from peers import until
-from redis_servers import RedisServer
+from redis_servers import Cluster, RedisServer, Resp
 from wire import BINARY, Client, frame
 
 PAYLOAD = 125
@@ -27,11 +33,42 @@ WORK_MESSAGES = 2048
 RESUBSCRIBED = 100_000
 
 
+class ByPort(RedisServer):
+    """As nodes reach the masters of a cluster."""
+
+    @property
+    def unix_url(self):
+        return self.url
+
+
+class Master(Cluster):
+    """A cluster of one."""
+
+    def __init__(self):
+        super().__init__(masters=1, replicas=False)
+
+
+class Masters(Cluster):
+    """A cluster of three without replicas."""
+
+    def __init__(self):
+        super().__init__(replicas=False)
+
+
+def url_of(redis):
+    return redis.url if isinstance(redis, Cluster) else redis.unix_url
+
+
+def owner_of(redis, channel):
+    """The server that has the channel."""
+    return redis.owner(channel) if isinstance(redis, Cluster) else redis
+
+
 @contextlib.contextmanager
 def nodes(backend, count, redis, *flags):
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(started(backend, "--shards", "1", "--drain-time", "0",
-                                               "--redis", redis.unix_url, *flags))
+                                               "--redis", url_of(redis), *flags))
                    for _ in range(count)]
         for s in servers:
             assert until(lambda s=s: s.get("/health/ready")[0] == 200), s.log()
@@ -45,7 +82,7 @@ def fanout_ratio():
     return behind / instructions_each("fanout", MEMBERS, 1, 20, 220)
 
 
-def latency_p99_ms(backend):
+def latency_p99_ms(backend, store=RedisServer):
     """From the call that sends on one node to the bytes at a member of the other, at a steady rate;
     one process on both ends, so that one clock counts. Hurried, as other programs are not what is
     meant."""
@@ -62,7 +99,7 @@ def latency_p99_ms(backend):
                 got[i] = now
                 i, data = i + 1, data[size:]
 
-    with hurried(), RedisServer() as redis, nodes(backend, 2, redis) as (a, b), \
+    with hurried(), store() as redis, nodes(backend, 2, redis) as (a, b), \
             Client(a.port, "/rooms/l?echo=0") as here, Client(b.port, "/rooms/l?echo=0") as there:
         reader = threading.Thread(target=read, args=(there.sock,))
         reader.start()
@@ -82,18 +119,24 @@ def messages_of_nodes(backend, redis, count, window, cost):
     with nodes(backend, 2, redis, "--max-queue", "64MiB") as (a, b), \
             Client(a.port, "/rooms/l?echo=0") as here, Client(b.port, "/rooms/l?echo=0") as there:
         out = frame(BINARY, b"x" * PAYLOAD, mask=NO_MASK) * window
-        before = cost()
+        before = cost(a, b)
         for _ in range(count // window):
             here.sock.sendall(out)
             have = 0
             while have < (PAYLOAD + 2) * window:
                 have += len(there.sock.recv(1 << 20))
-        return cost() - before
+        return cost(a, b) - before
 
 
 def messages_of_benchmark(redis, count, window, cost):
-    """The same for redis-benchmark's PUBLISH: as many bytes, as many subscribers, as many at once."""
-    subscribers = [redis.connect() for _ in range(2)]
+    """The same for redis-benchmark's PUBLISH, in a cluster SPUBLISH: as many bytes, as many
+    subscribers, as many at once."""
+    is_cluster = isinstance(redis, Cluster)
+    kind = "S" if is_cluster else ""
+    server = owner_of(redis, "tidewire:l")
+    where = ("-h", server.host, "-p", str(server.port)) if is_cluster else ("-s", server.path)
+    subscribers = [Resp((server.host, server.port)) if is_cluster else server.connect()
+                   for _ in range(2)]
 
     def swallow(sock):
         with contextlib.suppress(OSError):
@@ -101,25 +144,31 @@ def messages_of_benchmark(redis, count, window, cost):
                 pass
 
     for s in subscribers:
-        s.send("SUBSCRIBE", "tidewire:l")
+        s.send(kind + "SUBSCRIBE", "tidewire:l")
         threading.Thread(target=swallow, args=(s.sock,), daemon=True).start()
     before = cost()
-    subprocess.run(["redis-benchmark", "-s", redis.path, "-n", str(count), "-c", "1", "-P",
-                    str(window), "-q", "PUBLISH", "tidewire:l", "x" * (PAYLOAD + 26)],
+    subprocess.run(["redis-benchmark", *where, "-n", str(count), "-c", "1", "-P", str(window),
+                    "-q", kind + "PUBLISH", "tidewire:l", "x" * (PAYLOAD + 26)],
                    stdout=subprocess.DEVNULL, check=True, timeout=120)
     return cost() - before
 
 
-def cpu_ratio(window):
+def cpu_of(redis):
+    """Of the server that has the room of messages_of_nodes()."""
+    server = owner_of(redis, "tidewire:l")
+    return lambda *_: server.cpu_seconds()
+
+
+def cpu_ratio(window, store=RedisServer):
     """CPU time of Redis. Pairs in turn, so that what else the machine does hits both; the medians
     are compared."""
     ours, theirs = [], []
     for i in range(CPU_PAIRS):
-        with RedisServer() as redis:
-            theirs.append(messages_of_benchmark(redis, CPU_MESSAGES, window, redis.cpu_seconds))
-        with RedisServer() as redis:
+        with store() as redis:
+            theirs.append(messages_of_benchmark(redis, CPU_MESSAGES, window, cpu_of(redis)))
+        with store() as redis:
             ours.append(messages_of_nodes(("epoll", "uring")[i % 2], redis, CPU_MESSAGES, window,
-                                          redis.cpu_seconds))
+                                          cpu_of(redis)))
     return statistics.median(ours) / statistics.median(theirs)
 
 
@@ -148,7 +197,7 @@ def instructions_of_redis(drive, *args):
     counts = []
     for messages in (WORK_MESSAGES, 3 * WORK_MESSAGES):
         with CountedRedis() as redis:
-            drive(redis, messages, *args, lambda: 0)
+            drive(redis, messages, *args, lambda *_: 0)
             counts.append(redis.instructions())
     return (counts[1] - counts[0]) / (2 * WORK_MESSAGES)
 
@@ -159,40 +208,84 @@ def work_ratio(window):
     return ours / instructions_of_redis(messages_of_benchmark, window)
 
 
-def resubscribe_s(count=RESUBSCRIBED):
-    """From Redis' first answer after a restart until it has confirmed all rooms, each with one
-    member; one of them is published into meanwhile, and nothing of that is lost."""
-    flags = ("--pin", "off", "--ping-interval", "0")
-    with RedisServer() as redis, started("uring", "--shards", "6", "--redis", redis.unix_url,
-                                         "--drain-time", "0", *flags) as server, \
-            nodes("uring", 1, redis) as (other,):
-        confirmed = lambda: server.metric("tidewire_redis_subscriptions_confirmed")
-        crowd = subprocess.Popen([load.program(), "idle", "--url", f"ws://127.0.0.1:{server.port}/rooms/r{{n}}",
-                                  "--connections", str(count), "--duration", "10m", "--threads",
-                                  "6"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            assert until(lambda: confirmed() == count, 120), confirmed()
-            speaker, hearer = Member(server, "r5", "a"), Member(other, "r5", "b")
-            hearer.wait_for(speaker.say())
-            redis.kill()
-            assert until(lambda: server.metric("tidewire_redis_pairs_up") == 0)
-            redis.start()
-            begin = time.monotonic()
-            assert until(lambda: server.metric("tidewire_redis_pairs_up") == 6, 20)
-            assert until(lambda: other.get("/health/ready")[0] == 200)
-            while confirmed() < count:
-                speaker.say()
-                assert time.monotonic() < begin + 60
-            took = time.monotonic() - begin
-            hearer.wait_for(speaker.say())
-            assert hearer.got == [m for m in speaker.got if m in set(hearer.got)]
-            assert len(hearer.got) >= speaker.sent - 1
-            speaker.close()
-            hearer.close()
-        finally:
-            crowd.kill()
-            crowd.wait()
+class Crowd:
+    """A node with many rooms, a member in each, and another with one of them: there r5's members
+    hear each other."""
+
+    SHARDS = 6
+
+    def __init__(self, redis, count):
+        self.count = count
+        self.pairs = self.SHARDS * (redis.master_count if isinstance(redis, Cluster) else 1)
+        self.stack = contextlib.ExitStack()
+        self.server = self.stack.enter_context(started(
+            "uring", "--shards", str(self.SHARDS), "--redis", url_of(redis), "--drain-time", "0",
+            "--pin", "off", "--ping-interval", "0"))
+        (self.other,) = self.stack.enter_context(nodes("uring", 1, redis))
+
+    def __enter__(self):
+        url = f"ws://127.0.0.1:{self.server.port}/rooms/r{{n}}"
+        crowd = subprocess.Popen([load.program(), "idle", "--url", url, "--connections",
+                                  str(self.count), "--duration", "10m", "--threads", "6"],
+                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.stack.callback(crowd.wait)
+        self.stack.callback(crowd.kill)
+        assert until(self.is_whole, 120), self.confirmed()
+        self.speaker, self.hearer = Member(self.server, "r5", "a"), Member(self.other, "r5", "b")
+        self.hearer.wait_for(self.speaker.say())
+        return self
+
+    def __exit__(self, *_):
+        self.speaker.close()
+        self.hearer.close()
+        self.stack.close()
+
+    def pairs_up(self):
+        return self.server.metric("tidewire_redis_pairs_up")
+
+    def confirmed(self):
+        return self.server.metric("tidewire_redis_subscriptions_confirmed")
+
+    def is_whole(self):
+        return self.confirmed() == self.count
+
+    def speak_until_whole(self):
+        """One of the rooms is published into meanwhile, and who hears that hears it in order."""
+        deadline = time.monotonic() + 60
+        while not self.is_whole():
+            self.speaker.say()
+            assert time.monotonic() < deadline
+        whole = time.monotonic()
+        self.hearer.wait_for(self.speaker.say())
+        assert self.hearer.got == [m for m in self.speaker.got if m in set(self.hearer.got)]
+        return whole
+
+
+def resubscribe_s(count=RESUBSCRIBED, store=RedisServer):
+    """From Redis' first answer after a restart (of all masters) until it has confirmed all rooms,
+    each with one member; one of them is published into meanwhile, and nothing of that is lost."""
+    with store() as redis, Crowd(redis, count) as crowd:
+        redis.kill()
+        assert until(lambda: crowd.pairs_up() == 0)
+        redis.start()
+        begin = time.monotonic()
+        assert until(lambda: crowd.pairs_up() == crowd.pairs, 20)
+        assert until(lambda: crowd.other.get("/health/ready")[0] == 200)
+        took = crowd.speak_until_whole() - begin
+        assert len(crowd.hearer.got) >= crowd.speaker.sent - 1
     return took
+
+
+def failover_s(count=RESUBSCRIBED):
+    """From the moment when the others name a replica in place of one of three masters, which was
+    killed, until its rooms are confirmed there: a third of all."""
+    with Cluster() as cluster, Crowd(cluster, count) as crowd:
+        old = cluster.owner("tidewire:r5")
+        old.kill()
+        assert until(lambda: crowd.pairs_up() < crowd.pairs)
+        cluster.wait_other_owner("tidewire:r5", old)
+        begin = time.monotonic()
+        return crowd.speak_until_whole() - begin
 
 
 # The price of connections -------------------------------------------------------------------------
@@ -262,5 +355,42 @@ def print_prices():
               f"| {statistics.median(cpu) * 1e6:.2f} |", flush=True)
 
 
+def print_costs():
+    """What a message of one node to another takes of each: µs of CPU, medians."""
+    print("| | at once | the node that publishes | the one that receives | the server |")
+    print("| --- | --- | --- | --- | --- |")
+    for name, store in (("Redis", RedisServer), ("Redis by its port", ByPort),
+                        ("a cluster's master", Master)):
+        for window in (64, 16, 1):
+            rows = []
+            for i in range(CPU_PAIRS):
+                count = CPU_MESSAGES if window > 1 else CPU_MESSAGES // 20
+                with store() as redis:
+                    of_redis = cpu_of(redis)
+                    rows.append(messages_of_nodes(
+                        ("epoll", "uring")[i % 2], redis, count, window,
+                        lambda a, b, of_redis=of_redis: Costs(cpu_ns(a) / 1e3, cpu_ns(b) / 1e3,
+                                                              of_redis() * 1e6)).each(count))
+            cells = (f"{statistics.median(column):.2f} ({min(column):.2f} – {max(column):.2f})"
+                     for column in zip(*rows))
+            print(f"| {name} | {window} | " + " | ".join(cells) + " |", flush=True)
+
+
+class Costs(tuple):
+    """Numbers that grow side by side."""
+
+    def __new__(cls, *values):
+        return super().__new__(cls, values)
+
+    def __sub__(self, other):
+        return Costs(*(a - b for a, b in zip(self, other)))
+
+    def each(self, count):
+        return Costs(*(v / count for v in self))
+
+
 if __name__ == "__main__":
-    print_prices()
+    if sys.argv[1:] == ["costs"]:
+        print_costs()
+    else:
+        print_prices()

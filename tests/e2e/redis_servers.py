@@ -319,9 +319,7 @@ class Cluster:
     """Masters with a replica each, or without, all of them RedisServers in `nodes`, the masters
     first; who is what may change. They start with a map that is written for them: to meet takes seconds."""
 
-    def __init__(self, masters=3, password="", users=(), replicas=True, server=RedisServer,
-                 tls=None):
-        self.server = server
+    def __init__(self, masters=3, password="", users=(), replicas=True, tls=None):
         self.tls = tls
         self.password = password
         self.users = users
@@ -363,7 +361,7 @@ class Cluster:
                  "repl-ping-replica-period 1"]
         if self.password:
             flags.append(f"masterauth {self.password}")
-        return self.server(*flags, password=self.password, users=self.users, port=port,
+        return RedisServer(*flags, password=self.password, users=self.users, port=port,
                            tls=self.tls, files={"nodes.conf": self._map(i)})
 
     def kill(self):
