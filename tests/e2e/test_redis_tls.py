@@ -99,7 +99,7 @@ def test_without_tls_nothing_of_it_runs(backend):
         assert connections(n.servers[0])[0] == 0
 
 
-def test_a_restart_under_load(backend, certs, tls):
+def test_a_restart_under_load_by_tls(backend, certs, tls):
     with RedisServer(tls=tls, password="hunter2") as redis:
         with Nodes(backend, 2, *flags(redis, certs.authority.file)) as n:
             members = [n.join(i % 2, "f") for i in range(4)]
@@ -136,7 +136,7 @@ def test_a_server_of_another_name_is_refused(backend, certs):
         expect_problem(backend, "for another name", *flags(redis, certs.authority.file))
 
 
-def test_an_expired_certificate_is_refused(backend, certs):
+def test_an_expired_certificate_of_redis_is_refused(backend, certs):
     pair = certs.authority.pair("redis-old", hosts=HOSTS, begin=-20, end=-1)
     with RedisServer(tls=RedisTls(certs.authority, pair)) as redis:
         expect_problem(backend, "has expired", *flags(redis, certs.authority.file))
