@@ -25,16 +25,18 @@ static uint8_t *append(struct conn *c, uint8_t opcode, uint32_t len, uint32_t fr
     return payload;
 }
 
-/* Bytes to make ready for answers to the rest of the input, each of which is shorter than what it
- * answers, by the key at least. Where something waits that is no more than what was used already,
- * so that whoever does not read costs no more than three times his queue. */
-static uint32_t room_ahead(const struct conn *c, size_t rest)
+/* Bytes to make ready behind a frame for answers to the rest of the input, each of which is shorter
+ * than what it answers, by the key at least. Together they are no more than one send takes
+ * (--send-batch). Where something waits it is no more than what was used already, so that whoever
+ * does not read costs no more than three times his queue. */
+static uint32_t room_ahead(const struct conn *c, uint32_t frame_len, size_t rest)
 {
     const struct conn_answers *a = &c->net->answers;
-    uint32_t max = ROOM_MAX;
+    uint64_t batch = c->net->send_batch_bytes;
+    uint64_t max = min_u64(ROOM_MAX, batch > frame_len ? batch - frame_len : 0);
 
     if (!sendq_is_empty(&c->sendq))
-        max = a->at != NULL && a->refs == c->sendq.refs ? min_u32(2 * a->ref->len, ROOM_MAX) : 0;
+        max = a->at != NULL && a->refs == c->sendq.refs ? min_u64(max, 2 * a->ref->len) : 0;
     return (uint32_t)min_u64(rest, max);
 }
 
@@ -66,7 +68,7 @@ uint8_t *conn_reply_any(struct conn *c, uint8_t opcode, uint32_t len, size_t res
     if (frame_len <= (size_t)(a->end - a->at) && c->sendq.refs == a->refs &&
         conn_queue_has_room(c, frame_len))
         return append(c, opcode, len, frame_len);
-    r = new_run(n, frame_len + room_ahead(c, rest));
+    r = new_run(n, frame_len + room_ahead(c, frame_len, rest));
     if (r == NULL) {
         conn_end(c, CONN_END_NO_MEMORY);
         return NULL;
