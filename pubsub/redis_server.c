@@ -233,7 +233,8 @@ static void on_down(struct redis_link *l, enum redis_down why, const char *text,
                  s->text, "link", role_of(l), "reason", redis_down_label(why), "detail", text,
                  why == REDIS_DOWN_REFUSED ? "remedy" : NULL,
                  redis_error_remedy((enum redis_error)l->down_error), NULL);
-    s->is_canary_ended = false;
+    if (l == &s->subscribe) /* not with its partner: it would go on to take rooms */
+        s->is_canary_ended = false;
     if (l == &s->subscribe && was_up)
         redis_subs_down(s->engine, s);
     set_down(s);

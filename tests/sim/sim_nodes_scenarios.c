@@ -239,7 +239,7 @@ static uint32_t subscribers(struct nodes *c, uint32_t server, const char *channe
 
 /* A failover by hand, when the nodes have no rooms: only canaries can tell. The old master would
  * take rooms on as a replica. */
-static void replica_takes_no_new_rooms(char *failure, size_t cap)
+static void take_no_new_rooms(bool publishers_end, char *failure, size_t cap)
 {
     struct nodes *c = begin();
     char channel[40] = "";
@@ -248,6 +248,10 @@ static void replica_takes_no_new_rooms(char *failure, size_t cap)
         sim_cluster_add_replica(&c->cluster, &c->redis[MASTERS + i], i);
     sim_cluster_promote(&c->cluster, MASTERS);
     nodes_run(c, nodes_now(c) + 10 * NS_PER_MS, NULL);
+    if (publishers_end) {
+        sim_redis_kill_publishers(&c->redis[0]);
+        nodes_run(c, nodes_now(c) + 10 * NS_PER_MS, NULL);
+    }
     ask_for_room(c, MASTERS, channel, sizeof(channel));
     nodes_run(c, nodes_now(c) + 500 * NS_PER_MS, NULL);
     EXPECT(c, subscribers(c, 0, channel) == 0, "a replica was asked for a room");
@@ -259,6 +263,17 @@ static void replica_takes_no_new_rooms(char *failure, size_t cap)
     EXPECT(c, subscribers(c, MASTERS, channel) == 2 && subscribers(c, 0, channel) == 0,
            "the room is not at the new master alone");
     end(c, failure, cap);
+}
+
+static void replica_takes_no_new_rooms(char *failure, size_t cap)
+{
+    take_no_new_rooms(false, failure, cap);
+}
+
+/* The connection that publishes ends; the one that would ask for rooms stays. */
+static void replica_takes_none_when_publishers_end(char *failure, size_t cap)
+{
+    take_no_new_rooms(true, failure, cap);
 }
 
 /* Nobody hears of it before the map is asked for. */
@@ -283,6 +298,8 @@ static void new_master_is_found_within_a_second(char *failure, size_t cap)
 
 const struct scenario nodes_scenarios[] = {
     {"a replica that was a master takes no new rooms", replica_takes_no_new_rooms},
+    {"nor when the connections that publish to it have ended",
+     replica_takes_none_when_publishers_end},
     {"a new master is found within a second and a half", new_master_is_found_within_a_second},
     {"a message refused behind one that was sent back waits with it", refused_behind_sent_back},
     {"a replica that a node without contact names as master is left",

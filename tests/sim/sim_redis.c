@@ -39,6 +39,7 @@ struct sim_redis_conn {
     struct heap lent;   /* a send is under way */
     char name[NAME_MAX_BYTES];
     bool sending;
+    bool has_subscribed; /* ever */
     bool is_authenticated;
     bool is_closing;
     bool wants_reset; /* once `out` has gone */
@@ -130,6 +131,8 @@ static void subscribe(struct sim_redis_conn *c, bool sharded, const struct arg *
 {
     struct map *m = &c->subs[sharded];
     struct sub *s = map_find(m, name->ptr, name->len);
+
+    c->has_subscribed = true;
 
     if (s == NULL) {
         s = malloc(sizeof(*s) + name->len);
@@ -744,6 +747,14 @@ void sim_redis_kill_clients(struct sim_redis *r)
 {
     for (struct sim_redis_conn *c = r->conns; c != NULL; c = c->next)
         close_conn(c, true);
+}
+
+void sim_redis_kill_publishers(struct sim_redis *r)
+{
+    for (struct sim_redis_conn *c = r->conns; c != NULL; c = c->next) {
+        if (!c->has_subscribed)
+            close_conn(c, true);
+    }
 }
 
 void sim_redis_stop(struct sim_redis *r)

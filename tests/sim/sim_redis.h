@@ -94,6 +94,8 @@ void sim_redis_spread(struct sim_redis *r, struct bytes channel, struct bytes pa
 
 /* CLIENT KILL: resets all connections. */
 void sim_redis_kill_clients(struct sim_redis *r);
+/* Only those that have never subscribed to anything. */
+void sim_redis_kill_publishers(struct sim_redis *r);
 
 /* Connections that have subscribed to the channel, sharded or not. */
 uint32_t sim_redis_subscribers(struct sim_redis *r, const char *channel);
