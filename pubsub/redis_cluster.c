@@ -45,28 +45,64 @@ static uint64_t denied_ns(const struct redis_cluster *c, const struct redis_endp
     return last_ns;
 }
 
-/* Its own place, or a free one, or the oldest. */
+/* How long it should be kept: what counts no more goes first, what is about all slots last. */
+static uint64_t rank(const struct redis_cluster *c, const struct redis_denial *d)
+{
+    if (!counts(c, d))
+        return 0;
+    return d->slot == REDIS_CLUSTER_EVERY_SLOT ? d->at_ns | UINT64_C(1) << 63 : d->at_ns;
+}
+
+/* Its own place, or a free one, or that of the least rank. */
 static struct redis_denial *place_for(struct redis_cluster *c, const struct redis_endpoint *by,
                                       uint32_t slot)
 {
-    struct redis_denial *oldest = &c->denials[0];
+    struct redis_denial *least = &c->denials[0];
 
     for (uint32_t i = 0; i < REDIS_CLUSTER_DENIALS; i++) {
         struct redis_denial *d = &c->denials[i];
 
         if (d->at_ns != 0 && d->slot == slot && redis_endpoint_is_same(&d->by, by))
             return d;
-        if (d->at_ns < oldest->at_ns)
-            oldest = d;
+        if (rank(c, d) < rank(c, least))
+            least = d;
     }
-    return oldest;
+    return least;
+}
+
+static void deny(struct redis_cluster *c, const struct redis_endpoint *by, uint32_t slot,
+                 bool is_unreachable)
+{
+    *place_for(c, by, slot) = (struct redis_denial){.by = *by,
+                                                    .slot = slot,
+                                                    .is_unreachable = is_unreachable,
+                                                    .at_ns = c->scout.link.io->now_ns};
+    redis_scout_hurry(&c->scout);
 }
 
 void redis_cluster_denied(struct redis_cluster *c, const struct redis_endpoint *by, uint32_t slot)
 {
-    *place_for(c, by, slot) =
-        (struct redis_denial){.by = *by, .slot = slot, .at_ns = c->scout.link.io->now_ns};
-    redis_scout_hurry(&c->scout);
+    deny(c, by, slot, false);
+}
+
+void redis_cluster_unreachable(struct redis_cluster *c, const struct redis_endpoint *by)
+{
+    deny(c, by, REDIS_CLUSTER_EVERY_SLOT, true);
+}
+
+/* A replica, or a master that has lost a slot, knows the map; who can't be reached costs a
+ * time-out. */
+static bool is_skipped(const struct redis_scout *s, const struct redis_endpoint *e)
+{
+    const struct redis_cluster *c = s->owner;
+
+    for (uint32_t i = 0; i < REDIS_CLUSTER_DENIALS; i++) {
+        const struct redis_denial *d = &c->denials[i];
+
+        if (d->is_unreachable && counts(c, d) && redis_endpoint_is_same(&d->by, e))
+            return true;
+    }
+    return false;
 }
 
 void redis_cluster_affirmed(struct redis_cluster *c, const struct redis_endpoint *by)
@@ -83,11 +119,13 @@ static bool goes_back(const struct redis_cluster *c, const struct redis_slots *n
                       const struct redis_denial *d, uint32_t slot)
 {
     uint8_t before = c->slots.owner[slot], after = next->owner[slot];
-    const struct redis_endpoint *owner = &c->slots.nodes[before];
+    const struct redis_endpoint *owner;
 
-    return before != REDIS_SLOT_NONE && after != REDIS_SLOT_NONE &&
-           redis_endpoint_is_same(&next->nodes[after], &d->by) &&
-           !redis_endpoint_is_same(owner, &d->by) && denied_ns(c, owner, slot) < d->at_ns;
+    if (before == REDIS_SLOT_NONE || after == REDIS_SLOT_NONE ||
+        !redis_endpoint_is_same(&next->nodes[after], &d->by))
+        return false;
+    owner = &c->slots.nodes[before];
+    return !redis_endpoint_is_same(owner, &d->by) && denied_ns(c, owner, slot) < d->at_ns;
 }
 
 static bool is_contradicted(const struct redis_cluster *c, const struct redis_slots *next)
@@ -165,8 +203,18 @@ static void on_useless(struct redis_scout *s, const char *text)
         c->events->on_useless(c, redis_scout_asked(s), text);
 }
 
+static void on_doubted(struct redis_scout *s)
+{
+    struct redis_cluster *c = s->owner;
+
+    if (c->events->on_doubted != NULL)
+        c->events->on_doubted(c, redis_scout_asked(s));
+}
+
 static const struct redis_scout_events scout_events = {.on_answer = on_answer,
-                                                       .on_useless = on_useless};
+                                                       .on_useless = on_useless,
+                                                       .on_doubted = on_doubted,
+                                                       .is_skipped = is_skipped};
 
 void redis_cluster_init(struct redis_cluster *c, struct io *io,
                         const struct redis_link_config *config, const struct redis_endpoint *seeds,
@@ -192,9 +240,12 @@ void redis_cluster_init(struct redis_cluster *c, struct io *io,
 bool redis_cluster_moved(struct redis_cluster *c, const char *text, size_t len,
                          const struct redis_endpoint *asked)
 {
-    int slot = redis_slots_moved(&c->slots, text, len, asked);
+    int slot;
 
+    if (redis_error_of(text, len) != REDIS_ERROR_MOVED) /* an ASK is no news of the map */
+        return false;
     redis_scout_hurry(&c->scout);
+    slot = redis_slots_moved(&c->slots, text, len, asked);
     if (slot < 0)
         return false;
     redis_cluster_denied(c, asked, (uint32_t)slot);

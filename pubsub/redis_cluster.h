@@ -32,13 +32,17 @@ struct redis_cluster_events {
     /* A node is of no use for the question, for the log. NULL: nobody cares. */
     void (*on_useless)(struct redis_cluster *c, const struct redis_endpoint *node,
                        const char *text);
+    /* It has told its map, but that names a server that is of no use: another node is asked, for
+     * the log. NULL: nobody cares. */
+    void (*on_doubted)(struct redis_cluster *c, const struct redis_endpoint *node);
 };
 
 /* A server is not the master of a slot, or of none. */
 struct redis_denial {
     struct redis_endpoint by;
-    uint32_t slot;  /* or REDIS_CLUSTER_EVERY_SLOT */
-    uint64_t at_ns; /* 0: a free place */
+    uint32_t slot;       /* or REDIS_CLUSTER_EVERY_SLOT */
+    bool is_unreachable; /* with EVERY_SLOT: nor is it asked for the map, while others are there */
+    uint64_t at_ns;      /* 0: a free place */
 };
 
 struct redis_cluster {
@@ -65,9 +69,10 @@ void redis_cluster_init(struct redis_cluster *c, struct io *io,
 bool redis_cluster_moved(struct redis_cluster *c, const char *text, size_t len,
                          const struct redis_endpoint *asked);
 
-/* That server is not the master of the slot, as it says or as it can't be reached: the map is asked
- * for. And the reverse: it is a master now, whatever it was before. */
+/* That server is not the master of the slot, as it says; or of none, as it can't be reached: the
+ * map is asked for. And the reverse: it is a master now, whatever it was before. */
 void redis_cluster_denied(struct redis_cluster *c, const struct redis_endpoint *by, uint32_t slot);
+void redis_cluster_unreachable(struct redis_cluster *c, const struct redis_endpoint *by);
 void redis_cluster_affirmed(struct redis_cluster *c, const struct redis_endpoint *by);
 
 /* A master of the map is not to be had, or all are: how soon the map is asked for again. */

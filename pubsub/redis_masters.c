@@ -130,7 +130,20 @@ static void on_useless(struct redis_cluster *c, const struct redis_endpoint *nod
     redis_server_unreachable(&m->nowhere);
 }
 
-static const struct redis_cluster_events events = {.on_slots = on_slots, .on_useless = on_useless};
+static void on_doubted(struct redis_cluster *c, const struct redis_endpoint *node)
+{
+    struct redis_masters *m = c->owner;
+    char address[REDIS_ENDPOINT_TEXT_MAX];
+
+    redis_endpoint_format(node, address);
+    log_info("another node of the redis cluster is asked for the map: a master that this one names "
+             "is away, or none",
+             "cluster", m->nowhere.text, "address", address, NULL);
+    redis_stat(m->engine, REDIS_STAT_CLUSTER_DOUBTS);
+}
+
+static const struct redis_cluster_events events = {
+    .on_slots = on_slots, .on_useless = on_useless, .on_doubted = on_doubted};
 
 /* Turns
  * ------------------------------------------------------------------------------------------ */
@@ -245,7 +258,10 @@ void redis_masters_down(struct redis_server *s, enum redis_down why, bool was_up
     redis_scout_hurry(&m->map.scout);
     if (was_up)
         return;
-    redis_cluster_denied(&m->map, &s->publish.config.endpoint, REDIS_CLUSTER_EVERY_SLOT);
+    if (why == REDIS_DOWN_NOT_MASTER)
+        redis_cluster_denied(&m->map, &s->publish.config.endpoint, REDIS_CLUSTER_EVERY_SLOT);
+    else
+        redis_cluster_unreachable(&m->map, &s->publish.config.endpoint);
     if (why == REDIS_DOWN_NOT_MASTER || now_ns >= s->down_since_ns + REDIS_MASTERS_TRUST_NS)
         redis_scout_doubt(&m->map.scout);
 }

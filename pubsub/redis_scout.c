@@ -11,10 +11,27 @@
 #define USELESS "its answer is of no use"
 #define ERROR_MAX 160 /* of them a server's own words */
 
+/* Of a cluster's list, where a node of the URL may stand twice: the next in turn that is another
+ * one and not skipped. False: there is none, *at is just the next. */
+static bool find_next(const struct redis_scout *s, uint32_t *at)
+{
+    for (uint32_t i = 1; s->events->is_skipped != NULL && i < s->endpoint_count; i++) {
+        *at = (s->at + i) % s->endpoint_count;
+        if (!redis_endpoint_is_same(&s->endpoints[*at], redis_scout_asked(s)) &&
+            !s->events->is_skipped(s, &s->endpoints[*at]))
+            return true;
+    }
+    *at = (s->at + 1) % s->endpoint_count;
+    return s->events->is_skipped == NULL;
+}
+
 static void go_on(struct redis_scout *s)
 {
-    s->at = (s->at + 1) % s->endpoint_count;
-    redis_link_set_endpoint(&s->link, &s->endpoints[s->at]);
+    uint32_t at;
+
+    (void)find_next(s, &at);
+    s->at = at;
+    redis_link_set_endpoint(&s->link, &s->endpoints[at]);
 }
 
 static void on_up(struct redis_link *l)
@@ -48,7 +65,9 @@ static void on_down(struct redis_link *l, enum redis_down why, const char *text,
         add_remedy(refusal, "", text, (enum redis_error)l->down_error);
         text = refusal;
     }
-    if (s->events->on_useless != NULL)
+    if (s->is_doubted && s->events->on_doubted != NULL)
+        s->events->on_doubted(s);
+    else if (s->events->on_useless != NULL)
         s->events->on_useless(s, text);
     go_on(s);
 }
@@ -143,10 +162,15 @@ void redis_scout_hurry(struct redis_scout *s)
 /* Not while the next one's answer is waited for, nor again at once. */
 void redis_scout_doubt(struct redis_scout *s)
 {
+    uint32_t at;
+
     s->is_hurried = true;
-    if (redis_link_is_up(&s->link) && !s->is_waiting && s->asked_ns != 0 &&
-        s->link.io->now_ns >= s->asked_ns + REDIS_SCOUT_PAUSE_NS)
-        useless(s, "the server that it names is of no use");
+    if (!redis_link_is_up(&s->link) || s->is_waiting || s->asked_ns == 0 ||
+        s->link.io->now_ns < s->asked_ns + REDIS_SCOUT_PAUSE_NS || !find_next(s, &at))
+        return;
+    s->is_doubted = true;
+    useless(s, "the server that it names is of no use");
+    s->is_doubted = false;
 }
 
 static void ask(struct redis_scout *s, uint64_t now_ns)

@@ -25,6 +25,11 @@ struct redis_scout_events {
     bool (*on_answer)(struct redis_scout *s, const struct redis_reply *r);
     /* This server is of no use now: text (borrowed) says why, for the log. NULL: nobody cares. */
     void (*on_useless)(struct redis_scout *s, const char *text);
+    /* It has answered, but is left by redis_scout_doubt(). NULL: that is on_useless(), too. */
+    void (*on_doubted)(struct redis_scout *s);
+    /* Whether that server is passed over while there is another one: it would not answer. NULL: no
+     * server is, nor is the one that has just been asked. */
+    bool (*is_skipped)(const struct redis_scout *s, const struct redis_endpoint *e);
 };
 
 struct redis_scout {
@@ -42,6 +47,7 @@ struct redis_scout {
     uint64_t asked_ns;    /* when the last one was asked */
     bool is_waiting;      /* for its answer */
     bool is_hurried;      /* ask as soon as may be */
+    bool is_doubted;      /* the link is being ended by redis_scout_doubt() */
     const char *why;      /* constant, for the log: what is wrong with the last answer; or NULL */
     uint64_t last_use_ns; /* when an answer was last of use; 0: never */
 };
@@ -70,7 +76,8 @@ void redis_scout_set_endpoints(struct redis_scout *s, const struct redis_endpoin
 /* Something has changed, maybe: ask at once. */
 void redis_scout_hurry(struct redis_scout *s);
 
-/* The last answer was of no use after all: ask the next server at once. */
+/* The last answer was of no use after all: ask the next server at once, or where all others are
+ * skipped the same one again. */
 void redis_scout_doubt(struct redis_scout *s);
 
 /* The server that the link is connected to, or is being connected to. */

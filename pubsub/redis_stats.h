@@ -81,6 +81,9 @@
     X(CLUSTER_FAILURES, "redis_cluster_failures_total", NULL,                                      \
       "Nodes of a cluster that did not tell the map of its slots, or one that masters deny.",      \
       STATS_COUNTER)                                                                               \
+    X(CLUSTER_DOUBTS, "redis_cluster_doubts_total", NULL,                                          \
+      "Nodes of a cluster left for the next one, as a master of their map was away, or none.",     \
+      STATS_COUNTER)                                                                               \
     X(CLUSTER_UNCOVERED, "redis_cluster_slots_uncovered", NULL,                                    \
       "Slots of a cluster without a master, summed over the shards.", STATS_GAUGE)                 \
     X(ROOMS_ENDED, "redis_rooms_ended_total", NULL,                                                \

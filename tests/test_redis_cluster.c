@@ -19,7 +19,7 @@ struct rig {
     struct scout_rig at;
     struct sim_cluster sim;
     struct redis_cluster cluster;
-    uint32_t told, changes, useless;
+    uint32_t told, changes, useless, doubted;
     char text[256]; /* of the last that was useless */
 };
 
@@ -42,8 +42,16 @@ static void told_useless(struct redis_cluster *c, const struct redis_endpoint *n
     snprintf(r->text, sizeof(r->text), "%s", text);
 }
 
-static const struct redis_cluster_events events = {.on_slots = told_slots,
-                                                   .on_useless = told_useless};
+static void told_doubted(struct redis_cluster *c, const struct redis_endpoint *node)
+{
+    struct rig *r = c->owner;
+
+    cr_assert_eq(node->port, redis_scout_asked(&c->scout)->port);
+    r->doubted++;
+}
+
+static const struct redis_cluster_events events = {
+    .on_slots = told_slots, .on_useless = told_useless, .on_doubted = told_doubted};
 
 /* Only the first `seeds` of them stand in the URL. */
 static struct rig *rig_new(uint64_t seed, uint32_t seeds)
@@ -122,6 +130,10 @@ Test(redis_cluster, a_moved_mends_the_map_and_asks_for_the_whole)
     cr_assert_eq(port_of(r, 6), 7001);
     cr_assert_leq(sim_net_now(r->at.net) - from_ns, REDIS_SCOUT_PAUSE_NS);
     cr_assert_not(redis_cluster_moved(&r->cluster, "MOVED x", 7, &r->at.endpoints[0]));
+    cr_assert_not(
+        redis_cluster_moved(&r->cluster, "ASK 5 127.0.0.1:7002", 20, &r->at.endpoints[1]));
+    cr_assert_eq(r->changes, 3);
+    cr_assert_eq(port_of(r, 5), 7001);
     rig_free(r);
 }
 
@@ -245,5 +257,88 @@ Test(redis_cluster, who_is_no_master_is_given_no_slots_back)
         redis_scout_doubt(&r->cluster.scout);
     }
     scout_rig_until(&r->at, r->changes == 3);
+    rig_free(r);
+}
+
+/* As often as an attempt at it fails the map is doubted, and it is in the list twice. */
+Test(redis_cluster, who_can_not_be_reached_is_not_asked_for_the_map)
+{
+    for (uint64_t seed = 0; seed < 20; seed++) {
+        struct rig *r = rig_new(seed, NODES);
+        uint32_t dead;
+
+        scout_rig_until(&r->at, r->told == 1);
+        dead = (scout_rig_asked(&r->at) + 1) % NODES;
+        sim_redis_silence(&r->at.servers[dead], true);
+        for (uint32_t i = 0; i < 30; i++) {
+            redis_cluster_unreachable(&r->cluster, &r->at.endpoints[dead]);
+            redis_scout_doubt(&r->cluster.scout);
+            scout_rig_for(&r->at, NS_PER_SEC / 2);
+            cr_assert_neq(scout_rig_asked(&r->at), dead);
+        }
+        cr_assert_eq(r->useless, 0, "those that tell the map are no failure");
+        cr_assert_gt(r->doubted, 5);
+        cr_assert_gt(r->told, 15, "%u", r->told);
+        rig_free(r);
+    }
+}
+
+Test(redis_cluster, who_alone_can_be_reached_is_asked_on_and_on)
+{
+    struct rig *r = rig_new(1, NODES);
+    uint32_t asked;
+
+    scout_rig_until(&r->at, r->told == 1);
+    asked = scout_rig_asked(&r->at);
+    for (uint32_t i = 0; i < 10; i++) {
+        for (uint32_t k = 1; k < NODES; k++)
+            redis_cluster_unreachable(&r->cluster, &r->at.endpoints[(asked + k) % NODES]);
+        redis_scout_doubt(&r->cluster.scout);
+        scout_rig_for(&r->at, NS_PER_SEC / 2);
+    }
+    cr_assert_eq(r->cluster.scout.link.stats.connects, 1);
+    cr_assert_eq(scout_rig_asked(&r->at), asked);
+    cr_assert_geq(r->told, 10);
+    cr_assert_eq(r->doubted, 0);
+    redis_cluster_affirmed(&r->cluster, &r->at.endpoints[(asked + 1) % NODES]);
+    redis_scout_doubt(&r->cluster.scout);
+    scout_rig_until(&r->at, r->cluster.scout.link.stats.connects == 2);
+    cr_assert_eq(scout_rig_asked(&r->at), (asked + 1) % NODES);
+    rig_free(r);
+}
+
+/* A replica is in touch with the others, as far as is known. */
+Test(redis_cluster, who_is_no_master_is_asked_for_the_map)
+{
+    struct rig *r = rig_new(1, NODES);
+    uint32_t next;
+
+    scout_rig_until(&r->at, r->told == 1);
+    next = (scout_rig_asked(&r->at) + 1) % NODES;
+    redis_cluster_denied(&r->cluster, &r->at.endpoints[next], REDIS_CLUSTER_EVERY_SLOT);
+    scout_rig_for(&r->at, NS_PER_SEC);
+    redis_scout_doubt(&r->cluster.scout);
+    scout_rig_for(&r->at, NS_PER_SEC);
+    cr_assert_eq(scout_rig_asked(&r->at), next);
+    rig_free(r);
+}
+
+Test(redis_cluster, denials_of_single_slots_do_not_push_out_those_of_all)
+{
+    struct rig *r = rig_new(1, NODES);
+    uint32_t dead;
+
+    scout_rig_until(&r->at, r->told == 1);
+    dead = (scout_rig_asked(&r->at) + 1) % NODES;
+    redis_cluster_unreachable(&r->cluster, &r->at.endpoints[dead]);
+    for (uint32_t slot = 0; slot < 2 * REDIS_CLUSTER_DENIALS; slot++) {
+        scout_rig_for(&r->at, NS_PER_MS);
+        redis_cluster_denied(&r->cluster, &r->at.endpoints[(dead + 1) % NODES], slot);
+    }
+    scout_rig_for(&r->at, NS_PER_SEC);
+    redis_scout_doubt(&r->cluster.scout);
+    scout_rig_for(&r->at, NS_PER_SEC);
+    cr_assert_eq(r->doubted, 1);
+    cr_assert_neq(scout_rig_asked(&r->at), dead);
     rig_free(r);
 }
