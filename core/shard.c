@@ -256,11 +256,14 @@ bool shard_is_done(const struct shard *s)
 /* How often a shard that is done looks whether all are. */
 #define DONE_LOOK_NS (5 * NS_PER_MS)
 
-/* Everything that hangs on the io goes before it: listeners, connections, on this thread. */
-#define STOP_TURNS_MAX 1000
+/* Everything that hangs on the io goes before it: listeners, connections, on this thread. Turns may
+ * be as short as what other shards send makes them, so time is what bounds the wait: it is well
+ * over that of any module for last words that the kernel has not taken. */
+#define STOP_NS NS_PER_SEC
 
 static int stop(struct shard *s)
 {
+    uint64_t end_ns = s->io->now_ns + STOP_NS;
     struct shard_module *m;
     int err = 0;
 
@@ -269,7 +272,7 @@ static int stop(struct shard *s)
             m->on_phase(m->ctx, NODE_STOPPING);
     }
     s->phase = NODE_STOPPING;
-    for (int i = 0; err == 0 && s->io->conn_count > 0 && i < STOP_TURNS_MAX; i++) {
+    while (err == 0 && s->io->conn_count > 0 && s->io->now_ns < end_ns) {
         s->next_turn_ns = s->io->now_ns + NS_PER_MS;
         err = shard_turn(s, true);
     }
