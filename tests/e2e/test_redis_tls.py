@@ -157,9 +157,10 @@ def test_a_client_certificate_that_is_wanted(backend, certs, redis_pair, other, 
 
 def test_files_that_are_not_right_are_named_at_start(certs):
     own = certs.authority.pair("unused")
-    rows = ((("--redis-ca", "/nowhere/ca.pem"), "/nowhere/ca.pem: can't be read"),
-            (("--redis-ca", own.key), "holds no PEM certificates"),
-            (("--redis-cert", own.cert, "--redis-key", certs.ecdsa.key), "not the key"))
+    rows = ((("--redis-ca", "/nowhere/ca.pem"), "--redis-ca /nowhere/ca.pem: can't be read"),
+            (("--redis-ca", own.key), f"--redis-ca {own.key}: holds no PEM"),
+            (("--redis-cert", own.cert, "--redis-key", certs.ecdsa.key),
+             f"--redis-key {certs.ecdsa.key}: is not the key"))
     for extra, words in rows:
         done = subprocess.run([binary(), "serve", "--port", "0", "--redis", "rediss://127.0.0.1",
                                *extra], capture_output=True, text=True, timeout=20)
