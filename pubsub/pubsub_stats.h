@@ -40,7 +40,8 @@
     X(CREDIT_WAITS, "credit_waits_total", NULL,                                                    \
       "Publishers paused because their home had no credit left.", STATS_COUNTER)                   \
     X(CREDIT_LOST, "credit_lost_total", NULL,                                                      \
-      "Messages of theirs that were dropped, as their connection ended meanwhile.", STATS_COUNTER) \
+      "Messages dropped as their publishers' connections ended while they waited for credit.",     \
+      STATS_COUNTER)                                                                               \
     X(CREDIT_WITHHELD, "credit_withheld_total", NULL,                                              \
       "Turns in which a home withheld credit because of its backlog.", STATS_COUNTER)              \
     X(MEMBER_POOL_BYTES, "channel_pool_bytes", "pool=\"members\"",                                 \

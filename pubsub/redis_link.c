@@ -5,9 +5,10 @@
  * redis_link_io.c's. On the shard's thread.
  *
  * Every end goes through redis_link_fail(): it tells what was unanswered as lost, closes the
- * socket, and the rest (memory that the io may still read, the next attempt) follows in closed(),
- * when the io has given the connection back. So nothing is freed under a caller: callbacks may end
- * the link from anywhere, and who has called them looks at the state afterwards. */
+ * socket, and the rest (memory that the io may still read, the next attempt) follows in
+ * redis_link_rest(), when the io has given the connection back. So nothing is freed under a caller:
+ * callbacks may end the link from anywhere, and who has called them looks at the state afterwards.
+ */
 
 #include "pubsub/redis_link.h"
 
@@ -114,7 +115,7 @@ static void count_failure(struct redis_link *l, bool was_up)
     l->attempts++;
 }
 
-/* Ends whatever is under way in RESOLVING, CONNECTING, HANDSHAKE or UP. */
+/* Ends whatever is under way in RESOLVING, CONNECTING, TLS, HANDSHAKE or UP. */
 void redis_link_fail(struct redis_link *l, enum redis_down why, const char *text)
 {
     bool was_up = l->state == REDIS_LINK_UP;

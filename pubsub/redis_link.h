@@ -220,7 +220,9 @@ void redis_link_reopen(struct redis_link *l, const char *text);
 /* Ends the connection, if there is one, as if it had failed: the next attempt waits its time. */
 void redis_link_retry(struct redis_link *l, const char *text);
 
-/* From the next attempt on the link connects there. */
+/* From the next attempt on the link connects there. One that is under way goes on to where it was
+ * begun, though its name is asked of TLS by this: who sets another endpoint then reopens the link
+ * (redis_link_reopen(), _retry()), unless it is ending. */
 void redis_link_set_endpoint(struct redis_link *l, const struct redis_endpoint *e);
 
 /* Attempts and time-outs. Once a turn; returns when it wants the next at the latest, IO_FOREVER:
