@@ -14,6 +14,7 @@
 #include "core/log.h"
 #include "net/tls_heap.h"
 #include "net/tls_self_test.h"
+#include "net/tls_staple.h"
 
 static const struct stats_desc descs[CERTIFICATES_STAT_COUNT] = {
     [CERTIFICATES_STAT_EXPIRY] = {"tidewire_tls_certificate_expiry_timestamp_seconds", NULL,
@@ -40,7 +41,8 @@ static uint64_t monotonic_ns(void)
     return (uint64_t)t.tv_sec * NS_PER_SEC + (uint64_t)t.tv_nsec;
 }
 
-static int load(const struct net_config *cfg, struct tls_context **out, char *complaint)
+static int load(const struct net_config *cfg, bool at_start, struct tls_context **out,
+                char *complaint)
 {
     struct tls_files files = {
         .certs = cfg->tls_cert.items,
@@ -56,7 +58,7 @@ static int load(const struct net_config *cfg, struct tls_context **out, char *co
 
     if (err != 0)
         return err;
-    err = tls_self_test(*out, complaint);
+    err = tls_self_test(*out, at_start, complaint);
     if (err != 0)
         tls_context_unref(*out);
     return err;
@@ -74,6 +76,16 @@ static const char *day_of(int64_t when_s, char text[32])
 
 static void tell_staples(struct certificates *c)
 {
+    static const char *const stapled_in[] = {
+        [TLS_STAPLES_13_UNTRIED] = "TLS 1.2 only: whether the linked wolfSSL leaks memory in TLS "
+                                   "1.3 is found out by a restart with them",
+        [TLS_STAPLES_13_NO_ANSWER] = "TLS 1.2 only: could not find out whether the linked wolfSSL "
+                                     "leaks memory in TLS 1.3, for which a child process must "
+                                     "start, end and be waited for (memory, limit of processes, "
+                                     "SIGCHLD not ignored)",
+        [TLS_STAPLES_13_NO] = "TLS 1.2 only: the linked wolfSSL leaks memory or can't in TLS 1.3",
+        [TLS_STAPLES_13_YES] = "TLS 1.2 and 1.3",
+    };
     const struct tls_context *ctx = c->shared.current;
     const char *file;
     char day[32];
@@ -82,10 +94,7 @@ static void tell_staples(struct certificates *c)
     stats_set(&c->stats[CERTIFICATES_STAT_STAPLE_EXPIRY], (uint64_t)when_s);
     if (when_s == 0)
         return;
-    log_info("OCSP responses loaded", "stapled_in",
-             tls_context_staples_13(ctx) ? "TLS 1.2 and 1.3"
-                                         : "TLS 1.2 only: the linked wolfSSL leaks memory or can't "
-                                           "in TLS 1.3",
+    log_info("OCSP responses loaded", "stapled_in", stapled_in[tls_context_staples_13(ctx)],
              "wolfssl", tls_self_test_library(), "first_expiry", day_of(when_s, day), "file", file,
              NULL);
 }
@@ -101,7 +110,8 @@ static void tell_expiry(struct certificates *c)
     log_info("certificates loaded", "count", log_u64(&n, tls_context_count(c->shared.current)),
              "first_expiry", day_of(when_s, day), "file", file, NULL);
     tell_staples(c);
-    c->warned_s = c->staple_warned_s = 0;
+    c->warned_s = 0;
+    memset(c->staple_warned_s, 0, sizeof(c->staple_warned_s));
     certificates_watch(c);
 }
 
@@ -118,7 +128,7 @@ int certificates_init(struct certificates *c, const struct net_config *config,
         snprintf(complaint, TLS_COMPLAINT_MAX, "no random numbers from the kernel");
         return -EIO;
     }
-    err = load(config, &first, complaint);
+    err = load(config, true, &first, complaint);
     if (err == 0) {
         tls_shared_init(&c->shared, first, seed);
         c->shared.start_ns = monotonic_ns();
@@ -147,7 +157,7 @@ int certificates_reload(struct certificates *c, const struct net_config *config)
 {
     char complaint[TLS_COMPLAINT_MAX];
     struct tls_context *next;
-    int err = load(config, &next, complaint);
+    int err = load(config, false, &next, complaint);
 
     if (err != 0) {
         stats_inc(&c->stats[CERTIFICATES_STAT_REFUSED]);
@@ -160,20 +170,31 @@ int certificates_reload(struct certificates *c, const struct net_config *config)
     return 0;
 }
 
+static void watch_staple(const struct tls_staple *s, int64_t *warned_s, int64_t now_s)
+{
+    char day[32];
+    int64_t when_s = tls_staple_expiry_s(s);
+
+    if (when_s - now_s > CERTIFICATES_WARN_STAPLE_S || now_s - *warned_s < 86400)
+        return;
+    *warned_s = now_s;
+    log_warn(now_s >= when_s ? "an OCSP response has expired and is stapled no more; fetch a new "
+                               "one and send SIGHUP"
+                             : "an OCSP response expires soon; fetch a new one and send SIGHUP",
+             "file", tls_staple_file(s), "expires", day_of(when_s, day), NULL);
+}
+
+/* Each of them: one that was left to expire must not hide another. */
 static void watch_staples(struct certificates *c, int64_t now_s)
 {
-    const char *file;
-    char day[32];
-    int64_t when_s = tls_context_staple_expiry_s(c->shared.current, &file);
+    const struct tls_context *ctx = c->shared.current;
 
-    if (when_s == 0 || when_s - now_s > CERTIFICATES_WARN_STAPLE_S ||
-        now_s - c->staple_warned_s < 86400)
-        return;
-    c->staple_warned_s = now_s;
-    log_warn(now_s > when_s ? "an OCSP response has expired and is stapled no more; fetch a new "
-                              "one and send SIGHUP"
-                            : "an OCSP response expires soon; fetch a new one and send SIGHUP",
-             "file", file, "expires", day_of(when_s, day), NULL);
+    for (uint32_t i = 0; i < tls_context_count(ctx); i++) {
+        const struct tls_staple *s = tls_identity_staple(tls_context_at(ctx, i));
+
+        if (s != NULL)
+            watch_staple(s, &c->staple_warned_s[i], now_s);
+    }
 }
 
 static void watch_certificates(struct certificates *c, int64_t now_s)
