@@ -166,6 +166,7 @@ struct io {
     uint64_t random[4];  /* state of io_random(): xoshiro256** */
     uint32_t conn_count; /* attached and not yet on_closed */
     uint32_t conns_max;  /* as configured, or less: io_uring's table ends at RLIMIT_NOFILE */
+    bool has_tls;        /* it has a way to the kernel's TLS, if there is one: io_tls_key() */
     struct io_stats stats;
 };
 
@@ -280,7 +281,7 @@ MUST_USE static inline int io_send(struct io *io, struct io_conn *c, const struc
  * the connection has a key, and this is the next one (TLS 1.3, Linux 6.14). Counts as a send: rule
  * 5 holds for it, and `info` is borrowed like what is sent. Returns IO_SENT (done), IO_PENDING
  * (on_tls_key() will come), or -errno: nothing has changed, and what is sent next goes as before;
- * -ENOENT where the kernel has no TLS, -EOPNOTSUPP where this io has no way to it. */
+ * -ENOENT where the kernel has no TLS, -EOPNOTSUPP without has_tls. */
 MUST_USE static inline int io_tls_key(struct io *io, struct io_conn *c, const void *info,
                                       size_t len, bool again)
 {

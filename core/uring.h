@@ -120,7 +120,6 @@ struct uring {
     uint32_t arena_used;
     bool has_bind;
     bool has_install;
-    bool has_options; /* setsockopt() of slots */
     bool has_msg_ring;
     int broken;                   /* -errno once the ring refuses to submit */
     uint32_t callbacks;           /* run in this poll */

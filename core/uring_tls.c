@@ -22,7 +22,7 @@
 int uring_tls_key(struct io *io, struct io_conn *c, const void *info, size_t len, bool again)
 {
     struct uring *u = uring_of(io);
-    if (!u->has_options)
+    if (!io->has_tls)
         return -EOPNOTSUPP;
     if (c->flags & (URING_F_CONNECT | URING_F_CLOSING))
         return -ENOTCONN;

@@ -194,6 +194,7 @@ Test(io_uring_tls, without_options_of_slots_there_is_no_way_to_it)
     int fd;
     struct peer *p = pair_new(r, &fd);
 
+    cr_assert_not(r->io->has_tls);
     cr_assert_eq(io_tls_key(r->io, &p->c, &key, sizeof(key), false), -EOPNOTSUPP);
     cr_assert_eq(io_send(r->io, &p->c, &(struct iovec){"x", 1}, 1, 1), IO_PENDING);
     TURN_UNTIL(r, p->sents == 1);
