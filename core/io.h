@@ -19,7 +19,7 @@
  *     answers with io_close() (at once or after it has sent what it wants to).
  *  5. At most one io_send() is under way per connection. Its memory is the caller's again when
  *     io_send() has returned IO_SENT or an error, or else in on_sent() or on_closed().
- * io_tls_send() and io_tls_key() count as sends.
+ *     io_tls_send() and io_tls_key() count as sends.
  *  6. Fairness: a backend hands over at most IO_RECV_TURN_BYTES per connection and poll (what more
  *     has arrived comes in the next), and serves the others in between. Of all connections together
  *     it is about as much: what a turn sends on is then still in the processor's cache.
