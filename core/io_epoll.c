@@ -398,7 +398,8 @@ static void ep_close(struct io *io, struct io_conn *c, bool reset)
     ep->closing[ep->closing_count++] = c;
 }
 
-/* Closing the descriptor ends its registration as well: nobody else holds a duplicate. */
+/* Closing the descriptor ends its registration as well: nobody else holds a duplicate, since the
+ * process has no children while shards run (net/tls_self_test.h forks before). */
 static void conn_finish_close(struct io_epoll *ep, struct io_conn *c)
 {
     if (c->flags & EP_RESET) {

@@ -7,8 +7,10 @@
 
 #include "net/ws_encoder.h"
 
-/* What is made ready ahead: with an answer of any length and the message's header 16 KiB. */
+/* What is made ready ahead: with an answer of any length and the message's header 16 KiB; and where
+ * nothing has been used yet. */
 #define ROOM_MAX (16384 - CONN_REPLY_PAYLOAD_MAX - 4 - MESSAGE_HEAD_BYTES)
+#define ROOM_FIRST 4096
 
 /* Behind the answer that was written last. */
 static uint8_t *append(struct conn *c, uint8_t opcode, uint32_t len, uint32_t frame_len)
@@ -27,16 +29,19 @@ static uint8_t *append(struct conn *c, uint8_t opcode, uint32_t len, uint32_t fr
 
 /* Bytes to make ready behind a frame for answers to the rest of the input, each of which is shorter
  * than what it answers, by the key at least. Together they are no more than one send takes
- * (--send-batch). Where something waits it is no more than what was used already, so that whoever
- * does not read costs no more than three times his queue. */
+ * (--send-batch). Behind what was used up it is twice as much; to begin with it is little, and
+ * where something waits already nothing, so that memory follows the queue of whoever does not read.
+ */
 static uint32_t room_ahead(const struct conn *c, uint32_t frame_len, size_t rest)
 {
     const struct conn_answers *a = &c->net->answers;
     uint64_t batch = c->net->send_batch_bytes;
     uint64_t max = min_u64(ROOM_MAX, batch > frame_len ? batch - frame_len : 0);
 
-    if (!sendq_is_empty(&c->sendq))
-        max = a->at != NULL && a->refs == c->sendq.refs ? min_u64(max, 2 * a->ref->len) : 0;
+    if (a->at != NULL && a->refs == c->sendq.refs)
+        max = min_u64(max, 2 * a->ref->len);
+    else
+        max = sendq_is_empty(&c->sendq) ? min_u64(max, ROOM_FIRST) : 0;
     return (uint32_t)min_u64(rest, max);
 }
 

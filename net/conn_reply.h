@@ -24,9 +24,9 @@ static inline bool conn_reply_suits(const struct conn *c, const struct net_messa
 uint8_t *conn_reply_any(struct conn *c, uint8_t opcode, uint32_t len, size_t rest);
 
 /* Queues a frame with `len` bytes of payload, at most CONN_REPLY_PAYLOAD_MAX, and returns where the
- * caller writes them at once. `rest` is net_message.rest of the message that is answered: memory
- * for answers to it is made ready. NULL: the connection is not open, or is ended by this (slow
- * consumer, no memory). */
+ * caller writes them at once. The connection is open. `rest` is net_message.rest of the message
+ * that is answered: memory for answers to it is made ready. NULL: the connection is ended by this
+ * (slow consumer, no memory). */
 MUST_USE static inline uint8_t *conn_reply(struct conn *c, uint8_t opcode, uint32_t len,
                                            size_t rest)
 {
@@ -35,6 +35,7 @@ MUST_USE static inline uint8_t *conn_reply(struct conn *c, uint8_t opcode, uint3
     uint32_t frame_len = len + 2;
     uint8_t *at = a->at;
 
+    DCHECK(c->state == CONN_OPEN);
     if (unlikely(len > 125 || frame_len > (size_t)(a->end - at) || c->sendq.refs != a->refs ||
                  !conn_queue_has_room(c, frame_len)))
         return conn_reply_any(c, opcode, len, rest);

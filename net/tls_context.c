@@ -49,7 +49,7 @@ struct tls_context {
     uint32_t count;
     bool has_tickets;
     bool wants_client;
-    bool staples_13;
+    enum tls_staples_13 staples_13;
     struct tls_identity *identities[TLS_IDENTITIES_MAX];
 };
 
@@ -495,7 +495,8 @@ const struct tls_identity *tls_context_choose(const struct tls_context *ctx,
 bool tls_context_staples(const struct tls_context *ctx, const struct tls_identity *id,
                          const struct tls_hello *hello, int64_t now_s)
 {
-    return id->staple != NULL && hello->wants_staple && (!hello->is_13 || ctx->staples_13) &&
+    return id->staple != NULL && hello->wants_staple &&
+           (!hello->is_13 || ctx->staples_13 == TLS_STAPLES_13_YES) &&
            tls_staple_is_valid(id->staple, now_s);
 }
 
@@ -556,12 +557,12 @@ int64_t tls_context_staple_expiry_s(const struct tls_context *ctx, const char **
     return first_s;
 }
 
-void tls_context_set_staples_13(struct tls_context *ctx, bool staples)
+void tls_context_set_staples_13(struct tls_context *ctx, enum tls_staples_13 answer)
 {
-    ctx->staples_13 = staples;
+    ctx->staples_13 = answer;
 }
 
-bool tls_context_staples_13(const struct tls_context *ctx)
+enum tls_staples_13 tls_context_staples_13(const struct tls_context *ctx)
 {
     return ctx->staples_13;
 }

@@ -79,10 +79,17 @@ const struct tls_identity *tls_context_at(const struct tls_context *ctx, uint32_
 int64_t tls_context_expiry_s(const struct tls_context *ctx, const char **file);
 /* When the first of its OCSP responses expires, and in *file its name; 0: there are none. */
 int64_t tls_context_staple_expiry_s(const struct tls_context *ctx, const char **file);
-/* Whether the library staples in TLS 1.3 without leaking, as tls_self_test() has found out; at
- * first that is not known, and none is stapled. In TLS 1.2 it does. */
-void tls_context_set_staples_13(struct tls_context *ctx, bool staples);
-bool tls_context_staples_13(const struct tls_context *ctx);
+
+/* Whether the library staples in TLS 1.3 without leaking, as tls_self_test() has found out; only
+ * with YES something is stapled. In TLS 1.2 it does. */
+enum tls_staples_13 {
+    TLS_STAPLES_13_UNTRIED,   /* at first, and for responses that came with a reload only */
+    TLS_STAPLES_13_NO_ANSWER, /* tried, but the child did not start or did not get to its end */
+    TLS_STAPLES_13_NO,
+    TLS_STAPLES_13_YES,
+};
+void tls_context_set_staples_13(struct tls_context *ctx, enum tls_staples_13 answer);
+enum tls_staples_13 tls_context_staples_13(const struct tls_context *ctx);
 bool tls_context_has_tickets(const struct tls_context *ctx);
 bool tls_context_wants_client(const struct tls_context *ctx);
 

@@ -291,26 +291,42 @@ static bool staples_13(struct trial *t, struct tls_context *ctx, const struct tl
     return good;
 }
 
-/* The same, found out once by a child of this process, with which a leak goes. */
-static bool can_staple_13(struct trial *t, struct tls_context *ctx, const struct tls_identity *id)
+/* The same by a child of this process, with which a leak goes. An answer is only what the child has
+ * said: that none could be made or waited for tells nothing about the library. */
+static enum tls_staples_13 ask_child(struct trial *t, struct tls_context *ctx,
+                                     const struct tls_identity *id)
 {
-    static enum { UNKNOWN, YES, NO } found; /* the library does not change under the process */
-    pid_t child, ended;
+    pid_t child = fork(), ended = -1;
     int status = 0;
 
-    if (found != UNKNOWN)
-        return found == YES;
-    child = fork();
     if (child == 0)
         _exit(staples_13(t, ctx, id) ? 0 : 1);
-    do
-        ended = child < 0 ? -1 : waitpid(child, &status, 0);
-    while (ended < 0 && child > 0 && errno == EINTR);
-    found = ended > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0 ? YES : NO;
-    return found == YES;
+    if (child > 0) {
+        do
+            ended = waitpid(child, &status, 0);
+        while (ended < 0 && errno == EINTR);
+    }
+    if (ended < 0 || !WIFEXITED(status))
+        return TLS_STAPLES_13_NO_ANSWER;
+    return WEXITSTATUS(status) == 0 ? TLS_STAPLES_13_YES : TLS_STAPLES_13_NO;
 }
 
-static int test_staples(struct trial *t, struct tls_context *ctx, char *complaint)
+/* An answer holds for good: the library does not change under the process. */
+static enum tls_staples_13 can_staple_13(struct trial *t, struct tls_context *ctx,
+                                         const struct tls_identity *id, bool at_start)
+{
+    static enum tls_staples_13 found = TLS_STAPLES_13_UNTRIED;
+    enum tls_staples_13 answer;
+
+    if (found != TLS_STAPLES_13_UNTRIED || !at_start)
+        return found;
+    answer = ask_child(t, ctx, id);
+    if (answer != TLS_STAPLES_13_NO_ANSWER)
+        found = answer;
+    return answer;
+}
+
+static int test_staples(struct trial *t, struct tls_context *ctx, bool at_start, char *complaint)
 {
     for (uint32_t i = 0; i < tls_context_count(ctx); i++) {
         const struct tls_identity *id = tls_context_at(ctx, i);
@@ -322,7 +338,7 @@ static int test_staples(struct trial *t, struct tls_context *ctx, char *complain
                                 "%s: is not signed by who has issued %s; fetch a new one from "
                                 "the certificate's authority",
                                 tls_staple_file(tls_identity_staple(id)), tls_identity_file(id));
-        tls_context_set_staples_13(ctx, can_staple_13(t, ctx, id));
+        tls_context_set_staples_13(ctx, can_staple_13(t, ctx, id, at_start));
     }
     return 0;
 }
@@ -345,7 +361,7 @@ static const char *try_all(struct trial *t, struct tls_context *ctx, const char 
     return NULL;
 }
 
-int tls_self_test(struct tls_context *ctx, char complaint[TLS_COMPLAINT_MAX])
+int tls_self_test(struct tls_context *ctx, bool at_start, char complaint[TLS_COMPLAINT_MAX])
 {
     static const uint8_t seed[TLS_TICKET_SEED_BYTES] = {1};
     struct trial *t = calloc(1, sizeof(*t));
@@ -356,7 +372,7 @@ int tls_self_test(struct tls_context *ctx, char complaint[TLS_COMPLAINT_MAX])
         t->workshop.is_trial = true;
         problem = try_all(t, ctx, &file, &name);
         if (problem == NULL)
-            err = test_staples(t, ctx, complaint);
+            err = test_staples(t, ctx, at_start, complaint);
         tls_workshop_deinit(&t->workshop);
         tls_work_wipe(&t->work);
     }

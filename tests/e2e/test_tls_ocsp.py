@@ -41,11 +41,14 @@ def serial(pair):
     return f"{pair.certificate.serial_number:x}"
 
 
+def told(server):
+    return [line for line in server.lines if "OCSP responses loaded" in line]
+
+
 def staples_13(server):
     """What the server has found out about the library that is linked."""
-    said = [line for line in server.lines if "OCSP responses loaded" in line]
-    assert said, server.log()
-    return "1.2 and 1.3" in said[-1]
+    assert told(server), server.log()
+    return "1.2 and 1.3" in told(server)[-1]
 
 
 @pytest.mark.parametrize("delegated", (False, True), ids=("issuer", "responder"))
@@ -121,6 +124,53 @@ def test_sighup_takes_a_new_response(new_server, certs):
     until(lambda: s.metric("tidewire_tls_reloads_total", result="refused"), 1)
     assert s.metric(EXPIRY) == expiry
     assert stapled(s, "-tls1_2") == serial(pair)
+
+
+def children(server):
+    """Page faults of the server's children that have ended: 0 as long as it had none."""
+    with open(f"/proc/{server.process.pid}/stat", encoding="ascii") as f:
+        return int(f.read().rpartition(")")[2].split()[8])
+
+
+def test_a_first_response_by_sighup_makes_no_child(new_server, certs, tmp_path):
+    """A child has duplicates of the shards' sockets, which then are not closed when they are."""
+    pair, conf = certs.authority.pair("first"), tmp_path / "first.conf"
+    rows = [f"tls-cert = {pair.cert}", f"tls-key = {pair.key}", "tls-port = 0"]
+    conf.write_text("\n".join(rows) + "\n")
+    s = new_server("--drain-time", "0", "--config", str(conf))
+    assert children(s) == 0
+    rows.append(f"tls-ocsp = {certs.authority.ocsp('first', pair)}")
+    conf.write_text("\n".join(rows) + "\n")
+    for count in (1, 2):
+        s.process.send_signal(signal.SIGHUP)
+        until(lambda: len(told(s)), count)
+        assert "found out by a restart" in told(s)[-1], s.log()
+    assert children(s) == 0
+    assert stapled(s, "-tls1_2") == serial(pair)
+    assert stapled(s, "-tls1_3") is None
+
+
+def test_without_an_answer_the_library_is_not_blamed(new_server, certs):
+    """With SIGCHLD ignored nobody can wait for a child."""
+    pair = certs.authority.pair("unwaited")
+    s = new_server("--tls-port", "0", "--drain-time", "0", *pair.flags(),
+                   "--tls-ocsp", certs.authority.ocsp("unwaited", pair),
+                   prefix=("env", "--ignore-signal=CHLD"))
+    assert any("could not find out" in line for line in s.lines), s.log()
+    assert stapled(s, "-tls1_2") == serial(pair)
+    assert stapled(s, "-tls1_3") is None
+
+
+def test_an_answer_from_the_start_holds_after_sighup(new_server, certs):
+    pair = certs.authority.pair("held")
+    s = new_server("--tls-port", "0", "--drain-time", "0", *pair.flags(),
+                   "--tls-ocsp", certs.authority.ocsp("held", pair))
+    found, faults = staples_13(s), children(s)
+    assert faults > 0
+    s.process.send_signal(signal.SIGHUP)
+    until(lambda: len(told(s)), 2)
+    assert staples_13(s) == found and children(s) == faults
+    assert not any("found out by a restart" in line for line in s.lines)
 
 
 def test_a_response_stops_being_stapled_when_it_expires(new_server, certs):

@@ -40,7 +40,8 @@ static uint64_t monotonic_ns(void)
     return (uint64_t)t.tv_sec * NS_PER_SEC + (uint64_t)t.tv_nsec;
 }
 
-static int load(const struct net_config *cfg, struct tls_context **out, char *complaint)
+static int load(const struct net_config *cfg, bool at_start, struct tls_context **out,
+                char *complaint)
 {
     struct tls_files files = {
         .certs = cfg->tls_cert.items,
@@ -56,7 +57,7 @@ static int load(const struct net_config *cfg, struct tls_context **out, char *co
 
     if (err != 0)
         return err;
-    err = tls_self_test(*out, complaint);
+    err = tls_self_test(*out, at_start, complaint);
     if (err != 0)
         tls_context_unref(*out);
     return err;
@@ -74,6 +75,16 @@ static const char *day_of(int64_t when_s, char text[32])
 
 static void tell_staples(struct certificates *c)
 {
+    static const char *const stapled_in[] = {
+        [TLS_STAPLES_13_UNTRIED] = "TLS 1.2 only: whether the linked wolfSSL leaks memory in TLS "
+                                   "1.3 is found out by a restart with them",
+        [TLS_STAPLES_13_NO_ANSWER] = "TLS 1.2 only: could not find out whether the linked wolfSSL "
+                                     "leaks memory in TLS 1.3, for which a child process must "
+                                     "start, end and be waited for (memory, limit of processes, "
+                                     "SIGCHLD not ignored)",
+        [TLS_STAPLES_13_NO] = "TLS 1.2 only: the linked wolfSSL leaks memory or can't in TLS 1.3",
+        [TLS_STAPLES_13_YES] = "TLS 1.2 and 1.3",
+    };
     const struct tls_context *ctx = c->shared.current;
     const char *file;
     char day[32];
@@ -82,10 +93,7 @@ static void tell_staples(struct certificates *c)
     stats_set(&c->stats[CERTIFICATES_STAT_STAPLE_EXPIRY], (uint64_t)when_s);
     if (when_s == 0)
         return;
-    log_info("OCSP responses loaded", "stapled_in",
-             tls_context_staples_13(ctx) ? "TLS 1.2 and 1.3"
-                                         : "TLS 1.2 only: the linked wolfSSL leaks memory or can't "
-                                           "in TLS 1.3",
+    log_info("OCSP responses loaded", "stapled_in", stapled_in[tls_context_staples_13(ctx)],
              "wolfssl", tls_self_test_library(), "first_expiry", day_of(when_s, day), "file", file,
              NULL);
 }
@@ -118,7 +126,7 @@ int certificates_init(struct certificates *c, const struct net_config *config,
         snprintf(complaint, TLS_COMPLAINT_MAX, "no random numbers from the kernel");
         return -EIO;
     }
-    err = load(config, &first, complaint);
+    err = load(config, true, &first, complaint);
     if (err == 0) {
         tls_shared_init(&c->shared, first, seed);
         c->shared.start_ns = monotonic_ns();
@@ -147,7 +155,7 @@ int certificates_reload(struct certificates *c, const struct net_config *config)
 {
     char complaint[TLS_COMPLAINT_MAX];
     struct tls_context *next;
-    int err = load(config, &next, complaint);
+    int err = load(config, false, &next, complaint);
 
     if (err != 0) {
         stats_inc(&c->stats[CERTIFICATES_STAT_REFUSED]);

@@ -556,7 +556,8 @@ const struct option config_table[] = {
      .group = TLS,
      .arg = "FILE",
      .help = "An OCSP response in DER, stapled to the certificate that it speaks of, whose chain "
-             "must hold the issuer; in TLS 1.3 only where the installed wolfSSL leaks nothing. "
+             "must hold the issuer; in TLS 1.3 only where the installed wolfSSL leaks nothing, "
+             "which is found out at start if there is a response by then. "
              "SIGHUP reads it again; once expired it is sent to nobody. Not with --tls-client-ca.",
      .offset = AT(net.tls_ocsp),
      .type = OPTION_LIST,
