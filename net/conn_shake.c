@@ -342,6 +342,13 @@ static void renew(struct net *n)
         net_stat(n, NET_STAT_TLS_RENEWED);
 }
 
+/* Most certificates have nothing to staple, and the clock is not read for them. */
+static bool staples(const struct tls_context *ctx, const struct tls_identity *id,
+                    const struct tls_hello *hello)
+{
+    return tls_identity_staple(id) != NULL && tls_context_staples(ctx, id, hello, time(NULL));
+}
+
 /* The ClientHello is looked at again: it may have been some time in line, and a reload between. */
 static void shake_start(struct net *n, struct conn_shake *k, uint64_t now_ns)
 {
@@ -359,8 +366,7 @@ static void shake_start(struct net *n, struct conn_shake *k, uint64_t now_ns)
           TLS_HELLO_OK);
     id = tls_context_choose(s->context, &hello);
     s->workshop.is_crowded = s->running.count > CROWD;
-    k->engine = tls_handshake_new(&s->workshop, s->context, id,
-                                  tls_context_staples(s->context, id, &hello, time(NULL)));
+    k->engine = tls_handshake_new(&s->workshop, s->context, id, staples(s->context, id, &hello));
     s->used = true;
     spend(n, (tls_identity_is_rsa(id) ? START_RSA_US : START_US) + group_us[hello.group]);
     if (k->engine != NULL) {

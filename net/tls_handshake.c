@@ -34,6 +34,7 @@ struct tls_handshake {
     WOLFSSL *ssl;
     struct tls_workshop *workshop; /* NULL: a client's */
     struct tls_context *context;   /* NULL: a client's */
+    const struct tls_staple *due;  /* the context's OCSP response, for a client that asks; NULL */
     struct bytes in;               /* of the step under way */
     uint8_t *out;                  /* out[0..out_len) is to be sent */
     size_t out_len;
@@ -50,7 +51,8 @@ struct tls_handshake {
     bool has_sent; /* anything at all */
     bool taken;    /* the caller has seen out[0..out_len) */
     bool is_client;
-    bool staples;
+    bool has_given;    /* 1.3: the library has called back for an OCSP response, and got it */
+    bool has_stapled;  /* 1.2: it stands in the flight */
     bool await_ticket; /* a client's, of 1.3: until one has come */
 };
 
@@ -127,6 +129,14 @@ static void watch_nonce(struct tls_handshake *hs, const uint8_t *p, size_t len)
     }
 }
 
+/* In TLS 1.2 the library answers from a copy that it keeps, without calling back, and leaves out
+ * what it does not believe; but what it sends is in the clear, by one call. */
+static void watch_staple(struct tls_handshake *hs, const uint8_t *p, size_t len)
+{
+    if (hs->due != NULL && !hs->has_stapled)
+        hs->has_stapled = tls_staple_is_in(hs->due, (struct bytes){(uint8_t *)p, len});
+}
+
 /* Takes everything: the library does not get over "try again" here. */
 static int on_send(WOLFSSL *ssl, char *buf, int size, void *ctx)
 {
@@ -139,6 +149,7 @@ static int on_send(WOLFSSL *ssl, char *buf, int size, void *ctx)
     hs->out_len += (size_t)size;
     hs->has_sent = true;
     watch_nonce(hs, (const uint8_t *)buf, (size_t)size);
+    watch_staple(hs, (const uint8_t *)buf, (size_t)size);
     return size;
 }
 
@@ -276,6 +287,8 @@ static int on_status(WOLFSSL *ssl, void *staple)
 {
     bool given = under_way != NULL && under_way->ssl == ssl && tls_staple_give(staple, ssl);
 
+    if (given)
+        under_way->has_given = true;
     return given ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_NOACK;
 }
 
@@ -314,7 +327,7 @@ struct tls_handshake *tls_handshake_new(struct tls_workshop *w, struct tls_conte
         return NULL;
     hs->workshop = w;
     hs->context = tls_context_ref(ctx);
-    hs->staples = staples;
+    hs->due = staples ? tls_identity_staple(id) : NULL;
     if (w->is_crowded)
         tls_heap_watch();
     hs->ssl = wolfSSL_new(tls_identity_library(id, staples));
@@ -631,6 +644,13 @@ static void read_subject(const struct tls_handshake *hs, struct tls_handshake_in
     wolfSSL_X509_free(x);
 }
 
+/* Without a certificate nothing is. */
+static bool is_stapled(const struct tls_handshake *hs, const struct tls_handshake_info *info)
+{
+    return !info->is_resumed &&
+           (info->version == TLS_VERSION_1_3 ? hs->has_given : hs->has_stapled);
+}
+
 bool tls_handshake_finish(struct tls_handshake *hs, struct tls_record *r,
                           struct tls_handshake_info *info)
 {
@@ -638,9 +658,9 @@ bool tls_handshake_finish(struct tls_handshake *hs, struct tls_record *r,
 
     memset(info, 0, sizeof(*info));
     info->is_resumed = tls_handshake_is_resumed(hs);
-    info->is_stapled = hs->staples && !info->is_resumed; /* without a certificate nothing is */
     read_subject(hs, info);
     ok = export(hs, r, info);
+    info->is_stapled = is_stapled(hs, info);
     tls_handshake_free(hs);
     return ok;
 }

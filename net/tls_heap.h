@@ -4,7 +4,7 @@
 #define NET_TLS_HEAP_H
 
 /* wolfSSL's allocations, by hooks of its own. Of the 60 KB that a WOLFSSL has with Debian's
- * library, some 35 are room for certificates of the peer, all zeros for as long as none are shown.
+ * library, 37 are room for certificates of the peer, all zeros for as long as none are shown.
  * Their pages go back to the kernel, which hands out new ones, zeros again, when they are written
  * to. */
 
@@ -21,7 +21,8 @@ void tls_heap_watch(void);
 void tls_heap_slim(void);
 
 /* Bytes that wolfSSL has allocated on this thread, less those that it has freed here: whether
- * something leaks in the version that is linked, whatever other threads do meanwhile. */
+ * something leaks in the version that is linked, whatever other threads do meanwhile. After
+ * tls_heap_init(). */
 int64_t tls_heap_bytes(void);
 
 #endif

@@ -13,9 +13,10 @@
 
 #include "net/tls_context.h"
 
-/* Some milliseconds per certificate. `at_start`: there are no shards and no other threads yet;
- * without it, what is not known by then about TLS 1.3 stays so. 0, or in complaint one line and
- * -ENOTSUP; -EINVAL: an OCSP response is not stapled. Main; nobody else has ctx yet. */
+/* After tls_heap_init(). Some milliseconds per certificate. `at_start`: there are no shards and no
+ * other threads yet; without it, what is not known by then about TLS 1.3 stays so. 0, or in
+ * complaint one line and -ENOTSUP; -EINVAL: an OCSP response is not stapled. Main; nobody else has
+ * ctx yet. */
 MUST_USE int tls_self_test(struct tls_context *ctx, bool at_start,
                            char complaint[TLS_COMPLAINT_MAX]);
 

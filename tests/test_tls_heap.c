@@ -6,6 +6,7 @@
 #include "net/tls_heap.h"
 
 #include <criterion/criterion.h>
+#include <signal.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -110,4 +111,23 @@ Test(tls_heap, what_was_freed_or_moved_meanwhile_is_let_alone)
     }
     wolfSSL_Free(moved);
     wolfSSL_Free(NULL);
+}
+
+/* Without it nothing is counted: a leak would not be seen. */
+Test(tls_heap, nothing_is_counted_before_the_allocators_are_ours, .signal = SIGABRT)
+{
+    (void)tls_heap_bytes();
+}
+
+Test(tls_heap, what_is_allocated_is_counted_until_it_is_freed)
+{
+    int64_t before;
+    void *p;
+
+    tls_heap_init();
+    before = tls_heap_bytes();
+    p = wolfSSL_Malloc(1000);
+    cr_assert_geq(tls_heap_bytes(), before + 1000);
+    wolfSSL_Free(p);
+    cr_assert_eq(tls_heap_bytes(), before);
 }

@@ -197,8 +197,8 @@ def beat(new_server, misses, interval="200ms"):
 @pytest.mark.parametrize("misses", [1, 3])
 def test_a_dead_peer_is_closed_after_the_last_miss(new_server, misses):
     s = beat(new_server, misses)
+    begin = time.monotonic()  # before the server hears of anybody
     with Client(s.port) as dead, Client(s.port) as alive:
-        begin = time.monotonic()
         dead.sock.settimeout(0.02)
         pings, last = 0, None
         while last is None or last.opcode != CLOSE:

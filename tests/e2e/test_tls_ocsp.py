@@ -173,6 +173,18 @@ def test_an_answer_from_the_start_holds_after_sighup(new_server, certs):
     assert not any("found out by a restart" in line for line in s.lines)
 
 
+def test_each_response_that_expires_soon_is_warned_of(new_server, certs):
+    a = certs.authority
+    pairs = {name: a.pair(name) for name in ("soon", "sooner", "late")}
+    ends = {"soon": 0.5, "sooner": 0.2, "late": 5}
+    flags = [flag for name, pair in pairs.items()
+             for flag in (*pair.flags(), "--tls-ocsp", a.ocsp(name, pair, end=ends[name]))]
+    s = new_server("--tls-port", "0", "--drain-time", "0", *flags)
+    warned = [line.rpartition("file=")[2].split(".ocsp")[0].rpartition("/")[2]
+              for line in s.lines if "OCSP response expires soon" in line]
+    assert sorted(warned) == ["soon", "sooner"], s.log()
+
+
 def test_a_response_stops_being_stapled_when_it_expires(new_server, certs):
     a = certs.authority
     pair = a.pair("short")

@@ -14,6 +14,7 @@
 #include "core/log.h"
 #include "net/tls_heap.h"
 #include "net/tls_self_test.h"
+#include "net/tls_staple.h"
 
 static const struct stats_desc descs[CERTIFICATES_STAT_COUNT] = {
     [CERTIFICATES_STAT_EXPIRY] = {"tidewire_tls_certificate_expiry_timestamp_seconds", NULL,
@@ -109,7 +110,8 @@ static void tell_expiry(struct certificates *c)
     log_info("certificates loaded", "count", log_u64(&n, tls_context_count(c->shared.current)),
              "first_expiry", day_of(when_s, day), "file", file, NULL);
     tell_staples(c);
-    c->warned_s = c->staple_warned_s = 0;
+    c->warned_s = 0;
+    memset(c->staple_warned_s, 0, sizeof(c->staple_warned_s));
     certificates_watch(c);
 }
 
@@ -168,20 +170,31 @@ int certificates_reload(struct certificates *c, const struct net_config *config)
     return 0;
 }
 
+static void watch_staple(const struct tls_staple *s, int64_t *warned_s, int64_t now_s)
+{
+    char day[32];
+    int64_t when_s = tls_staple_expiry_s(s);
+
+    if (when_s - now_s > CERTIFICATES_WARN_STAPLE_S || now_s - *warned_s < 86400)
+        return;
+    *warned_s = now_s;
+    log_warn(now_s >= when_s ? "an OCSP response has expired and is stapled no more; fetch a new "
+                               "one and send SIGHUP"
+                             : "an OCSP response expires soon; fetch a new one and send SIGHUP",
+             "file", tls_staple_file(s), "expires", day_of(when_s, day), NULL);
+}
+
+/* Each of them: one that was left to expire must not hide another. */
 static void watch_staples(struct certificates *c, int64_t now_s)
 {
-    const char *file;
-    char day[32];
-    int64_t when_s = tls_context_staple_expiry_s(c->shared.current, &file);
+    const struct tls_context *ctx = c->shared.current;
 
-    if (when_s == 0 || when_s - now_s > CERTIFICATES_WARN_STAPLE_S ||
-        now_s - c->staple_warned_s < 86400)
-        return;
-    c->staple_warned_s = now_s;
-    log_warn(now_s > when_s ? "an OCSP response has expired and is stapled no more; fetch a new "
-                              "one and send SIGHUP"
-                            : "an OCSP response expires soon; fetch a new one and send SIGHUP",
-             "file", file, "expires", day_of(when_s, day), NULL);
+    for (uint32_t i = 0; i < tls_context_count(ctx); i++) {
+        const struct tls_staple *s = tls_identity_staple(tls_context_at(ctx, i));
+
+        if (s != NULL)
+            watch_staple(s, &c->staple_warned_s[i], now_s);
+    }
 }
 
 static void watch_certificates(struct certificates *c, int64_t now_s)

@@ -21,7 +21,7 @@ enum certificates_stat {
 struct certificates {
     struct tls_shared shared;
     int64_t warned_s; /* when the log was last told of an expiry that is near */
-    int64_t staple_warned_s;
+    int64_t staple_warned_s[TLS_IDENTITIES_MAX]; /* the same for each one's OCSP response */
     stats_value stats[CERTIFICATES_STAT_COUNT];
 };
 
@@ -46,7 +46,8 @@ void certificates_forget_seed(struct certificates *c);
  * what there was stays. */
 MUST_USE int certificates_reload(struct certificates *c, const struct net_config *config);
 
-/* Warns of expiries that are near, of each kind at most once a day. */
+/* Warns, at most once a day each, of the first certificate's expiry and every OCSP response's that
+ * are near or past. */
 void certificates_watch(struct certificates *c);
 
 #endif

@@ -18,7 +18,7 @@ enum exit_code {
     EXIT_LIMIT = 5,    /* a limit of the system is too low: descriptors, locked memory */
     EXIT_BACKEND = 6,  /* the io backend that was asked for does not start on this host */
     EXIT_FORCED = 7,   /* a second signal ended the drain */
-    EXIT_TLS = 8,      /* a certificate or key is not right, or the linked wolfSSL is not */
+    EXIT_TLS = 8,      /* a certificate, key, OCSP response or the linked wolfSSL is not right */
 };
 
 int cmd_version(int argc, char **argv, char **envp);
