@@ -19,7 +19,7 @@
  *     answers with io_close() (at once or after it has sent what it wants to).
  *  5. At most one io_send() is under way per connection. Its memory is the caller's again when
  *     io_send() has returned IO_SENT or an error, or else in on_sent() or on_closed().
- * io_tls_send() and io_tls_key() count as sends.
+ *     io_tls_send() and io_tls_key() count as sends.
  *  6. Fairness: a backend hands over at most IO_RECV_TURN_BYTES per connection and poll (what more
  *     has arrived comes in the next), and serves the others in between. Of all connections together
  *     it is about as much: what a turn sends on is then still in the processor's cache.
@@ -166,6 +166,7 @@ struct io {
     uint64_t random[4];  /* state of io_random(): xoshiro256** */
     uint32_t conn_count; /* attached and not yet on_closed */
     uint32_t conns_max;  /* as configured, or less: io_uring's table ends at RLIMIT_NOFILE */
+    bool has_tls;        /* it has a way to the kernel's TLS, if there is one: io_tls_key() */
     struct io_stats stats;
 };
 
@@ -280,7 +281,7 @@ MUST_USE static inline int io_send(struct io *io, struct io_conn *c, const struc
  * the connection has a key, and this is the next one (TLS 1.3, Linux 6.14). Counts as a send: rule
  * 5 holds for it, and `info` is borrowed like what is sent. Returns IO_SENT (done), IO_PENDING
  * (on_tls_key() will come), or -errno: nothing has changed, and what is sent next goes as before;
- * -ENOENT where the kernel has no TLS, -EOPNOTSUPP where this io has no way to it. */
+ * -ENOENT where the kernel has no TLS, -EOPNOTSUPP without has_tls. */
 MUST_USE static inline int io_tls_key(struct io *io, struct io_conn *c, const void *info,
                                       size_t len, bool again)
 {

@@ -791,6 +791,7 @@ int io_epoll_new(const struct io_config *cfg, struct io **io, const char **why)
         goto free_memory;
     ep->io.backend = &io_backend_epoll;
     ep->io.conns_max = cfg->conns_max;
+    ep->io.has_tls = true;
     ep->io.now_ns = clock_ns();
     ep->wait_ns_okay = true;
     io_random_seed(&ep->io, seed);

@@ -43,6 +43,8 @@
 #define SUBMIT_TRIES 16
 
 static const struct sockaddr NO_ADDRESS = {.sa_family = AF_UNSPEC};
+/* Lives for as long as requests that point to it. */
+static const struct linger NO_LINGER = {.l_onoff = 1, .l_linger = 0};
 
 static uint64_t monotonic_ns(void)
 {
@@ -453,19 +455,27 @@ static void uring_shutdown(struct io *io, struct io_conn *c)
 
 /* Closing ------------------------------------------------------------------------------------- */
 
+/* The link before a close that makes the peer see RST: a TCP socket is connected to no address. One
+ * with the kernel's TLS may refuse that (since commit 5071a1e606b3, "net: tls: explicitly disallow
+ * disconnect"), so its close is told not to linger. */
+static void prep_abort(struct io_uring_sqe *sqe, const struct io_conn *c)
+{
+    if (c->flags & URING_F_ULP)
+        uring_prep_setsockopt(sqe, c->sock, SOL_SOCKET, SO_LINGER, &NO_LINGER, sizeof(NO_LINGER));
+    else
+        io_uring_prep_connect(sqe, c->sock, &NO_ADDRESS, sizeof(NO_ADDRESS));
+    sqe->flags = IOSQE_FIXED_FILE | IOSQE_IO_HARDLINK;
+    sqe->user_data = uring_data(URING_IGNORE, 0, 0);
+}
+
 /* Closes the descriptor once nothing else is under way. */
 static void close_step(struct uring *u, struct io_conn *c)
 {
     if (c->flags & URING_F_BUSY)
         return;
     uring_reserve(u, 2); /* a chain must not be cut by a submit */
-    if (c->flags & URING_F_RESET) {
-        /* Connecting a TCP socket to no address aborts it: the peer sees RST. */
-        struct io_uring_sqe *abort_sqe = uring_sqe(u);
-        io_uring_prep_connect(abort_sqe, c->sock, &NO_ADDRESS, sizeof(NO_ADDRESS));
-        abort_sqe->flags = IOSQE_FIXED_FILE | IOSQE_IO_HARDLINK;
-        abort_sqe->user_data = uring_data(URING_IGNORE, 0, 0);
-    }
+    if (c->flags & URING_F_RESET)
+        prep_abort(uring_sqe(u), c);
     struct io_uring_sqe *sqe = conn_sqe(u, c, URING_F_CLOSE);
     io_uring_prep_close_direct(sqe, (unsigned)c->sock);
     sqe->user_data = conn_data(URING_CLOSE, c);

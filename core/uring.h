@@ -64,6 +64,7 @@ enum uring_conn_flag {
     URING_F_RECV_CANCEL = 1 << 11, /* a cancel for the receive under way was made */
     URING_F_TLS = 1 << 12,         /* the kernel seals what is sent */
     URING_F_REST = 1 << 13,        /* backend_state is a struct uring_rest */
+    URING_F_ULP = 1 << 14,         /* TCP_ULP was asked for; it stays when the key is refused */
 };
 
 enum uring_accept_state {
@@ -120,7 +121,6 @@ struct uring {
     uint32_t arena_used;
     bool has_bind;
     bool has_install;
-    bool has_options; /* setsockopt() of slots */
     bool has_msg_ring;
     int broken;                   /* -errno once the ring refuses to submit */
     uint32_t callbacks;           /* run in this poll */

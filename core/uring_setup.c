@@ -65,8 +65,9 @@ static int make_ring(struct uring *u, const struct uring_quirks *q, const char *
         u->has_bind = !q->no_bind && io_uring_opcode_supported(probe, URING_OP_BIND);
         u->has_install =
             !q->no_install && io_uring_opcode_supported(probe, URING_OP_FIXED_FD_INSTALL);
-        /* No probe knows of commands, but they are older (6.7) than this request (6.8). */
-        u->has_options =
+        /* By setsockopt() of slots: no probe knows of commands, but they are older (6.7) than this
+         * request (6.8). */
+        u->io.has_tls =
             !q->no_options && io_uring_opcode_supported(probe, URING_OP_FIXED_FD_INSTALL);
         /* Messages to rings with DEFER_TASKRUN work for sure on kernels that have this, too. */
         u->has_msg_ring =

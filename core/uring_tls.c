@@ -22,7 +22,7 @@
 int uring_tls_key(struct io *io, struct io_conn *c, const void *info, size_t len, bool again)
 {
     struct uring *u = uring_of(io);
-    if (!u->has_options)
+    if (!io->has_tls)
         return -EOPNOTSUPP;
     if (c->flags & (URING_F_CONNECT | URING_F_CLOSING))
         return -ENOTCONN;
@@ -39,7 +39,7 @@ int uring_tls_key(struct io *io, struct io_conn *c, const void *info, size_t len
     struct io_uring_sqe *sqe = uring_sqe(u);
     uring_prep_setsockopt(sqe, c->sock, SOL_TLS, TLS_TX, info, (uint32_t)len);
     sqe->user_data = data;
-    c->flags |= URING_F_SEND;
+    c->flags |= URING_F_SEND | URING_F_ULP;
     return IO_PENDING;
 }
 

@@ -131,13 +131,14 @@ static int start(struct conn *c)
     return IO_SENT;
 }
 
+/* Without memory the kernel has not been asked. */
 static int rekey(struct conn *c)
 {
     int r = give_key(c, true);
 
     if (r == IO_PENDING)
         c->tls->ktls = CONN_KTLS_REKEYING;
-    else
+    else if (r != CONN_TLS_NO_BUFFER)
         rekeyed(c, r == IO_SENT ? 0 : r);
     return r;
 }

@@ -13,8 +13,8 @@
  *             io_tls_key()
  *   STARTING  nothing: its answer is awaited             the same
  *   ON        data, as it is                             a KeyUpdate that is due -> UPDATED
- *   UPDATED   io_tls_key() with the next key             REKEYING, ON; refused: the connection is
- * cut REKEYING  nothing: its answer is awaited             the same
+ *   UPDATED   io_tls_key() with the next key             REKEYING, ON; refused: the end
+ *   REKEYING  nothing: its answer is awaited             the same
  *
  * A kernel that refuses the first key has taken nothing, so our own layer goes on where it stands;
  * one that refuses the next has sent the KeyUpdate already, and nothing more can be read by the

@@ -39,7 +39,8 @@
     X(HTTP_505, "http_responses_total", "status=\"505\"", "", STATS_COUNTER)                       \
     X(HTTP_OTHER, "http_responses_total", "status=\"other\"", "", STATS_COUNTER)                   \
     X(RECV_BYTES, "received_bytes_total", NULL, "Bytes received from clients.", STATS_COUNTER)     \
-    X(SENT_BYTES, "sent_bytes_total", NULL, "Bytes sent to clients.", STATS_COUNTER)               \
+    X(SENT_BYTES, "sent_bytes_total", NULL,                                                        \
+      "Bytes sent to clients; where the kernel seals, before it does.", STATS_COUNTER)             \
     X(SENDS, "sends_total", NULL, "Gathered sends.", STATS_COUNTER)                                \
     X(MESSAGES_IN, "messages_received_total", NULL, "Data messages received.", STATS_COUNTER)      \
     X(PAYLOAD_COPIES, "payload_copies_total", NULL,                                                \
@@ -99,7 +100,8 @@
       STATS_COUNTER)                                                                               \
     X(TLS_RECORDS_OUT, "tls_records_sent_total", NULL, "Records with data sealed.", STATS_COUNTER) \
     X(TLS_PLAIN_IN, "tls_plaintext_received_bytes_total", NULL, "Bytes opened.", STATS_COUNTER)    \
-    X(TLS_PLAIN_OUT, "tls_plaintext_sent_bytes_total", NULL, "Bytes sealed.", STATS_COUNTER)       \
+    X(TLS_PLAIN_OUT, "tls_plaintext_sent_bytes_total", NULL,                                       \
+      "Bytes sealed, but for those that the kernel seals.", STATS_COUNTER)                         \
     X(TLS_SEALED_BYTES, "tls_sealed_bytes", NULL, "Buffers of sealed records under way.",          \
       STATS_GAUGE)                                                                                 \
     X(KTLS_CONNECTIONS, "tls_kernel_connections", NULL,                                            \

@@ -41,6 +41,7 @@ struct tls_identity {
     uint32_t name_count;
     int64_t expiry_s;
     struct tls_staple *staple; /* NULL: none */
+    struct tls_file chain;     /* as it was read; only until everything is loaded */
     bool is_rsa;
 };
 
@@ -231,6 +232,7 @@ static void identity_free(struct tls_identity *id)
     for (uint32_t i = 0; i < id->name_count; i++)
         free(id->names[i]);
     tls_staple_free(id->staple);
+    tls_file_free(&id->chain);
     free(id->file);
     free(id);
 }
@@ -261,14 +263,12 @@ static int set_up_library(const struct tls_identity *id, WOLFSSL_CTX *library,
 static int identity_set_up(struct tls_identity *id, const struct tls_files *files, uint32_t i,
                            int64_t now_s, char *complaint)
 {
-    struct tls_file chain = {0};
-    int err = tls_file_read(files->certs[i], &chain, complaint);
+    int err = tls_file_read(files->certs[i], &id->chain, complaint);
 
     if (err == 0)
-        err = read_leaf(id, &chain, now_s, complaint);
+        err = read_leaf(id, &id->chain, now_s, complaint);
     if (err == 0)
-        err = set_up_library(id, id->library, files, &chain, files->keys[i], complaint);
-    tls_file_free(&chain);
+        err = set_up_library(id, id->library, files, &id->chain, files->keys[i], complaint);
     return err;
 }
 
@@ -315,17 +315,18 @@ static int check_staple(const struct tls_identity *id, const struct tls_staple *
     return 0;
 }
 
-/* Makes the context that staples s. */
+/* Makes the context that staples s: by the chain that the other has, since its file may have been
+ * renewed meanwhile. A key that was does not fit, and is refused. */
 static int set_up_stapling(struct tls_identity *id, const struct tls_files *files, uint32_t i,
-                           const struct tls_file *chain, struct tls_staple *s, char *complaint)
+                           struct tls_staple *s, char *complaint)
 {
     int err;
 
     id->stapling = wolfSSL_CTX_new(wolfSSLv23_server_method());
     if (id->stapling == NULL)
         return tls_complain(complaint, "%s: out of memory; free some", id->file);
-    err = set_up_library(id, id->stapling, files, chain, files->keys[i], complaint);
-    if (err == 0 && !tls_staple_install(s, chain, id->stapling))
+    err = set_up_library(id, id->stapling, files, &id->chain, files->keys[i], complaint);
+    if (err == 0 && !tls_staple_install(s, &id->chain, id->stapling))
         err = tls_complain(complaint,
                            "%s: %s can't take it; give its chain with the issuer's certificate",
                            tls_staple_file(s), id->file);
@@ -337,20 +338,17 @@ static int set_up_stapling(struct tls_identity *id, const struct tls_files *file
 static int attach_staple(struct tls_identity *id, const struct tls_files *files, uint32_t i,
                          int64_t now_s, struct tls_staple *s, char *complaint)
 {
-    struct tls_file chain;
-    int r = tls_file_read(files->certs[i], &chain, complaint);
+    int err;
 
-    if (r == 0 && tls_staple_fits(s, &chain)) {
-        r = check_staple(id, s, now_s, complaint);
-        if (r == 0)
-            r = set_up_stapling(id, files, i, &chain, s, complaint);
-        if (r == 0) {
-            id->staple = s;
-            r = 1;
-        }
-    }
-    tls_file_free(&chain);
-    return r;
+    if (!tls_staple_fits(s, &id->chain))
+        return 0;
+    err = check_staple(id, s, now_s, complaint);
+    if (err == 0)
+        err = set_up_stapling(id, files, i, s, complaint);
+    if (err != 0)
+        return err;
+    id->staple = s;
+    return 1;
 }
 
 static int load_staple(struct tls_context *ctx, const struct tls_files *files, int64_t now_s,
@@ -392,6 +390,8 @@ int tls_context_load(const struct tls_files *files, int64_t now_s, struct tls_co
     }
     for (uint32_t i = 0; i < files->staple_count && err == 0; i++)
         err = load_staple(ctx, files, now_s, files->staples[i], complaint);
+    for (uint32_t i = 0; i < ctx->count; i++)
+        tls_file_free(&ctx->identities[i]->chain);
     wolfSSL_ERR_clear_error();
     wc_ecc_fp_free(); /* the library's tables of this thread */
     if (err != 0)

@@ -41,8 +41,7 @@
  *      OPEN ---- close_notify ----> input CLOSED   (sealing goes on: it is a half close)
  *      OPEN ---- any violation, fatal alert, used-up key ----> FAILED: nothing is sealed any more
  *      not ended ---- tls_record_seal_end() ----> output ended: nothing is sealed any more
- *      not ended ---- tls_ktls_lend() ----> the kernel seals, see tls_ktls.h: nothing is sealed
- * here
+ *      not ended ---- tls_ktls_lend() ----> the kernel seals, and we nothing: see tls_ktls.h
  *
  * The state has no pointers, and tls_record_bytes() of it may be moved or handed to another
  * process. Exactly one copy may live on: an older copy that seals again would use a nonce twice,

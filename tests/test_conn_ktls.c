@@ -508,6 +508,43 @@ Test(conn_ktls, a_refused_next_key_ends_the_connection_without_a_word)
     }
 }
 
+/* All messages of the size of a key that are to be had. Returns how many. */
+static int take_messages(struct message_pool *mp, struct message **all, int max)
+{
+    int count = 0;
+
+    mp->classes[0].slots_max = mp->classes[0].per_chunk * mp->classes[0].chunk_count;
+    while ((all[count] = message_new(mp, sizeof(union tls_ktls_info))) != NULL)
+        cr_assert_lt(++count, max);
+    return count;
+}
+
+Test(conn_ktls, without_memory_for_the_next_key_nobody_has_refused_it)
+{
+    struct message *taken[4096];
+    struct talk t;
+
+    talk_open(&t, &plain_13);
+    ask_for_a_key(&t, true);
+    record_answer = 1;
+    say_hello(&t);
+    next_step(RECORD);
+    t.conn->io.events->on_sent(&t.conn->io, 0);
+    struct message_pool *mp = &net_of(&t.rig)->shard->messages;
+    int count = take_messages(mp, taken, ARRAY_LEN(taken));
+    turns(&t.rig, 20);
+    expect_no_step();
+    EXPECT_STAT(&t, KTLS_REKEYED, 0);
+    EXPECT_STAT(&t, KTLS_REKEY_FAILED, 0);
+    EXPECT_STAT(&t, ENDS + CONN_END_NO_MEMORY, 1);
+    EXPECT_STAT(&t, KTLS_CONNECTIONS, 0);
+    cr_assert(client_was_ended(&t.client));
+    while (count > 0)
+        message_free(mp, taken[--count]);
+    record_answer = 0;
+    talk_end(&t);
+}
+
 /* 2^4 records, of which the answer and the first echo are two. */
 Test(conn_ktls, a_key_of_1_3_that_is_used_up_is_changed)
 {

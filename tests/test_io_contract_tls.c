@@ -107,6 +107,28 @@ IO_TEST(a_connection_may_be_closed_while_its_key_is_under_way)
     close(peer);
 }
 
+/* Also what could not be sent is given up; the peer would read it before an orderly end. */
+IO_TEST(a_reset_is_one_behind_a_key_that_was_offered)
+{
+    enum { BYTES = 4 << 20 };
+    int peer;
+    struct side *s = fixture_pair_with(t, &peer, 8 << 10);
+    uint8_t *data = calloc(1, BYTES);
+    char got[4096];
+    ssize_t n;
+
+    (void)give_key(t, s);
+    cr_assert_eq(side_send(s, data, BYTES), IO_PENDING);
+    side_close(s, true);
+    UNTIL(t, s->closeds > 0);
+    while ((n = recv(peer, got, sizeof(got), 0)) > 0)
+        ;
+    cr_assert_lt(n, 0);
+    cr_assert_eq(errno, ECONNRESET);
+    free(data);
+    close(peer);
+}
+
 IO_TEST(a_closing_connection_takes_no_key_and_no_record)
 {
     int peer;

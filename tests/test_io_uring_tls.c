@@ -186,6 +186,62 @@ Test(io_uring_tls, those_that_starve_while_they_send_lose_neither)
     rig_free(r);
 }
 
+static bool is_hard(int fd)
+{
+    struct linger l;
+    socklen_t len = sizeof(l);
+
+    cr_assert_eq(getsockopt(fd, SOL_SOCKET, SO_LINGER, &l, &len), 0);
+    return l.l_onoff != 0 && l.l_linger == 0;
+}
+
+/* The last descriptor of the socket is the test's: a connect to no address, which the kernel's TLS
+ * refuses, would reset it before that is closed, and leave no option behind. */
+Test(io_uring_tls, a_reset_is_by_the_close_itself)
+{
+    for (int reset = 0; reset < 2; reset++) {
+        struct rig *r = rig_new(4, NULL);
+        struct peer *p = peer_new(r);
+        int fd = client(r);
+        int own = accept(r->listener.fd, NULL, NULL);
+        int kept = dup(own);
+        char byte;
+
+        cr_assert_eq(io_adopt(r->io, &p->c, (struct io_ticket){own}), 0);
+        p->c.flags |= URING_F_ULP;
+        io_close(r->io, &p->c, reset);
+        TURN_UNTIL(r, p->closes == 1);
+        cr_expect_eq(is_hard(kept), reset);
+        cr_expect_eq(recv(fd, &byte, 1, MSG_DONTWAIT), -1);
+        cr_expect_eq(errno, EAGAIN);
+        close(kept);
+        cr_expect_eq(recv(fd, &byte, 1, 0), reset ? -1 : 0);
+        cr_expect(!reset || errno == ECONNRESET);
+        close(fd);
+        rig_free(r);
+    }
+}
+
+/* A refused key may have left the socket with the kernel's protocol. */
+Test(io_uring_tls, a_key_that_was_offered_is_remembered_until_the_end)
+{
+    static const struct tls12_crypto_info_aes_gcm_128 key = {
+        .info = {TLS_1_3_VERSION, TLS_CIPHER_AES_GCM_128}};
+    struct rig *r = rig_new(4, NULL);
+    int fd;
+    struct peer *p = pair_new(r, &fd);
+
+    cr_assert(r->io->has_tls);
+    cr_assert_not(p->c.flags & URING_F_ULP);
+    cr_assert_eq(io_tls_key(r->io, &p->c, &key, 1, false), IO_PENDING); /* too short */
+    TURN_UNTIL(r, p->tls_keys == 1);
+    cr_expect_lt(p->tls_key_err, 0);
+    cr_expect_not(p->c.flags & URING_F_TLS);
+    cr_expect(p->c.flags & URING_F_ULP);
+    close(fd);
+    rig_free(r);
+}
+
 Test(io_uring_tls, without_options_of_slots_there_is_no_way_to_it)
 {
     static const struct tls12_crypto_info_aes_gcm_128 key = {
@@ -194,6 +250,7 @@ Test(io_uring_tls, without_options_of_slots_there_is_no_way_to_it)
     int fd;
     struct peer *p = pair_new(r, &fd);
 
+    cr_assert_not(r->io->has_tls);
     cr_assert_eq(io_tls_key(r->io, &p->c, &key, sizeof(key), false), -EOPNOTSUPP);
     cr_assert_eq(io_send(r->io, &p->c, &(struct iovec){"x", 1}, 1, 1), IO_PENDING);
     TURN_UNTIL(r, p->sents == 1);

@@ -44,6 +44,8 @@ struct peer {
     int sent_err;
     int connects;
     int connect_err;
+    int tls_keys;
+    int tls_key_err;
     int closes;
 };
 
@@ -103,6 +105,13 @@ static inline void on_connect(struct io_conn *c, int err)
     p->connect_err = err;
 }
 
+static inline void on_tls_key(struct io_conn *c, int err)
+{
+    struct peer *p = container_of(c, struct peer, c);
+    p->tls_keys++;
+    p->tls_key_err = err;
+}
+
 static inline void on_closed(struct io_conn *c)
 {
     container_of(c, struct peer, c)->closes++;
@@ -112,7 +121,8 @@ static const struct io_events EVENTS = {.on_recv = on_recv,
                                         .on_eof = on_eof,
                                         .on_sent = on_sent,
                                         .on_connect = on_connect,
-                                        .on_closed = on_closed};
+                                        .on_closed = on_closed,
+                                        .on_tls_key = on_tls_key};
 
 static inline struct peer *peer_new(struct rig *r)
 {

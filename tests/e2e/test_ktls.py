@@ -252,6 +252,21 @@ def test_version_tells_what_the_kernel_has():
     assert has_ktls() or "no \"tls\" module" in version_line() or "4.13" in version_line()
 
 
+def test_a_ring_that_knows_no_options_of_sockets_is_told_of_and_not_asked(new, certs):
+    assert "by epoll only" in version_line(fake("old_ring")) and "6.8" in version_line(fake("old_ring"))
+    assert "by epoll only" not in version_line(fake())
+    s = new(backend="uring", env=fake("old_ring"))
+    said = [line for line in s.lines if "--ktls auto" in line]
+    assert len(said) == 1 and "warn" in said[0].lower() and "6.8" in said[0] and "epoll" in said[0]
+    with over_tls(s, context(certs)) as port, Client(port) as c:
+        for size in (1, 20000, 60000):
+            c.echo(BINARY, os.urandom(size))
+        c.send(wire.close_frame(1000))
+        assert c.frame().opcode == CLOSE
+    expect_metric(s, "tls_connections", 0)
+    assert metric(s, "tls_kernel_started_total") == metric(s, "tls_kernel_fallbacks_total") == 0
+
+
 def test_auto_works_on_any_kernel(new, certs, backend):
     """Where the kernel has TLS, this is the one test that it takes part in."""
     s = new(backend=backend)

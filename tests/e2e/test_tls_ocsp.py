@@ -4,6 +4,8 @@
 refused, and that nothing is left behind by clients that ask. In TLS 1.3 they are stapled only where
 the linked wolfSSL does not leak; the server finds out at start and says so."""
 
+import ctypes
+import os
 import signal
 import subprocess
 import time
@@ -183,6 +185,22 @@ def test_each_response_that_expires_soon_is_warned_of(new_server, certs):
     warned = [line.rpartition("file=")[2].split(".ocsp")[0].rpartition("/")[2]
               for line in s.lines if "OCSP response expires soon" in line]
     assert sorted(warned) == ["soon", "sooner"], s.log()
+
+
+def test_a_chain_is_read_once(new_server, certs):
+    """Both contexts of a certificate are of one reading, whenever its file is renewed."""
+    pair = certs.authority.pair("once-read")
+    libc, event_bytes = ctypes.CDLL(None), 16
+    in_open, in_close = 0x20, 0x10
+    fd = libc.inotify_init1(os.O_NONBLOCK)
+    flags = [*pair.flags(), "--tls-ocsp", certs.authority.ocsp("once-read", pair)]
+    try:
+        assert libc.inotify_add_watch(fd, os.fsencode(pair.cert), in_open | in_close) >= 0
+        s = new_server("--tls-port", "0", "--drain-time", "0", *flags)
+        assert len(os.read(fd, 4096)) == 2 * event_bytes  # opened and closed
+    finally:
+        os.close(fd)
+    assert stapled(s, "-tls1_2") == serial(pair)
 
 
 def test_a_response_stops_being_stapled_when_it_expires(new_server, certs):

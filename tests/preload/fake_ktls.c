@@ -8,7 +8,8 @@
  * Sockets of an io_uring pass by it.
  *
  * $FAKE_KTLS: "" as a kernel of 6.14; "no_rekey" as an older one; "start:N" refuses a connection's
- * key with errno N, "rekey:N" the next. A key of zeros is a probe, which is never refused so.
+ * key with errno N, "rekey:N" the next; a key of zeros is a probe, which is never refused so.
+ * "old_ring": an io_uring of before Linux 6.8, which knows nothing of sockets' options.
  *
  * As in the kernel a record is made of what one call gives, 2^14 bytes at the most; what the
  * socket has no room for is taken in part, a record that has left in part is kept and goes before
@@ -24,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <liburing.h>
 #include <linux/tls.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -41,6 +43,7 @@
 #define PLAIN_MAX 16384
 #define RECORD_MAX (5 + 8 + PLAIN_MAX + 1 + 16)
 #define TYPE_DATA 23
+#define LAST_OP_OF_6_7 53 /* IORING_OP_FUTEX_WAITV */
 /* Flags that a socket with TLS takes: net/tls/tls_sw.c. */
 #define FLAGS_TAKEN (MSG_MORE | MSG_DONTWAIT | MSG_NOSIGNAL)
 
@@ -85,6 +88,7 @@ DEFINE_NEXT(ssize_t, sendmsg, int, const struct msghdr *, int)
 DEFINE_NEXT(int, shutdown, int, int)
 DEFINE_NEXT(int, close, int)
 DEFINE_NEXT(long, syscall, long, ...)
+DEFINE_NEXT(struct io_uring_probe *, io_uring_get_probe_ring, struct io_uring *)
 DEFINE_NEXT(int, epoll_wait, int, struct epoll_event *, int, int)
 DEFINE_NEXT(int, epoll_pwait2, int, struct epoll_event *, int, const struct timespec *,
             const sigset_t *)
@@ -435,4 +439,17 @@ int close(int fd)
 {
     forget(fd);
     return NEXT(close)(fd);
+}
+
+/* io_uring ------------------------------------------------------------------------------------- */
+
+struct io_uring_probe *io_uring_get_probe_ring(struct io_uring *ring)
+{
+    const char *env = getenv("FAKE_KTLS");
+    struct io_uring_probe *probe = NEXT(io_uring_get_probe_ring)(ring);
+
+    if (probe != NULL && env != NULL && strcmp(env, "old_ring") == 0 &&
+        probe->last_op > LAST_OP_OF_6_7)
+        probe->last_op = LAST_OP_OF_6_7;
+    return probe;
 }

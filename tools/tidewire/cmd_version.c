@@ -58,23 +58,26 @@ static void print_kernels(void)
     putchar('\n');
 }
 
-static void print_backend(const char *name, int (*make)(const struct io_config *cfg, struct io **io,
+/* Returns whether there is it, with a way to the kernel's TLS. */
+static bool print_backend(const char *name, int (*make)(const struct io_config *cfg, struct io **io,
                                                         const char **why))
 {
     const struct io_config cfg = {.conns_max = PROBE_CONNS};
     struct io *io = NULL;
     const char *why = NULL;
     int err = make(&cfg, &io, &why);
-    if (err == 0) {
-        io_free(io);
-        printf("io:         %s ok\n", name);
-    } else {
+    if (err != 0) {
         printf("io:         %s not on this host: %s (%s)\n", name,
                why != NULL ? why : "it does not start", strerror(-err));
+        return false;
     }
+    bool has_tls = io->has_tls;
+    io_free(io);
+    printf("io:         %s ok\n", name);
+    return has_tls;
 }
 
-static void print_ktls(void)
+static void print_ktls(bool by_uring)
 {
     struct tls_ktls_probe p;
     char text[TLS_KTLS_TEXT_MAX];
@@ -83,8 +86,9 @@ static void print_ktls(void)
     if (p.err != 0)
         printf("kernel TLS: not on this host: %s\n", tls_ktls_why(p.err));
     else
-        printf("kernel TLS: %s; %s\n", tls_ktls_text(p.suites, text),
-               p.rekeys ? "changes keys" : "can't change keys, so 1.3 is not used");
+        printf("kernel TLS: %s; %s%s\n", tls_ktls_text(p.suites, text),
+               p.rekeys ? "changes keys" : "can't change keys, so 1.3 is not used",
+               by_uring ? "" : "; by epoll only (by io_uring from Linux 6.8 on)");
 }
 
 int cmd_version(int argc, char **argv, char **envp)
@@ -100,8 +104,8 @@ int cmd_version(int argc, char **argv, char **envp)
     print_libraries();
     printf("engines:    memory, redis (one or several servers, Sentinel, Cluster)\n");
     print_kernels();
-    print_backend("uring", io_uring_new);
+    bool by_uring = print_backend("uring", io_uring_new);
     print_backend("epoll", io_epoll_new);
-    print_ktls();
+    print_ktls(by_uring);
     return EXIT_OK;
 }

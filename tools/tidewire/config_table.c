@@ -587,8 +587,8 @@ const struct option config_table[] = {
      .group = TLS,
      .help =
          "With auto the kernel seals what TLS connections are sent, where it can (its tls module; "
-         "for TLS 1.3 Linux 6.14). Tested against a stand-in only, never yet on a kernel that can: "
-         "try it before you rely on it.",
+         "on io_uring Linux 6.8; for TLS 1.3 Linux 6.14). Never yet run on a kernel that can, but "
+         "on a stand-in: try it before you rely on it.",
      .def = "off",
      .choices = ktls_choices,
      .offset = AT(net.ktls),

@@ -547,14 +547,20 @@ static void block_signals(struct serve *s)
     signal(SIGPIPE, SIG_IGN);
 }
 
-/* --ktls auto: what of TLS this kernel is given to do. */
-static void offer_ktls(struct serve *s)
+/* --ktls auto: what of TLS this kernel is given to do, where io has a way to it. */
+static void offer_ktls(struct serve *s, const struct io *io)
 {
     struct tls_ktls_probe p;
     char text[TLS_KTLS_TEXT_MAX];
 
     if (s->config.net.ktls == NET_KTLS_OFF)
         return;
+    if (!io->has_tls) {
+        log_warn("--ktls auto: io can't ask the kernel to seal, so it is done here", "io",
+                 io->backend->name, "why", "io_uring can from Linux 6.8 on; --io epoll can here",
+                 NULL);
+        return;
+    }
     tls_ktls_probe(&p);
     s->server.net_shared.ktls_suites = tls_ktls_usable(&p);
     if (p.err != 0)
@@ -601,7 +607,7 @@ static int build(struct serve *s)
         certificates_register(&s->certificates, &s->server.stats);
         certificates_forget_seed(&s->certificates);
         s->reload.certificates = &s->certificates;
-        offer_ktls(s);
+        offer_ktls(s, ios[0]);
     }
     s->reload.redis_tls = s->redis_tls;
     s->reload.server = &s->server;
