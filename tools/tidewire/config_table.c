@@ -555,10 +555,11 @@ const struct option config_table[] = {
     {.name = "tls-ocsp",
      .group = TLS,
      .arg = "FILE",
-     .help = "An OCSP response in DER, stapled to the certificate that it speaks of, whose chain "
-             "must hold the issuer; in TLS 1.3 only where the installed wolfSSL leaks nothing, "
-             "which is found out at start if there is a response by then. "
-             "SIGHUP reads it again; once expired it is sent to nobody. Not with --tls-client-ca.",
+     .help =
+         "An OCSP response in DER, stapled to the certificate that it speaks of, whose chain "
+         "must hold the issuer; in TLS 1.3 only where wolfSSL leaks nothing, which a start with "
+         "a response finds out. SIGHUP reads it again; an expired one is sent to nobody. Not "
+         "with --tls-client-ca.",
      .offset = AT(net.tls_ocsp),
      .type = OPTION_LIST,
      .reload = OPTION_RELOAD},
