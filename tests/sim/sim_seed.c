@@ -147,7 +147,8 @@ static void calm(struct world *w)
         oracle_explain(w, text, sizeof(text));
         world_fail(w, "stalled: %s", text);
     }
-    world_run(w, world_now(w) + 20 * NS_PER_MS, NULL);
+    /* What somebody said last who has gone since may wait for --write-delay still. */
+    world_run(w, world_now(w) + 20 * NS_PER_MS + w->config.pubsub.write_delay_ns, NULL);
     if (world_failure(w) == NULL)
         world_check_rest(w);
     oracle_check_rooms(w);
