@@ -23,6 +23,16 @@ uint64_t io_system_wall_ns(struct io *io)
     return (uint64_t)ts.tv_sec * NS_PER_SEC + (uint64_t)ts.tv_nsec;
 }
 
+int io_spans_skip(struct iovec *iov, size_t sent)
+{
+    int i = 0;
+    for (; sent >= iov[i].iov_len; i++)
+        sent -= iov[i].iov_len;
+    iov[i].iov_base = (char *)iov[i].iov_base + sent;
+    iov[i].iov_len -= sent;
+    return i;
+}
+
 static uint64_t rotl(uint64_t x, int by)
 {
     return (x << by) | (x >> (64 - by));

@@ -342,6 +342,10 @@ static inline uint64_t io_wall_ns(struct io *io)
 /* The part of the backends on a real system. */
 uint64_t io_system_wall_ns(struct io *io);
 
+/* Passes over `sent` bytes of spans that hold more: what is left of the one in which they end stays
+ * in it. Returns its index. */
+int io_spans_skip(struct iovec *iov, size_t sent);
+
 /* Uniform 64 bits from the io's own generator; seeded from the kernel, or by the simulation's seed.
  */
 uint64_t io_random(struct io *io);

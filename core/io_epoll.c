@@ -24,7 +24,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -72,7 +71,7 @@ static uint64_t clock_ns(void)
 
 /* --- receiving -------------------------------------------------------------------------------- */
 
-static void ready_push(struct io_epoll *ep, struct io_conn *c)
+void ep_ready_push(struct io_epoll *ep, struct io_conn *c)
 {
     uint32_t i = ep->ready_first + ep->ready_count;
     if (i >= ep->io.conns_max)
@@ -104,7 +103,7 @@ static void receive_failed(struct io_epoll *ep, struct io_conn *c, ssize_t n)
     if (n == 0)
         ep_tell_eof(ep, c, 0);
     else if (errno == EINTR)
-        ready_push(ep, c);
+        ep_ready_push(ep, c);
     else if (errno != EAGAIN)
         ep_tell_eof(ep, c, -errno);
 }
@@ -140,7 +139,7 @@ static __attribute__((noinline)) void receive_on(struct io_epoll *ep, struct io_
             return;
         }
         if (room == 0) {
-            ready_push(ep, c);
+            ep_ready_push(ep, c);
             return;
         }
         n = receive_some(ep, c, room);
@@ -154,7 +153,7 @@ static __attribute__((noinline)) void receive_on(struct io_epoll *ep, struct io_
 static inline void conn_receive(struct io_epoll *ep, struct io_conn *c)
 {
     if (unlikely(ep->turn_bytes >= IO_RECV_TURN_BYTES)) {
-        ready_push(ep, c);
+        ep_ready_push(ep, c);
         return;
     }
     ssize_t n = receive_some(ep, c, IO_RECV_TURN_BYTES);
@@ -203,18 +202,6 @@ static int send_keep_rest(struct io_epoll *ep, struct io_conn *c, const struct i
     return IO_PENDING;
 }
 
-static void rest_advance(struct ep_rest *rest, size_t sent)
-{
-    struct iovec *iov = &rest->iov[rest->first];
-    while (sent >= iov->iov_len) {
-        sent -= iov->iov_len;
-        iov++;
-    }
-    iov->iov_base = (char *)iov->iov_base + sent;
-    iov->iov_len -= sent;
-    rest->first = (int)(iov - rest->iov);
-}
-
 static void send_forget_rest(struct io_conn *c)
 {
     free(c->backend_state);
@@ -251,7 +238,7 @@ static void conn_continue_send(struct io_epoll *ep, struct io_conn *c)
         ep_count(&ep->io.stats.send_bytes, (uint64_t)n);
         if ((size_t)n < c->send_want) {
             c->send_want -= (uint32_t)n;
-            rest_advance(rest, (size_t)n);
+            rest->first += io_spans_skip(&rest->iov[rest->first], (size_t)n);
             return;
         }
     }
@@ -385,7 +372,7 @@ static void ep_recv(struct io *io, struct io_conn *c, bool on)
     bool unread = c->flags & EP_UNREAD;
     c->flags &= (uint16_t) ~(EP_PAUSED | EP_UNREAD);
     if (unread && !(c->flags & (EP_QUEUED | EP_CLOSING)))
-        ready_push(ep_of(io), c);
+        ep_ready_push(ep_of(io), c);
 }
 
 static void ep_close(struct io *io, struct io_conn *c, bool reset)
@@ -433,89 +420,6 @@ static void finish_closings(struct io_epoll *ep)
     ep->closing_count = kept + added;
 }
 
-/* --- connecting ------------------------------------------------------------------------------- */
-
-static int open_client(struct io_epoll *ep, const struct io_addr *to, const struct io_addr *from)
-{
-    struct sockaddr_storage ss;
-    int one = 1;
-
-    if (to->family != AF_INET && to->family != AF_INET6)
-        return -EAFNOSUPPORT;
-    int fd = socket(to->family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    ep_count(&ep->io.stats.syscalls, 2);
-    if (fd < 0)
-        return -errno;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-    if (from == NULL)
-        return fd;
-
-    /* The port is chosen when the peer is known, so that one local port serves many peers. */
-    if (from->port == 0)
-        setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof(one));
-    socklen_t len = io_addr_to_sockaddr(from, &ss);
-    ep_count(&ep->io.stats.syscalls, 2);
-    if (bind(fd, (struct sockaddr *)&ss, len) != 0) {
-        int err = -errno;
-        ep_close_fd(ep, fd);
-        return err;
-    }
-    return fd;
-}
-
-/* A failure that connect() itself returns is told like a later one; turn_bytes holds it until
- * then. Registering an unconnected socket would report a hang-up, so that comes second. */
-static int ep_connect(struct io *io, struct io_conn *c, const struct io_addr *to,
-                      const struct io_addr *from)
-{
-    struct io_epoll *ep = ep_of(io);
-    struct sockaddr_storage ss;
-    socklen_t len = io_addr_to_sockaddr(to, &ss);
-
-    if (io->conn_count == io->conns_max)
-        return -ENOBUFS;
-    int fd = open_client(ep, to, from);
-    if (fd < 0)
-        return fd;
-    ep_count(&io->stats.syscalls, 1);
-    if (connect(fd, (struct sockaddr *)&ss, len) != 0 && errno != EINPROGRESS && errno != EINTR) {
-        int failure = errno;
-        io->conn_count++;
-        ep_conn_attach(c, fd, EP_CONNECTING);
-        c->turn_bytes = (uint32_t)failure;
-        ready_push(ep, c);
-        return 0;
-    }
-    int err = ep_watch(ep, fd, EP_INTEREST, (uintptr_t)c);
-    if (err != 0) {
-        ep_close_fd(ep, fd);
-        return err;
-    }
-    io->conn_count++;
-    ep_conn_attach(c, fd, EP_CONNECTING);
-    return 0;
-}
-
-static void tell_connect(struct io_epoll *ep, struct io_conn *c, int err)
-{
-    c->flags &= (uint16_t)~EP_CONNECTING;
-    if (err != 0)
-        c->flags |= EP_EOF; /* nothing will be received, and on_connect has said so */
-    ep->callbacks++;
-    c->events->on_connect(c, err);
-}
-
-static void conn_connected(struct io_epoll *ep, struct io_conn *c)
-{
-    int err = 0;
-    socklen_t len = sizeof(err);
-
-    ep_count(&ep->io.stats.syscalls, 1);
-    if (getsockopt(c->sock, SOL_SOCKET, SO_ERROR, &err, &len) != 0)
-        err = errno;
-    tell_connect(ep, c, -err);
-}
-
 /* --- one turn --------------------------------------------------------------------------------- */
 
 /* Whatever is not "receive" or "the send goes on" for an open connection. */
@@ -524,7 +428,7 @@ static void conn_rare_event(struct io_epoll *ep, struct io_conn *c, uint32_t eve
     if (c->flags & EP_CLOSING)
         return;
     if (c->flags & EP_CONNECTING) {
-        conn_connected(ep, c);
+        ep_connected(ep, c);
         if (c->flags & EP_CLOSING)
             return;
     }
@@ -573,7 +477,7 @@ static void serve_ready(struct io_epoll *ep, uint32_t due)
         if (c->flags & EP_CLOSING)
             continue;
         if (c->flags & EP_CONNECTING)
-            tell_connect(ep, c, -(int)c->turn_bytes);
+            ep_tell_connect(ep, c, -(int)c->turn_bytes);
         else if (c->flags & EP_PAUSED)
             c->flags |= EP_UNREAD;
         else if (!(c->flags & EP_EOF))

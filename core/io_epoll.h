@@ -4,8 +4,8 @@
 #define CORE_IO_EPOLL_H
 
 /* The inside of io over epoll, shared by io_epoll.c (connections, the turn), io_epoll_accept.c
- * (listeners) and io_epoll_tls.c (TLS by the kernel). Nobody else includes it: io.h is the way in.
- * All on the shard's thread. */
+ * (listeners), io_epoll_connect.c and io_epoll_tls.c (TLS by the kernel). Nobody else includes it:
+ * io.h is the way in. All on the shard's thread. */
 
 #include <stdalign.h>
 #include <stdatomic.h>
@@ -87,6 +87,9 @@ int ep_watch(struct io_epoll *ep, int fd, uint32_t events, uint64_t data);
 /* io_epoll.c: initialises c, whose place in conn_count is taken already. */
 void ep_conn_attach(struct io_conn *c, int fd, uint16_t flags);
 
+/* io_epoll.c: has c served by the next poll, whatever epoll says. It is not queued yet. */
+void ep_ready_push(struct io_epoll *ep, struct io_conn *c);
+
 /* io_epoll.c: tells that nothing more is received. */
 void ep_tell_eof(struct io_epoll *ep, struct io_conn *c, int err);
 
@@ -102,6 +105,13 @@ int ep_send_record(struct io_epoll *ep, struct io_conn *c, struct iovec iov,
 /* io_epoll_tls.c: the kernel's TLS, a part of struct io_backend. */
 int ep_tls_key(struct io *io, struct io_conn *c, const void *info, size_t len, bool again);
 int ep_tls_send(struct io *io, struct io_conn *c, enum io_tls_type type, struct bytes record);
+
+/* io_epoll_connect.c: a part of struct io_backend; tells how connecting went (0 or -errno); and
+ * looks that up, when epoll has reported the socket. */
+int ep_connect(struct io *io, struct io_conn *c, const struct io_addr *to,
+               const struct io_addr *from);
+void ep_tell_connect(struct io_epoll *ep, struct io_conn *c, int err);
+void ep_connected(struct io_epoll *ep, struct io_conn *c);
 
 /* io_epoll_accept.c: the listener's part of struct io_backend. */
 int ep_listen(struct io *io, struct io_listener *l, int fd);

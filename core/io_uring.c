@@ -28,7 +28,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include <sys/random.h>
 #include <sys/socket.h>
@@ -528,78 +527,6 @@ static void on_connected(struct uring *u, struct io_conn *c, int32_t res)
     c->events->on_connect(c, res < 0 ? res : 0);
 }
 
-/* Wake-ups ------------------------------------------------------------------------------------ */
-
-static void arm_eventfd(struct uring *u)
-{
-    struct io_uring_sqe *sqe = uring_sqe(u);
-    io_uring_prep_read(sqe, u->event_fd, &u->event_count, sizeof(u->event_count), 0);
-    sqe->user_data = uring_data(URING_EVENTFD, 0, 0);
-}
-
-/* Cleared before the turn's owner looks at its queues: who finds it set pushed before that. */
-static void on_eventfd(struct uring *u, int32_t res)
-{
-    u->io.stats.wakes_received++;
-    atomic_exchange(&u->event_pending, false);
-    if (res == (int32_t)sizeof(u->event_count) || res == -EINTR || res == -EAGAIN)
-        arm_eventfd(u);
-    else if (res != -ECANCELED)
-        u->broken = res < 0 ? res : -EIO;
-}
-
-static void ring_bell(struct uring *u, int ring_fd)
-{
-    struct io_uring_sqe *sqe = uring_sqe(u);
-    io_uring_prep_msg_ring(sqe, ring_fd, 0, uring_data(URING_BELL, 0, 0), 0);
-    sqe->flags = IOSQE_CQE_SKIP_SUCCESS;
-    sqe->user_data = uring_data(URING_BELL, 1, (uint32_t)ring_fd);
-}
-
-/* Somebody's bell, or the news that ours could not be rung: for want of memory, say. */
-static void on_bell(struct uring *u, uint64_t data, int32_t res)
-{
-    if ((uint16_t)(data >> 32) == 0)
-        u->io.stats.wakes_received++;
-    else if (res == -ENOMEM || res == -EAGAIN || res == -EOVERFLOW)
-        ring_bell(u, (int)(uint32_t)data);
-}
-
-static const struct io_backend URING_BACKEND;
-
-/* A bell rides along with from's next submit, which precedes its next wait. Only bells to the same
- * ring within one submit are merged: another thread's must not depend on when from gets there. */
-static void uring_wake(struct io *io, struct io *from)
-{
-    struct uring *u = uring_of(io);
-    if (from != NULL)
-        from->stats.wakes_sent++;
-    if (from != NULL && from == io) {
-        u->self_woken = true;
-        return;
-    }
-    bool by_ring = from != NULL && from->backend == &URING_BACKEND &&
-                   uring_of(from)->has_msg_ring && u->has_msg_ring &&
-                   atomic_load_explicit(&u->started, memory_order_acquire);
-    if (by_ring) {
-        struct uring *sender = uring_of(from);
-        if (sender->bell_last == u->ring.ring_fd)
-            return;
-        ring_bell(sender, u->ring.ring_fd);
-        sender->bell_last = u->ring.ring_fd;
-        return;
-    }
-    if (atomic_exchange(&u->event_pending, true))
-        return;
-    const uint64_t one = 1;
-    ssize_t n;
-    do
-        n = write(u->event_fd, &one, sizeof(one));
-    while (n < 0 && errno == EINTR);
-    if (from != NULL)
-        from->stats.syscalls++;
-}
-
 /* The turn ------------------------------------------------------------------------------------ */
 
 static void dispatch_conn(struct uring *u, uint64_t data, int32_t res)
@@ -649,10 +576,10 @@ static void dispatch(struct uring *u, uint64_t data, int32_t res, uint32_t flags
         uring_accept_done(u, (uint32_t)data, res);
         break;
     case URING_BELL:
-        on_bell(u, data, res);
+        uring_bell_done(u, data, res);
         break;
     case URING_EVENTFD:
-        on_eventfd(u, res);
+        uring_eventfd_done(u, res);
         break;
     default:
         dispatch_conn(u, data, res);
@@ -753,7 +680,7 @@ static int uring_start(struct io *io)
     io->stats.syscalls += 2;
     io_uring_register_ring_fd(&u->ring); /* saves a little per enter; without it all works, too */
     io->now_ns = monotonic_ns();
-    arm_eventfd(u);
+    uring_eventfd_arm(u);
     atomic_store_explicit(&u->started, true, memory_order_release);
     return 0;
 }

@@ -4,8 +4,8 @@
 #define CORE_URING_H
 
 /* Inside of the io_uring implementation: what io_uring.c (connections and turn), uring_setup.c
- * (ring and memory), uring_accept.c (listeners), uring_connect.c and uring_tls.c share. Nothing
- * else includes it but the implementation's own tests.
+ * (ring and memory), uring_accept.c (listeners), uring_connect.c, uring_tls.c and uring_wake.c
+ * share. Nothing else includes it but the implementation's own tests.
  *
  * A completion names what it belongs to by number, never by address: operation, slot in the table
  * of direct descriptors, generation of the slot. The table in user space turns the slot into the
@@ -199,6 +199,13 @@ int uring_tls_send(struct io *io, struct io_conn *c, enum io_tls_type type, stru
 int uring_tls_data(struct uring *u, struct io_conn *c, const struct iovec *iov, int count,
                    size_t bytes);
 bool uring_tls_goes_on(struct uring *u, struct io_conn *c, int32_t res);
+
+/* Wake-ups, uring_wake.c: a part of the table; the first read of the eventfd, by start(); and
+ * completions of URING_EVENTFD and URING_BELL. */
+void uring_wake(struct io *io, struct io *from);
+void uring_eventfd_arm(struct uring *u);
+void uring_eventfd_done(struct uring *u, int32_t res);
+void uring_bell_done(struct uring *u, uint64_t data, int32_t res);
 
 /* The listener side, uring_accept.c: parts of the backend's table ... */
 int uring_listen(struct io *io, struct io_listener *l, int fd);

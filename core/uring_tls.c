@@ -81,24 +81,12 @@ int uring_tls_data(struct uring *u, struct io_conn *c, const struct iovec *iov, 
     return IO_PENDING;
 }
 
-static void advance(struct uring_rest *rest, size_t sent)
-{
-    struct iovec *iov = &rest->iov[rest->first];
-    while (sent >= iov->iov_len) {
-        sent -= iov->iov_len;
-        iov++;
-    }
-    iov->iov_base = (char *)iov->iov_base + sent;
-    iov->iov_len -= sent;
-    rest->first = (int)(iov - rest->iov);
-}
-
 bool uring_tls_goes_on(struct uring *u, struct io_conn *c, int32_t res)
 {
     struct uring_rest *rest = c->backend_state;
     if (res > 0 && (uint32_t)res < c->send_want && !(c->flags & URING_F_CLOSING)) {
         c->send_want -= (uint32_t)res;
-        advance(rest, (size_t)res);
+        rest->first += io_spans_skip(&rest->iov[rest->first], (size_t)res);
         send_rest(u, c);
         return true;
     }
