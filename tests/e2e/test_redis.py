@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from harness import binary
+from harness import binary, parse_logfmt
 from nodes import Nodes, redis_metrics
 from peers import until
 from proxy import Proxy
@@ -42,6 +42,12 @@ def channel(room, prefix="tidewire:"):
 
 def subscribers(redis, room):
     return redis.call("PUBSUB", "NUMSUB", channel(room))[1]
+
+
+def message_of_n(seq, epoch=1):
+    """As a node writes it whose name is N eight times; its payload is epoch/seq."""
+    return (b"\xf7\x01\x02\x00NNNNNNNN" + epoch.to_bytes(4, "little") +
+            seq.to_bytes(4, "little") + b"%d/%d" % (epoch, seq))
 
 
 # Delivery -----------------------------------------------------------------------------------------
@@ -217,21 +223,21 @@ def test_foreign_messages_are_counted_and_skipped(nodes, redis):
 
 
 def test_gaps_and_repeats_are_counted_and_logged(nodes, redis):
-    def message(seq, epoch=1):
-        return (b"\xf7\x01\x02\x00NNNNNNNN" + epoch.to_bytes(4, "little") +
-                seq.to_bytes(4, "little") + b"%d/%d" % (epoch, seq))
-
     with nodes(1, "--redis", redis.url) as n:
         n.wait_ready()
         m, server = n.join(0, "g"), n.servers[0]
         for seq, epoch in ((5, 1), (6, 1), (6, 1), (4, 1), (10, 1), (2, 2), (9, 1), (3, 2)):
-            redis.call("PUBLISH", channel("g"), message(seq, epoch))
+            redis.call("PUBLISH", channel("g"), message_of_n(seq, epoch))
         m.wait_for(b"2/3")
         assert m.got == [b"1/5", b"1/6", b"1/10", b"2/2", b"2/3"]
         assert until(lambda: server.metric("tidewire_redis_repeated_total") == 3)
         assert server.metric("tidewire_redis_gaps_total") == 2
         assert server.metric("tidewire_redis_lost_total") == 4
-        assert any("messages of a node did not come" in line for line in server.lines)
+        gaps, repeats = ([parse_logfmt(line) for line in server.lines if words in line]
+                         for words in ("messages of a node did not come", "came twice, or behind"))
+        assert [(row["from"], row["missing"]) for row in gaps] == [("4e" * 8, "3"), ("4e" * 8, "1")]
+        assert [(row["from"], row["number"]) for row in repeats] == \
+            [("4e" * 8, "6"), ("4e" * 8, "4"), ("4e" * 8, "9")]
 
 
 # Who may ------------------------------------------------------------------------------------------
