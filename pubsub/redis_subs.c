@@ -168,17 +168,22 @@ static void leave(struct redis_sub *sub, uint32_t handle)
         sub->server->batches.rescan = true;
 }
 
+/* What waits in a room goes on without Redis. */
+static void give_up(struct engine_redis *e, struct redis_sub *sub)
+{
+    redis_publish_give_up(e, sub);
+    if (sub->home_handle == 0)
+        linger(e, sub);
+}
+
 /* It is subscribed at its new server, or goes on without if that is away. */
 static void arrive(struct engine_redis *e, struct redis_sub *sub)
 {
     struct redis_server *s = sub->server;
     bool is_waited_for = sub->opening || sub->first != NULL;
 
-    if (!redis_server_is_awaited(s)) {
-        redis_publish_give_up(e, sub);
-        if (is_unused(sub))
-            linger(e, sub);
-    }
+    if (!redis_server_is_awaited(s))
+        give_up(e, sub);
     if (redis_link_is_up(&s->subscribe))
         queue(e, sub, is_waited_for ? &s->batches.urgent : &s->batches.needed);
     e->shard->next_turn_ns = 0;
@@ -247,11 +252,8 @@ void redis_subs_give_up(struct engine_redis *e, struct redis_server *s)
     uint32_t i = 0;
 
     while (e->waiting_bytes > 0 && (sub = pool_next(&e->pool, &i)) != NULL) {
-        if (sub->server != s || sub->first == NULL)
-            continue;
-        redis_publish_give_up(e, sub);
-        if (sub->home_handle == 0)
-            linger(e, sub);
+        if (sub->server == s && sub->first != NULL)
+            give_up(e, sub);
     }
 }
 
@@ -365,6 +367,19 @@ void redis_subs_push(struct engine_redis *e, struct redis_server *s, const struc
     }
 }
 
+/* It is asked for again within a second. If it belongs to no other server, what waits does not
+ * wait for that: it would fill the queue. */
+static void refused_room(struct engine_redis *e, struct redis_sub *sub)
+{
+    sub->is_awaiting = false;
+    set_state(e, sub, REDIS_SUB_NEEDED);
+    if (place_of(sub) != sub->server) {
+        redis_sub_settle(e, sub);
+        return;
+    }
+    give_up(e, sub);
+}
+
 void redis_subs_answered(struct engine_redis *e, struct redis_server *s, uint32_t count,
                          bool refused)
 {
@@ -372,11 +387,8 @@ void redis_subs_answered(struct engine_redis *e, struct redis_server *s, uint32_
     for (uint32_t i = 0; i < count; i++) {
         struct redis_sub *sub = pool_find(&e->pool, due_queue_pop(&s->batches.asked));
 
-        if (likely(!refused) || sub == NULL || sub->state != REDIS_SUB_ASKED)
-            continue;
-        sub->is_awaiting = false;
-        set_state(e, sub, REDIS_SUB_NEEDED);
-        redis_sub_settle(e, sub);
+        if (unlikely(refused) && sub != NULL && sub->state == REDIS_SUB_ASKED)
+            refused_room(e, sub);
     }
 }
 

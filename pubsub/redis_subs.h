@@ -89,7 +89,8 @@ void redis_subs_up(struct engine_redis *e, struct redis_server *s);
 /* It is down: nothing is subscribed, who is not used goes. */
 void redis_subs_down(struct engine_redis *e, struct redis_server *s);
 
-/* Redis' answers: a push for one channel; the end of a SUBSCRIBE for `count` rooms. */
+/* Redis' answers: a push for one channel; the end of a SUBSCRIBE for `count` rooms. What waits in
+ * rooms that are refused goes on without Redis, unless they belong to another server now. */
 void redis_subs_push(struct engine_redis *e, struct redis_server *s, const struct redis_push *push);
 void redis_subs_answered(struct engine_redis *e, struct redis_server *s, uint32_t count,
                          bool refused);

@@ -282,6 +282,29 @@ def test_channels_that_are_not_allowed_keep_the_node_unready(nodes):
             assert subscribers(r, "now") == 1
 
 
+def test_rooms_that_redis_refuses_are_told_and_go_on_within_the_node(nodes):
+    """Canaries pass, so nothing else would tell it."""
+    with RedisServer(users=["default on nopass &tidewire:?canary* &tidewire:a* +@all"]) as r:
+        with nodes(1, "--redis", r.url, "--redis-timeout", "200ms") as n:
+            n.wait_ready()
+            server, allowed, banned = n.servers[0], n.join(0, "allowed"), n.join(0, "banned")
+            for m in (allowed, banned):
+                m.wait_for(m.say(), 3)
+            told = [parse_logfmt(line) for line in server.lines if "refuses to subscribe" in line]
+            assert "NOPERM" in told[0]["error"] and "ACL SETUSER" in told[0]["remedy"]
+            assert until(lambda: server.metric("tidewire_redis_joined_alone_total") == 1)
+            assert server.metric("tidewire_redis_local_only_total") == 1
+            assert server.metric("tidewire_redis_subscriptions_confirmed") == 1
+            assert server.metric("tidewire_redis_errors_total", error="noperm") > 0
+            assert server.metric("tidewire_redis_queue_bytes") == 0
+            assert server.get("/health/ready")[0] == 200
+            r.call("ACL", "SETUSER", "default", "&tidewire:b*")
+            assert until(lambda: subscribers(r, "banned") == 1)
+            assert until(lambda: server.metric("tidewire_redis_subscriptions_confirmed") == 2)
+            banned.wait_for(banned.say())
+            assert server.metric("tidewire_redis_local_only_total") == 1
+
+
 # Flags --------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("url,says", (
