@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/log.h"
 #include "core/plant.h"
 #include "pubsub/engine_redis.h"
 #include "pubsub/redis_masters.h"
@@ -197,6 +198,21 @@ static void stay(struct engine_redis *e, struct redis_sub *sub)
         redis_publish_waiting(e, sub);
 }
 
+/* Whether the room must wait for its next move, as it was confirmed nowhere since the last ones. */
+static bool is_held(struct engine_redis *e, struct redis_sub *sub)
+{
+    if (likely(sub->hops < REDIS_HOPS_FREE) || !redis_masters_hold(sub->server->masters))
+        return false;
+    sub->server->batches.rescan = true;
+    if (sub->hops >= REDIS_HOPS_AWAITED && sub->first != NULL) {
+        log_warn("masters of the redis cluster send a room to each other", "server",
+                 sub->server->text, "remedy",
+                 "tell both of them who has the slot (CLUSTER SETSLOT ... NODE)", NULL);
+        give_up(e, sub);
+    }
+    return true;
+}
+
 void redis_sub_settle(struct engine_redis *e, struct redis_sub *sub)
 {
     struct redis_server *to = place_of(sub);
@@ -214,6 +230,9 @@ void redis_sub_settle(struct engine_redis *e, struct redis_sub *sub)
         sub->server->batches.rescan = true; /* should its place be this one again */
         return;                             /* with the last answer it comes here again */
     }
+    if (unlikely(is_held(e, sub)))
+        return;
+    sub->hops += sub->hops < UINT8_MAX;
     sub->server->room_count--;
     to->room_count++;
     sub->server = to;
@@ -343,6 +362,7 @@ static void ended(struct engine_redis *e, struct redis_sub *sub)
 static void confirmed(struct engine_redis *e, struct redis_sub *sub)
 {
     sub->is_awaiting = false;
+    sub->hops = 0;
     set_state(e, sub, REDIS_SUB_CONFIRMED);
     engine_redis_confirmed(e, sub);
     if (sub->home_handle == 0)
