@@ -2,6 +2,7 @@
 # Copyright (c) 2026 The Tidewire authors
 """Rooms over several nodes by a real Redis: who gets what, in which order; what ends and begins."""
 
+import itertools
 import os
 import subprocess
 import threading
@@ -63,6 +64,10 @@ def test_members_on_three_nodes_see_one_order(nodes, redis):
         assert all(m.got[-1200:] == members[0].got[-1200:] for m in members)
         n.check("order")
         n.check_accounts("order")
+        for s in n.servers:
+            assert 0 < s.metric("tidewire_redis_canary_seconds") < 2
+            returned = s.metric("tidewire_redis_canaries_returned_total")
+            assert 2 <= returned <= s.metric("tidewire_redis_canaries_sent_total")
 
 
 def test_echo_0_holds_over_nodes(nodes, redis):
@@ -155,6 +160,21 @@ def test_a_room_is_subscribed_once_and_given_up_after_a_while(nodes, redis):
         again = n.join(0, "linger")
         assert subscribers(redis, "linger") == 1
         again.wait_for(again.say())
+
+
+def test_what_comes_for_a_room_that_lingers_is_counted(nodes, redis):
+    with nodes(1, "--redis", redis.url) as n:
+        n.wait_ready()
+        server, numbers = n.servers[0], itertools.count(1)
+        n.join(0, "gone").close()
+
+        def is_stale():
+            redis.call("PUBLISH", channel("gone"), message_of_n(next(numbers)))
+            return server.metric("tidewire_redis_stale_total") > 0
+
+        assert until(is_stale), redis_metrics(server)
+        assert server.metric("tidewire_redis_lost_total") == 0
+        assert server.metric("tidewire_redis_subscriptions") == 1
 
 
 def test_the_101_comes_when_redis_has_confirmed(nodes, redis):
