@@ -370,6 +370,9 @@ def test_a_missing_cell_is_named_and_reaches_nothing():
     del results[cell]
     assert all(v.reached is None for v in reached(results).values())
     assert "Cells are missing" in goals.auto_text(goals.judge(results, {}))
+    part = {v.figure: v.reached for v in goals.judge({Cell("echo", 16, 64, 1): everybody(limit=0.5)}, {})}
+    assert part["echo to the limit, over the cells"] is None
+    assert part["echo to the limit by CPU, upper quartile in each cell"] is False
 
 
 def test_cells_where_the_generator_was_the_limit_are_counted():
