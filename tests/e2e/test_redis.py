@@ -65,7 +65,7 @@ def test_members_on_three_nodes_see_one_order(nodes, redis):
         n.check("order")
         n.check_accounts("order")
         for s in n.servers:
-            assert 0 < s.metric("tidewire_redis_canary_seconds") < 2
+            assert 0 < s.metric("tidewire_redis_canary_seconds") < 20
             returned = s.metric("tidewire_redis_canaries_returned_total")
             assert 2 <= returned <= s.metric("tidewire_redis_canaries_sent_total")
 
@@ -309,7 +309,7 @@ def test_rooms_that_redis_refuses_are_told_and_go_on_within_the_node(nodes):
             n.wait_ready()
             server, allowed, banned = n.servers[0], n.join(0, "allowed"), n.join(0, "banned")
             for m in (allowed, banned):
-                m.wait_for(m.say(), 3)
+                m.wait_for(m.say())
             told = [parse_logfmt(line) for line in server.lines if "refuses to subscribe" in line]
             assert "NOPERM" in told[0]["error"] and "ACL SETUSER" in told[0]["remedy"]
             assert until(lambda: server.metric("tidewire_redis_joined_alone_total") == 1)
