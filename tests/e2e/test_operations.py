@@ -466,14 +466,15 @@ def test_a_drain_time_of_0_closes_everyone_at_once(new_server):
 
 
 def test_during_a_drain_nobody_comes_in_and_readiness_says_so(new_server):
-    s = new_server("--drain-time", "0", "--close-timeout", "10s")
-    with Client(s.port, "/rooms/stay") as silent, Raw(s.port) as begun:
+    host = "127.0.0.7"
+    s = new_server("--address", host, "--drain-time", "0", "--close-timeout", "10s")
+    with dial(s.port, host).open("/rooms/stay") as silent, dial(s.port, host) as begun:
         begun.send(b"GET /rooms/x HTTP/1.1\r\n")
         silent.expect_alive()
         assert s.get("/health/ready")[0] == 200
         s.terminate()
         assert silent.frame().payload[:2] == struct.pack("!H", 1012)
-        until(lambda: is_refused(s.port), True)
+        until(lambda: is_refused(s.port, host), True)
         for _ in range(10):
             assert s.get("/health/ready") == (503, "draining\n")
             assert s.get("/health/live")[0] == 200
