@@ -87,8 +87,7 @@
     X(TLS_RESUMED_12, "tls_handshakes_total", "version=\"1.2\",resumed=\"yes\"", "",               \
       STATS_COUNTER)                                                                               \
     X(TLS_STAPLED_13, "tls_ocsp_staples_total", "version=\"1.3\"",                                 \
-      "Handshakes completed with an OCSP response: in TLS 1.2 seen in what was sent, in 1.3 "      \
-      "given to the library, which encrypts it.",                                                  \
+      "Handshakes completed with an OCSP response: in TLS 1.2 seen in what was sent, in 1.3 due.", \
       STATS_COUNTER)                                                                               \
     X(TLS_STAPLED_12, "tls_ocsp_staples_total", "version=\"1.2\"", "", STATS_COUNTER)              \
     X(TLS_CONNECTIONS, "tls_connections", NULL, "TLS connections open now.", STATS_GAUGE)          \

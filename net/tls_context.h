@@ -37,7 +37,7 @@ struct tls_files {
     char *const *client_cas;     /* clients need a certificate from one in these */
     uint32_t client_ca_count;    /* 0: they need none */
     char *const *staples;        /* OCSP responses in DER, of any of the certificates */
-    uint32_t staple_count;       /* 0 with client_cas */
+    uint32_t staple_count;       /* 0: none is stapled */
     uint64_t ticket_lifetime_ns; /* 0: no session tickets */
 };
 

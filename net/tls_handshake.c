@@ -35,15 +35,18 @@ struct tls_handshake {
     struct tls_workshop *workshop; /* NULL: a client's */
     struct tls_context *context;   /* NULL: a client's */
     const struct tls_staple *due;  /* the context's OCSP response, for a client that asks; NULL */
-    struct bytes in;               /* of the step under way */
-    uint8_t *out;                  /* out[0..out_len) is to be sent */
+    WOLFSSL_CTX *other; /* whose authorities verify clients, once we have answered; NULL: ours */
+    struct bytes in;    /* of the step under way */
+    uint8_t *out;       /* out[0..out_len) is to be sent */
     size_t out_len;
     size_t out_cap;
     int error;               /* the library's, of the step that failed */
     uint64_t explicit_nonce; /* 1.2: of our Finished record */
     uint8_t client_secret[48];
     uint8_t server_secret[48];
-    uint8_t secrets; /* HAVE_... */
+    uint8_t secrets;     /* HAVE_... */
+    bool has_server_key; /* 1.3: that of the handshake, behind our ServerHello */
+    bool awaits_verify;  /* the client's certificate, by the other's authorities */
     uint8_t ticket_chain;
     uint8_t failure;   /* enum tls_failure */
     bool finished_key; /* 1.2: our ChangeCipherSpec has passed, the next record is Finished */
@@ -51,7 +54,6 @@ struct tls_handshake {
     bool has_sent; /* anything at all */
     bool taken;    /* the caller has seen out[0..out_len) */
     bool is_client;
-    bool has_given;    /* 1.3: the library has called back for an OCSP response, and got it */
     bool has_stapled;  /* 1.2: it stands in the flight */
     bool await_ticket; /* a client's, of 1.3: until one has come */
 };
@@ -73,6 +75,33 @@ const char *tls_failure_label(enum tls_failure f)
 /* Callbacks
  * ---------------------------------------------------------------------------------------- */
 
+/* Who staples has the issuer of our own certificate among the authorities, who must not vouch for
+ * clients. So as soon as our answer, with the staple in it, is given, those of the certificate's
+ * other context take their place. What comes before that is refused (on_verify()): in TLS 1.2 a
+ * client may send its certificate behind its ClientHello, and the library verifies it at once. */
+static void change_authorities(struct tls_handshake *hs)
+{
+    bool has_answered =
+        wolfSSL_GetVersion(hs->ssl) == WOLFSSL_TLSV1_3 ? hs->has_server_key : hs->has_sent;
+
+    if (!has_answered || wolfSSL_set0_verify_cert_store(
+                             hs->ssl, wolfSSL_CTX_get_cert_store(hs->other)) != WOLFSSL_SUCCESS)
+        return;
+    hs->other = NULL;
+}
+
+/* Called for each certificate of a client's chain, the leaf last. */
+static int on_verify(int good, WOLFSSL_X509_STORE_CTX *store)
+{
+    struct tls_handshake *hs = under_way;
+
+    (void)store;
+    if (hs == NULL || hs->other != NULL || good == 0)
+        return 0;
+    hs->awaits_verify = false;
+    return 1;
+}
+
 /* The library asks for a record's head and then for exactly its body, so what it has not asked for
  * is none of the handshake's. */
 static int on_recv(WOLFSSL *ssl, char *buf, int size, void *ctx)
@@ -81,6 +110,8 @@ static int on_recv(WOLFSSL *ssl, char *buf, int size, void *ctx)
     size_t n = min_size((size_t)size, hs->in.len);
 
     (void)ssl;
+    if (unlikely(hs->other != NULL))
+        change_authorities(hs);
     if (n == 0)
         return WOLFSSL_CBIO_ERR_WANT_READ;
     memcpy(buf, hs->in.ptr, n);
@@ -160,7 +191,8 @@ static bool hash_of(int digest, enum tls_hash *hash)
     return digest == WC_SHA256 || digest == WC_SHA384;
 }
 
-/* Keeps the two secrets of application data (RFC 8446 7.1). */
+/* Keeps the two secrets of application data, and notes that of our encrypted flight (RFC 8446 7.1).
+ */
 static void watch_secret(const uint8_t *label, const uint8_t *secret, size_t len)
 {
     struct tls_handshake *hs = under_way;
@@ -173,6 +205,8 @@ static void watch_secret(const uint8_t *label, const uint8_t *secret, size_t len
     } else if (memcmp(label, "s ap traffic", 12) == 0) {
         memcpy(hs->server_secret, secret, len);
         hs->secrets |= HAVE_SERVER_SECRET;
+    } else if (memcmp(label, "s hs traffic", 12) == 0) {
+        hs->has_server_key = true;
     }
 }
 
@@ -287,8 +321,6 @@ static int on_status(WOLFSSL *ssl, void *staple)
 {
     bool given = under_way != NULL && under_way->ssl == ssl && tls_staple_give(staple, ssl);
 
-    if (given)
-        under_way->has_given = true;
     return given ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_NOACK;
 }
 
@@ -317,6 +349,14 @@ void tls_workshop_deinit(struct tls_workshop *w)
     wolfSSL_ERR_clear_error();
 }
 
+static void verify_by_other(struct tls_handshake *hs, WOLFSSL_CTX *other)
+{
+    hs->other = other;
+    hs->awaits_verify = true;
+    wolfSSL_set_verify(hs->ssl, WOLFSSL_VERIFY_PEER | WOLFSSL_VERIFY_FAIL_IF_NO_PEER_CERT,
+                       on_verify);
+}
+
 struct tls_handshake *tls_handshake_new(struct tls_workshop *w, struct tls_context *ctx,
                                         const struct tls_identity *id, bool staples)
 {
@@ -342,6 +382,8 @@ struct tls_handshake *tls_handshake_new(struct tls_workshop *w, struct tls_conte
     wolfSSL_SetIOWriteCtx(hs->ssl, hs);
     if (w->is_trial)
         wolfSSL_set_verify(hs->ssl, WOLFSSL_VERIFY_NONE, NULL);
+    else if (staples && tls_context_wants_client(ctx))
+        verify_by_other(hs, tls_identity_library(id, false));
     return hs;
 }
 
@@ -614,7 +656,7 @@ static bool export(struct tls_handshake *hs, struct tls_record *r, struct tls_ha
         .explicit_nonce = hs->explicit_nonce + 1, /* of the one after Finished */
     };
 
-    if (!suite_of(hs, &p.version, &p.aead) || fragment_max <= 0)
+    if (!suite_of(hs, &p.version, &p.aead) || fragment_max <= 0 || hs->awaits_verify)
         return false;
     if (hs->is_client)
         swap_directions(&p);
@@ -644,11 +686,12 @@ static void read_subject(const struct tls_handshake *hs, struct tls_handshake_in
     wolfSSL_X509_free(x);
 }
 
-/* Without a certificate nothing is. */
+/* Without a certificate nothing is. In 1.3 it is encrypted, and the library, which keeps it once it
+ * has asked, does not call back each time; but tls_self_test() has seen that it is sent. */
 static bool is_stapled(const struct tls_handshake *hs, const struct tls_handshake_info *info)
 {
     return !info->is_resumed &&
-           (info->version == TLS_VERSION_1_3 ? hs->has_given : hs->has_stapled);
+           (info->version == TLS_VERSION_1_3 ? hs->due != NULL : hs->has_stapled);
 }
 
 bool tls_handshake_finish(struct tls_handshake *hs, struct tls_record *r,

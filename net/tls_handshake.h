@@ -78,7 +78,7 @@ struct tls_handshake_info {
     enum tls_version version;
     enum tls_aead aead;
     bool is_resumed;
-    bool is_stapled;   /* with an OCSP response: in 1.2 it was sent, in 1.3 given to the library */
+    bool is_stapled;   /* with an OCSP response: in 1.2 it was seen, in 1.3 it was due */
     char subject[256]; /* of the client's certificate, one line; "": none was asked for */
 };
 

@@ -37,7 +37,8 @@ void tls_staple_free(struct tls_staple *s);
 bool tls_staple_fits(struct tls_staple *s, const struct tls_file *chain);
 
 /* Has a WOLFSSL_CTX of that chain staple it; s must outlive that. The issuer becomes an authority
- * of the CTX's, so clients' certificates may not be asked for. False: the library declines. */
+ * of the CTX's, so it must not be the one that judges clients' certificates. False: the library
+ * declines. */
 MUST_USE bool tls_staple_install(struct tls_staple *s, const struct tls_file *chain, void *library);
 
 /* Within a handshake: a copy becomes the WOLFSSL's. False without memory. */

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 # Copyright (c) 2026 The Tidewire authors
-"""TLS with the clients that people use: python3-websockets, the ws package of Node, Chromium, curl,
-gnutls-cli; and what an idle TLS connection costs."""
+"""TLS with the clients that people use: python3-websockets, Node, Chromium, curl, gnutls-cli, OpenSSL's
+s_client, by either kind of certificate, by tickets and with certificates of their own; and what an
+idle TLS connection costs."""
 
 import asyncio
 import json
@@ -12,10 +13,12 @@ import time
 
 import pytest
 import websockets
+from cryptography.hazmat.primitives import serialization
 
+from certs import Authority
 from figures import pool_bytes
 from lockstep import idle
-from probe import expect_metric, private_dirty
+from probe import expect_metric, private_dirty, until
 from test_clients import BROWSER_TALK, NODE_DIR, node_modules  # noqa: F401 (a fixture)
 
 BYTES_MAX = 640
@@ -95,6 +98,122 @@ def test_gnutls_resumes(tls_server, certs, version):
     assert done.returncode == 0 and "*** This is a resumed session" in done.stdout, done.stdout
     assert "- Handshake was completed" in done.stdout
 
+
+# Either kind of certificate, tickets, certificates of clients -------------------------------------
+
+HANDSHAKES = "tidewire_tls_handshakes_total"
+GET = "GET /nowhere HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+VERSIONS = ("1.2", "1.3")
+
+
+def ask(argv, send=""):
+    return subprocess.run([str(a) for a in argv], input=send, text=True, capture_output=True,
+                          timeout=30)
+
+
+def by_curl(port, ca, version, own):
+    done = ask(["curl", "-sS", "--max-time", "20", "--cacert", ca, "--resolve",
+                f"localhost:{port}:127.0.0.1", f"--tlsv{version}", "--tls-max", version, "-o",
+                "/dev/null", "-w", "%{http_code}", f"https://localhost:{port}/nowhere",
+                *(("--cert", own.cert, "--key", own.key) if own else ())])
+    return done.stdout == "404"
+
+
+def by_gnutls(port, ca, version, own):
+    done = ask(["gnutls-cli", "--x509cafile", ca, "--sni-hostname", "localhost", "--verify-hostname",
+                "localhost", "--priority", f"NORMAL:-VERS-ALL:+VERS-TLS{version}", "--port", port,
+                *(("--x509certfile", own.cert, "--x509keyfile", own.key) if own else ()),
+                "127.0.0.1"], GET)
+    return "HTTP/1.1 404" in done.stdout
+
+
+def by_openssl(port, ca, version, own):
+    done = ask(["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-CAfile", ca,
+                "-verify_return_error", "-tls" + version.replace(".", "_"), "-ign_eof",
+                *(("-cert", own.cert, "-key", own.key, "-cert_chain", own.chain) if own else ())],
+               GET)
+    return "HTTP/1.1 404" in done.stdout
+
+
+def by_node(port, ca, version, own):
+    done = ask(["node", NODE_DIR / "resume.js", port, ca, f"TLSv{version}", 1,
+                *((own.cert, own.key) if own else ())])
+    return done.returncode == 0 and json.loads(done.stdout)[0]["status"] == 404
+
+
+def by_websockets(port, ca, version, own):
+    ctx = ssl.create_default_context(cafile=ca)
+    ctx.minimum_version = ctx.maximum_version = ssl.TLSVersion["TLSv" + version.replace(".", "_")]
+    if own:
+        ctx.load_cert_chain(own.cert, own.key)
+
+    async def talk():
+        async with websockets.connect(f"wss://localhost:{port}/rooms/own", ssl=ctx, host="127.0.0.1",
+                                      server_hostname="localhost") as c:
+            await c.send("by my own certificate")
+            return await c.recv() == "by my own certificate"
+
+    try:
+        return asyncio.run(asyncio.wait_for(talk(), 30))
+    except (ssl.SSLError, OSError, EOFError, websockets.exceptions.WebSocketException):
+        return False
+
+
+CLIENTS = {"curl": by_curl, "gnutls": by_gnutls, "openssl": by_openssl, "node": by_node,
+           "websockets": by_websockets}
+
+
+@pytest.mark.parametrize("kind", ("ecdsa", "rsa"))
+def test_every_client_takes_either_kind_and_shows_its_own(new_server, certs, kind):
+    """A server with one certificate, of that kind, that lets in only who shows one of the other
+    kind."""
+    clients = Authority(certs.folder, f"clients-of-{kind}")
+    own = clients.pair(f"own-{kind}", {"ecdsa": "rsa", "rsa": "ecdsa"}[kind])
+    own.chain = str(certs.folder / f"chain-{kind}.pem")
+    with open(own.chain, "wb") as f:
+        f.write(clients.middle.public_bytes(serialization.Encoding.PEM))
+    s = new_server("--tls-port", "0", "--drain-time", "0", "--tls-client-ca", clients.file,
+                   *getattr(certs, kind).flags())
+    ca, refused = certs.authority.file, 0
+    for version in VERSIONS:
+        for count, (name, client) in enumerate(CLIENTS.items(), 1):
+            assert client(s.tls_port, ca, version, own), (name, version, s.log())
+            until(lambda: s.metric(HANDSHAKES, version=version, resumed="no"), count)
+            assert not client(s.tls_port, ca, version, None), (name, version)
+            refused += 1
+            until(lambda: s.metric("tidewire_tls_handshake_failures_total",
+                                   reason="client_certificate"), refused)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_curl_and_node_come_back_by_ticket(tls_server, certs, version):
+    port, ca = tls_server.tls_port, certs.authority.file
+    before = tls_server.metric(HANDSHAKES, version=version, resumed="yes")
+    full = tls_server.metric(HANDSHAKES, version=version, resumed="no") + 1  # and Node's first
+    done = ask(["node", NODE_DIR / "resume.js", port, ca, f"TLSv{version}", 4])
+    said = json.loads(done.stdout)
+    assert [one["status"] for one in said] == [404] * 4, done.stderr
+    assert [one["resumed"] for one in said] == [False, True, True, True]
+    until(lambda: tls_server.metric(HANDSHAKES, version=version, resumed="yes"), before + 3)
+    url = f"https://localhost:{port}/nowhere"
+    done = ask(["curl", "-sS", "--max-time", "20", "--cacert", ca, "--resolve",
+                f"localhost:{port}:127.0.0.1", f"--tlsv{version}", "--tls-max", version, "-H",
+                "Connection: close", "-w", "%{http_code} ", url, url, url])
+    assert done.stdout.count("404") == 3, done.stderr
+    by_curl_too = 2 if version == "1.3" else 0  # it takes no tickets of 1.2 (SSL_OP_NO_TICKET)
+    until(lambda: tls_server.metric(HANDSHAKES, version=version, resumed="no"), full + 3 - by_curl_too)
+    assert tls_server.metric(HANDSHAKES, version=version, resumed="yes") == before + 3 + by_curl_too
+
+
+def test_chromium_takes_an_rsa_certificate(new_server, certs, browser):
+    s = new_server("--tls-port", "0", "--drain-time", "0", "--page", "on", *certs.rsa.flags())
+    tab = browser.open(f"https://localhost:{s.tls_port}/?room=rsa")
+    tab.wait("connected", lambda t: t.run(
+        "return document.getElementById('connection').dataset.state") == "open")
+    assert s.metric(HANDSHAKES) > 0
+
+
+# Memory -------------------------------------------------------------------------------------------
 
 def test_an_idle_tls_connection_in_a_room_costs_at_most_640_bytes(new_server, certs, record_property):
     """TLS 1.3 with AES-128, as test_memory.py measures plain ones; with what is left of handshakes."""

@@ -11,11 +11,12 @@ import subprocess
 import time
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from certs import Authority
 from figures import Heap
 from probe import is_sanitized, until
-from test_tls import client_hello, connect, context, start_refused
+from test_tls import FAILURES, client_hello, connect, context, start_refused
 from wire import Client, Raw
 
 pytestmark = pytest.mark.sanitize
@@ -242,8 +243,58 @@ def test_responses_that_are_not_right_are_refused(certs):
     twice = a.ocsp("twice", pair), a.ocsp("once", pair)
     code, err = start_refused(*pair.flags(), "--tls-ocsp", twice[0], "--tls-ocsp", twice[1])
     assert code == 8 and "for the same certificate" in err, err
-    code, err = start_refused(*pair.flags(), "--tls-ocsp", twice[0], "--tls-client-ca", a.file)
-    assert code == 2 and "tls-client-ca" in err, err
+
+
+@pytest.fixture
+def verifying(new_server, certs):
+    """A server that staples and asks for certificates of another authority, which is `.clients`."""
+    pair = certs.authority.pair("verifying")
+    clients = Authority(certs.folder, "verified")
+    s = new_server("--tls-port", "0", "--drain-time", "0", *pair.flags(), "--tls-client-ca",
+                   clients.file, "--tls-ocsp", certs.authority.ocsp("verifying", pair))
+    s.pair, s.clients = pair, clients
+    return s
+
+
+def shown(authority, name, folder):
+    """Flags of s_client for a certificate of that authority."""
+    pair, chain = authority.pair(name), folder / f"{name}-chain.pem"
+    chain.write_bytes(authority.middle.public_bytes(serialization.Encoding.PEM))
+    return "-cert", pair.cert, "-key", pair.key, "-cert_chain", str(chain)
+
+
+@pytest.mark.parametrize("version", ("1.2", "1.3"))
+def test_the_issuer_of_a_stapled_certificate_does_not_vouch_for_clients(verifying, certs, version, tmp_path):
+    s, flag = verifying, "-tls" + version.replace(".", "_")
+    is_due = version == "1.2" or staples_13(s)
+    good = shown(s.clients, "good client", tmp_path)
+    assert stapled(s, flag, *good) == (serial(s.pair) if is_due else None)
+    until(lambda: s.metric("tidewire_tls_handshakes_total"), 1)
+    assert s.metric(STAPLES, version=version) == is_due
+    for count, wrong in enumerate((shown(certs.authority, "own client", tmp_path), ()), 1):
+        out = subprocess.run(["openssl", "s_client", "-connect", f"127.0.0.1:{s.tls_port}", flag,
+                              "-status", *wrong], input=b"", timeout=30, stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT).stdout.decode()
+        assert ("OCSP Response Status" in out) == is_due, out
+        until(lambda: s.metric(FAILURES, reason="client_certificate"), count)
+    assert s.metric("tidewire_tls_handshakes_total") == 1
+    assert s.metric(FAILURES) == 2
+
+
+def test_a_clients_certificate_that_comes_before_the_answer_is_refused(verifying, certs):
+    """In one record with the ClientHello, where a stapled certificate's issuer is still trusted."""
+    s, own = verifying, certs.authority.pair("early client")
+    certificates = b"".join(len(der).to_bytes(3, "big") + der for der in (
+        c.public_bytes(serialization.Encoding.DER) for c in (own.certificate, certs.authority.middle)))
+    message = len(certificates).to_bytes(3, "big") + certificates
+    hello = client_hello(SUITES, more=(STATUS,))
+    body = hello[5:] + b"\x0b" + len(message).to_bytes(3, "big") + message
+    with Raw(s.tls_port) as c:
+        c.send(hello[:3] + len(body).to_bytes(2, "big") + body)
+        alert = c._take(7)
+        assert alert[0] == 21 and alert[5] == 2, alert
+        assert c.at_end()
+    until(lambda: s.metric(FAILURES, reason="client_certificate"), 1)
 
 
 def ask(server, hello, times):

@@ -310,12 +310,6 @@ static int check_tls_files(const struct config *c, const struct options *o, FILE
                          net->tls_cert.count, TLS_IDENTITIES_MAX);
         return OPTIONS_EXIT_USAGE;
     }
-    if (net->tls_ocsp.count > 0 && net->tls_client_ca.count > 0) {
-        options_complain(o, "tls-ocsp", err,
-                         "can't be used with tls-client-ca: the issuer of our own certificate "
-                         "would be an authority for clients as well; leave one of them out");
-        return OPTIONS_EXIT_USAGE;
-    }
     return 0;
 }
 

@@ -558,8 +558,7 @@ const struct option config_table[] = {
      .help =
          "An OCSP response in DER, stapled to the certificate that it speaks of, whose chain "
          "must hold the issuer; in TLS 1.3 only where wolfSSL leaks nothing, which a start with "
-         "a response finds out. SIGHUP reads it again; an expired one is sent to nobody. Not "
-         "with --tls-client-ca.",
+         "a response finds out. SIGHUP reads it again; an expired one is sent to nobody.",
      .offset = AT(net.tls_ocsp),
      .type = OPTION_LIST,
      .reload = OPTION_RELOAD},
