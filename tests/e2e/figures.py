@@ -190,7 +190,8 @@ def allocations_of_idle():
 
 
 def pool_bytes(server):
-    return sum(v for k, v in server.metrics().items() if k.startswith("tidewire_pool_bytes"))
+    names = ("tidewire_pool_bytes", "tidewire_channel_pool_bytes")
+    return sum(v for k, v in server.metrics().items() if k.startswith(names))
 
 
 QUIET_S = 1.3  # after a second without events a shard gives back what it kept for the next ones
