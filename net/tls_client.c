@@ -35,6 +35,8 @@ struct tls_client {
     bool is_insecure;
     bool resume;
     bool has_certificate;
+    char *cert_file;  /* NULL: none; with expiry_s main's, not under the lock */
+    int64_t expiry_s; /* of the certificate, seconds since 1970 */
 };
 
 static bool set_up(struct tls_client *t)
@@ -106,6 +108,12 @@ static int load_certificate(struct tls_client *t, const struct tls_client_config
     if (err == 0)
         err = tls_file_read(cfg->key_file, &key, complaint);
     err = err != 0 ? -ENOENT : use_certificate(t, cfg, &chain, &key, complaint);
+    t->expiry_s = err != 0 ? -1 : tls_pem_expiry_s(&chain);
+    if (err == 0 && t->expiry_s < 0)
+        err = complain(complaint, cfg->cert_file, "its dates can't be read; get another");
+    t->cert_file = strdup(cfg->cert_file);
+    if (err == 0 && t->cert_file == NULL)
+        err = -ENOMEM;
     tls_file_free(&chain);
     tls_file_free(&key);
     return err;
@@ -153,14 +161,18 @@ void tls_client_free(struct tls_client *t)
     if (t == NULL)
         return;
     wolfSSL_CTX_free(t->library);
+    free(t->cert_file);
     pthread_mutex_destroy(&t->lock);
     free(t);
 }
 
 void tls_client_replace(struct tls_client *t, struct tls_client *by)
 {
+    char *old_file = t->cert_file;
     WOLFSSL_CTX *old;
 
+    t->cert_file = by->cert_file;
+    t->expiry_s = by->expiry_s;
     pthread_mutex_lock(&t->lock);
     old = t->library;
     t->library = by->library;
@@ -170,6 +182,7 @@ void tls_client_replace(struct tls_client *t, struct tls_client *by)
     t->has_certificate = by->has_certificate;
     pthread_mutex_unlock(&t->lock);
     by->library = old;
+    by->cert_file = old_file;
     tls_client_free(by);
 }
 
@@ -181,6 +194,12 @@ bool tls_client_has_certificate(struct tls_client *t)
     has = t->has_certificate;
     pthread_mutex_unlock(&t->lock);
     return has;
+}
+
+int64_t tls_client_expiry_s(const struct tls_client *t, const char **file)
+{
+    *file = t->cert_file;
+    return t->expiry_s;
 }
 
 /* As the library writes the addresses in certificates, which it compares as texts. */

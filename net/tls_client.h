@@ -28,7 +28,7 @@ MUST_USE int tls_client_new(const struct tls_client_config *cfg, struct tls_clie
 /* Nobody begins a handshake any more; NULL is allowed. */
 void tls_client_free(struct tls_client *t);
 
-/* From its next handshake on t is as `by`, which is taken. Any thread, beside those who shake. */
+/* From its next handshake on t is as `by`, which is taken. Main, beside those who shake. */
 void tls_client_replace(struct tls_client *t, struct tls_client *by);
 
 /* A handshake with the server of that name or address, which is sent (SNI, a name only) and which
@@ -38,6 +38,10 @@ struct tls_handshake *tls_client_handshake(struct tls_client *t, const char *nam
 
 /* Whether there is a certificate of our own. Any thread. */
 bool tls_client_has_certificate(struct tls_client *t);
+
+/* When that expires, in seconds since 1970, and in *file its name, until it is replaced; 0 and
+ * NULL: there is none. Main. */
+int64_t tls_client_expiry_s(const struct tls_client *t, const char **file);
 
 /* Frees a session; NULL is allowed. */
 void tls_client_forget(void *session);

@@ -80,24 +80,14 @@ static void read_names(struct tls_identity *id, WOLFSSL_X509 *x)
         add_name(id, name);
 }
 
-/* -1: can't be read. */
-static int64_t time_of(const WOLFSSL_ASN1_TIME *t)
-{
-    struct tm tm = {0};
-
-    if (t == NULL || wolfSSL_ASN1_TIME_to_tm(t, &tm) != WOLFSSL_SUCCESS)
-        return -1;
-    return timegm(&tm);
-}
-
 static int check_times(struct tls_identity *id, WOLFSSL_X509 *x, int64_t now_s, char *complaint)
 {
-    int64_t from_s = time_of(wolfSSL_X509_get_notBefore(x));
+    int64_t from_s = tls_pem_time_s(wolfSSL_X509_get_notBefore(x));
     char day[32];
     struct tm tm;
     time_t when;
 
-    id->expiry_s = time_of(wolfSSL_X509_get_notAfter(x));
+    id->expiry_s = tls_pem_time_s(wolfSSL_X509_get_notAfter(x));
     if (id->expiry_s < 0 || from_s < 0)
         return tls_complain(complaint, "%s: its dates can't be read; get another certificate",
                             id->file);

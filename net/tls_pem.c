@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT
  * Copyright (c) 2026 The Tidewire authors */
 
-/* Keys and their certificates. Main. */
+/* Keys, their certificates, and the dates of these. Main. */
 
 #include "net/tls_pem.h"
 
 #include <string.h>
+#include <time.h>
 
 #include <wolfssl/options.h>
 #include <wolfssl/ssl.h>
@@ -39,4 +40,23 @@ bool tls_pem_key_fits(const struct tls_file *chain, const struct tls_file *key)
 
     wolfSSL_X509_free(x);
     return fits;
+}
+
+int64_t tls_pem_time_s(const void *t)
+{
+    struct tm tm = {0};
+
+    if (t == NULL || wolfSSL_ASN1_TIME_to_tm(t, &tm) != WOLFSSL_SUCCESS)
+        return -1;
+    return timegm(&tm);
+}
+
+int64_t tls_pem_expiry_s(const struct tls_file *chain)
+{
+    WOLFSSL_X509 *x =
+        wolfSSL_X509_load_certificate_buffer(chain->bytes, (int)chain->len, WOLFSSL_FILETYPE_PEM);
+    int64_t when_s = x != NULL ? tls_pem_time_s(wolfSSL_X509_get_notAfter(x)) : -1;
+
+    wolfSSL_X509_free(x);
+    return when_s;
 }

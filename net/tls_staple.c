@@ -7,7 +7,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <wolfssl/options.h>
 #include <wolfssl/ssl.h>
@@ -16,6 +15,7 @@
 #include <wolfssl/wolfcrypt/asn.h>
 
 #include "net/tls_handshake.h"
+#include "net/tls_pem.h"
 
 #define BEGIN_CERTIFICATE "-----BEGIN CERTIFICATE-----"
 
@@ -94,16 +94,6 @@ static WOLFSSL_X509 *first_of(const struct tls_file *pem)
                                                                 WOLFSSL_FILETYPE_PEM);
 }
 
-static bool read_time(const WOLFSSL_ASN1_TIME *t, int64_t *out_s)
-{
-    struct tm tm = {0};
-
-    if (t == NULL || wolfSSL_ASN1_TIME_to_tm(t, &tm) != WOLFSSL_SUCCESS)
-        return false;
-    *out_s = timegm(&tm);
-    return true;
-}
-
 /* RFC 6960 4.2.1: the answer for that certificate. False: there is none, or it has no nextUpdate.
  */
 static bool find_answer(struct tls_staple *s, WOLFSSL_OCSP_BASICRESP *basic,
@@ -113,8 +103,11 @@ static bool find_answer(struct tls_staple *s, WOLFSSL_OCSP_BASICRESP *basic,
     int status, reason;
 
     if (wolfSSL_OCSP_resp_find_status(basic, id, &status, &reason, &revoked, &from, &until) !=
-            WOLFSSL_SUCCESS ||
-        !read_time(from, &s->from_s) || !read_time(until, &s->until_s))
+        WOLFSSL_SUCCESS)
+        return false;
+    s->from_s = tls_pem_time_s(from);
+    s->until_s = tls_pem_time_s(until);
+    if (s->from_s < 0 || s->until_s < 0)
         return false;
     s->is_good = status == CERT_GOOD;
     return true;

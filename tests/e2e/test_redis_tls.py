@@ -9,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 
 import pytest
 
@@ -185,6 +186,25 @@ def test_a_reload_reads_the_files_again(backend, certs, tls, other, tmp_path):
             redis.kill()
             redis.start()
             assert until(lambda: s.metric("tidewire_redis_pairs_up") == 2, 10), s.log()
+
+
+def test_the_expiry_of_the_client_certificate_is_told_and_warned_of(backend, certs, redis_pair):
+    metric = "tidewire_redis_certificate_expiry_timestamp_seconds"
+    own = certs.authority.pair("node-soon", end=3)
+    with RedisServer(tls=RedisTls(certs.authority, redis_pair, "yes")) as redis:
+        common = flags(redis, certs.authority.file)
+        with Nodes(backend, 1, *common, "--redis-cert", own.cert, "--redis-key", own.key) as n:
+            s = n.servers[0]
+            n.wait_ready()
+            assert abs(s.metric(metric) - time.time() - 3 * 86400) < 7200
+            warned = [line for line in s.lines if "certificate for Redis expires soon" in line]
+            assert len(warned) == 1 and own.cert in warned[0], s.log()
+            certs.authority.pair("node-soon", end=40)
+            s.process.send_signal(signal.SIGHUP)
+            assert until(lambda: s.metric(metric) - time.time() > 39 * 86400, 10)
+            assert len([line for line in s.lines if "expires soon" in line]) == 1
+        with Nodes(backend, 1, *common) as n:
+            assert n.servers[0].metric(metric) == 0
 
 
 # Ports of the wrong kind --------------------------------------------------------------------------

@@ -15,6 +15,7 @@
 #include "net/tls_heap.h"
 #include "net/tls_self_test.h"
 #include "net/tls_staple.h"
+#include "tools/tidewire/expiry.h"
 
 static const struct stats_desc descs[CERTIFICATES_STAT_COUNT] = {
     [CERTIFICATES_STAT_EXPIRY] = {"tidewire_tls_certificate_expiry_timestamp_seconds", NULL,
@@ -27,11 +28,6 @@ static const struct stats_desc descs[CERTIFICATES_STAT_COUNT] = {
     [CERTIFICATES_STAT_REFUSED] = {"tidewire_tls_reloads_total", "result=\"refused\"", "",
                                    STATS_COUNTER, 0},
 };
-
-static int64_t wall_s(void)
-{
-    return (int64_t)time(NULL);
-}
 
 static uint64_t monotonic_ns(void)
 {
@@ -54,7 +50,7 @@ static int load(const struct net_config *cfg, bool at_start, struct tls_context 
         .staples = cfg->tls_ocsp.items,
         .staple_count = cfg->tls_ocsp.count,
     };
-    int err = tls_context_load(&files, wall_s(), out, complaint);
+    int err = tls_context_load(&files, expiry_now_s(), out, complaint);
 
     if (err != 0)
         return err;
@@ -62,16 +58,6 @@ static int load(const struct net_config *cfg, bool at_start, struct tls_context 
     if (err != 0)
         tls_context_unref(*out);
     return err;
-}
-
-/* The day of an expiry, for the log. */
-static const char *day_of(int64_t when_s, char text[32])
-{
-    time_t when = (time_t)when_s;
-    struct tm tm;
-
-    strftime(text, 32, "%Y-%m-%d", gmtime_r(&when, &tm));
-    return text;
 }
 
 static void tell_staples(struct certificates *c)
@@ -88,27 +74,27 @@ static void tell_staples(struct certificates *c)
     };
     const struct tls_context *ctx = c->shared.current;
     const char *file;
-    char day[32];
+    char day[EXPIRY_TEXT_MAX];
     int64_t when_s = tls_context_staple_expiry_s(ctx, &file);
 
     stats_set(&c->stats[CERTIFICATES_STAT_STAPLE_EXPIRY], (uint64_t)when_s);
     if (when_s == 0)
         return;
     log_info("OCSP responses loaded", "stapled_in", stapled_in[tls_context_staples_13(ctx)],
-             "wolfssl", tls_self_test_library(), "first_expiry", day_of(when_s, day), "file", file,
-             NULL);
+             "wolfssl", tls_self_test_library(), "first_expiry", expiry_day(when_s, day), "file",
+             file, NULL);
 }
 
 static void tell_expiry(struct certificates *c)
 {
     const char *file;
-    char day[32];
+    char day[EXPIRY_TEXT_MAX];
     int64_t when_s = tls_context_expiry_s(c->shared.current, &file);
     struct log_num n;
 
     stats_set(&c->stats[CERTIFICATES_STAT_EXPIRY], (uint64_t)when_s);
     log_info("certificates loaded", "count", log_u64(&n, tls_context_count(c->shared.current)),
-             "first_expiry", day_of(when_s, day), "file", file, NULL);
+             "first_expiry", expiry_day(when_s, day), "file", file, NULL);
     tell_staples(c);
     c->warned_s = 0;
     memset(c->staple_warned_s, 0, sizeof(c->staple_warned_s));
@@ -170,22 +156,8 @@ int certificates_reload(struct certificates *c, const struct net_config *config)
     return 0;
 }
 
-static void watch_staple(const struct tls_staple *s, int64_t *warned_s, int64_t now_s)
-{
-    char day[32];
-    int64_t when_s = tls_staple_expiry_s(s);
-
-    if (when_s - now_s > CERTIFICATES_WARN_STAPLE_S || now_s - *warned_s < 86400)
-        return;
-    *warned_s = now_s;
-    log_warn(now_s >= when_s ? "an OCSP response has expired and is stapled no more; fetch a new "
-                               "one and send SIGHUP"
-                             : "an OCSP response expires soon; fetch a new one and send SIGHUP",
-             "file", tls_staple_file(s), "expires", day_of(when_s, day), NULL);
-}
-
-/* Each of them: one that was left to expire must not hide another. */
-static void watch_staples(struct certificates *c, int64_t now_s)
+/* Each response: one that was left to expire must not hide another. */
+static void watch_staples(struct certificates *c)
 {
     const struct tls_context *ctx = c->shared.current;
 
@@ -193,28 +165,21 @@ static void watch_staples(struct certificates *c, int64_t now_s)
         const struct tls_staple *s = tls_identity_staple(tls_context_at(ctx, i));
 
         if (s != NULL)
-            watch_staple(s, &c->staple_warned_s[i], now_s);
+            expiry_watch(tls_staple_file(s), tls_staple_expiry_s(s), CERTIFICATES_WARN_STAPLE_S,
+                         &c->staple_warned_s[i],
+                         "an OCSP response expires soon; fetch a new one and send SIGHUP",
+                         "an OCSP response has expired and is stapled no more; fetch a new one and "
+                         "send SIGHUP");
     }
-}
-
-static void watch_certificates(struct certificates *c, int64_t now_s)
-{
-    const char *file;
-    char day[32];
-    int64_t when_s = tls_context_expiry_s(c->shared.current, &file);
-
-    if (when_s - now_s > CERTIFICATES_WARN_S || now_s - c->warned_s < 86400)
-        return;
-    c->warned_s = now_s;
-    log_warn(now_s > when_s ? "a certificate has expired; renew it and send SIGHUP"
-                            : "a certificate expires soon; renew it and send SIGHUP",
-             "file", file, "expires", day_of(when_s, day), NULL);
 }
 
 void certificates_watch(struct certificates *c)
 {
-    int64_t now_s = wall_s();
+    const char *file;
+    int64_t when_s = tls_context_expiry_s(c->shared.current, &file);
 
-    watch_certificates(c, now_s);
-    watch_staples(c, now_s);
+    expiry_watch(file, when_s, EXPIRY_CERTIFICATE_AHEAD_S, &c->warned_s,
+                 "a certificate expires soon; renew it and send SIGHUP",
+                 "a certificate has expired; renew it and send SIGHUP");
+    watch_staples(c);
 }

@@ -25,9 +25,8 @@ struct certificates {
     stats_value stats[CERTIFICATES_STAT_COUNT];
 };
 
-/* How long ahead of an expiry the log begins to warn, once a day. */
-#define CERTIFICATES_WARN_S (21 * 86400)
-/* The same for OCSP responses, which live for some days and are renewed at half of that. */
+/* How long ahead of its expiry the log begins to warn of an OCSP response: these live for some
+ * days and are renewed at half of that. */
 #define CERTIFICATES_WARN_STAPLE_S 86400
 
 /* Loads, and shakes hands with itself (net/tls_self_test.h). Returns 0; -EINVAL: the files are not

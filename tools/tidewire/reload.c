@@ -105,7 +105,7 @@ static int take_port_certificates(const struct reload *r, const struct reload_se
 /* So it is with Redis. What its connections use is changed last: that can't fail any more. */
 static int take_certificates(const struct reload *r, const struct reload_settings *s)
 {
-    bool is_needed = r->redis_tls != NULL && redis_trust_is_needed(&s->read.pubsub.redis);
+    bool is_needed = r->redis_trust->client != NULL && redis_trust_is_needed(&s->read.pubsub.redis);
     char complaint[TLS_COMPLAINT_MAX];
     struct tls_client *next = NULL;
     int err = 0;
@@ -118,7 +118,7 @@ static int take_certificates(const struct reload *r, const struct reload_setting
     }
     err = take_port_certificates(r, s);
     if (err == 0 && next != NULL)
-        tls_client_replace(r->redis_tls, next);
+        redis_trust_take(r->redis_trust, next);
     else
         tls_client_free(next);
     return err;

@@ -28,7 +28,7 @@ struct reload {
     const struct config *started;
     const struct options *started_options;
     struct certificates *certificates; /* NULL: no TLS ports */
-    struct tls_client *redis_tls;      /* NULL: no --redis by TLS */
+    struct redis_trust *redis_trust;
     struct server *server;
     struct reload_settings *live; /* NULL: those of the start are in force */
     stats_value stats[RELOAD_STAT_COUNT];

@@ -59,7 +59,7 @@ struct serve {
     struct config config;
     struct options *options;
     struct certificates certificates; /* where there are TLS ports */
-    struct tls_client *redis_tls;     /* NULL: no --redis by TLS */
+    struct redis_trust redis_trust;
     struct server server;
     struct reload reload;
     struct place places[NET_LISTENERS_MAX];
@@ -322,10 +322,15 @@ static int load_certificates(struct serve *s)
 {
     const struct redis_config *redis = &s->config.pubsub.redis;
     char complaint[TLS_COMPLAINT_MAX];
+    struct tls_client *client = NULL;
 
-    if ((!redis_trust_is_needed(redis) || redis_trust_load(redis, &s->redis_tls, complaint) == 0) &&
-        (!has_tls(s) || certificates_init(&s->certificates, &s->config.net, complaint) == 0))
+    if ((!redis_trust_is_needed(redis) || redis_trust_load(redis, &client, complaint) == 0) &&
+        (!has_tls(s) || certificates_init(&s->certificates, &s->config.net, complaint) == 0)) {
+        if (client != NULL)
+            redis_trust_take(&s->redis_trust, client);
         return 0;
+    }
+    tls_client_free(client);
     fprintf(stderr, "tidewire: %s\n", complaint);
     return EXIT_TLS;
 }
@@ -487,6 +492,13 @@ static void drain(struct serve *s)
     server_set_phase(&s->server, NODE_STOPPING);
 }
 
+static void watch_expiries(struct serve *s)
+{
+    if (has_tls(s))
+        certificates_watch(&s->certificates);
+    redis_trust_watch(&s->redis_trust);
+}
+
 static int run(struct serve *s)
 {
     const struct timespec watch = {.tv_sec = CERTIFICATES_LOOK_S};
@@ -501,8 +513,8 @@ static int run(struct serve *s)
         sig = sigtimedwait(&s->signals, NULL, &watch);
         if (sig == SIGHUP)
             reload_run(&s->reload);
-        else if (has_tls(s))
-            certificates_watch(&s->certificates);
+        else
+            watch_expiries(s);
     } while (sig != SIGTERM && sig != SIGINT);
     drain(s);
     for (uint32_t i = 0; i < s->shard_count; i++) {
@@ -598,7 +610,7 @@ static int build(struct serve *s)
         seed = io_random(ios[0]);
     max = s->config.net.max_connections != 0 ? s->config.net.max_connections : s->capacity;
     if (server_init(&s->server, &s->config, ios, s->shard_count, seed, max,
-                    has_tls(s) ? &s->certificates.shared : NULL, s->redis_tls) != 0)
+                    has_tls(s) ? &s->certificates.shared : NULL, s->redis_trust.client) != 0)
         return fail(EXIT_INTERNAL, "can't build the shards", "", "out of memory",
                     "free memory or lower --shards");
     if (s->shard_count <= (uint32_t)CPU_COUNT(&s->cpus)) /* else it would spin on another's core */
@@ -609,7 +621,9 @@ static int build(struct serve *s)
         s->reload.certificates = &s->certificates;
         offer_ktls(s, ios[0]);
     }
-    s->reload.redis_tls = s->redis_tls;
+    if (s->redis_trust.client != NULL)
+        redis_trust_register(&s->redis_trust, &s->server.stats);
+    s->reload.redis_trust = &s->redis_trust;
     s->reload.server = &s->server;
     reload_register(&s->reload, &s->server.stats);
     if (s->config.redirect_http)
@@ -660,7 +674,7 @@ int serve_main(int argc, char **argv, char **envp)
         if (has_tls(s))
             certificates_deinit(&s->certificates);
     }
-    tls_client_free(s->redis_tls);
+    tls_client_free(s->redis_trust.client);
     close_places(s);
     options_free(s->options);
     free(s);
