@@ -132,7 +132,7 @@ static uint32_t class_of(uint32_t bytes)
     return 2 * (log2 - 7) + (last >> (log2 - 1) & 1);
 }
 
-struct message *message_new_any(struct message_pool *mp, uint32_t payload_len)
+static struct message *new_of_class(struct message_pool *mp, uint32_t payload_len)
 {
     if (payload_len > MESSAGE_POOLED_MAX - MESSAGE_HEAD_BYTES)
         return large_new(mp, payload_len);
@@ -142,6 +142,14 @@ struct message *message_new_any(struct message_pool *mp, uint32_t payload_len)
     struct message *m = pool_acquire(&mp->classes[class]);
     if (likely(m != NULL))
         message_set_up(m, mp->shard, payload_len, (uint8_t) class);
+    return m;
+}
+
+struct message *message_new_any(struct message_pool *mp, uint32_t payload_len)
+{
+    struct message *m = new_of_class(mp, payload_len);
+    if (unlikely(m == NULL))
+        mp->failures++;
     return m;
 }
 

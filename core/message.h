@@ -69,6 +69,7 @@ struct message_pool {
     uint64_t large_now;         /* messages larger than the largest class, now */
     uint64_t large_bytes;       /* their bytes, now */
     uint64_t large_allocs;      /* heap allocations made for them, ever */
+    uint64_t failures;          /* messages and runs refused for want of memory, ever */
     struct message *large_kept; /* a freed large message kept for the next one, at most one */
     uint32_t large_kept_cap;    /* its payload capacity */
 };
@@ -177,8 +178,10 @@ MUST_USE static inline struct run *run_new(struct message_pool *mp, struct messa
     struct run *r = &m->run;
     if (unlikely(m->home != mp->shard || r->message != NULL)) {
         r = pool_acquire(&mp->runs);
-        if (r == NULL)
+        if (unlikely(r == NULL)) {
+            mp->failures++;
             return NULL;
+        }
     }
     r->message = m;
     r->bytes = message_frame(m);

@@ -146,6 +146,7 @@ static void publish_stats(struct shard *s)
         {SHARD_STAT_MESH_SHORT, mesh->short_of_memory},
         {SHARD_STAT_MESSAGE_BYTES, message_pool_mapped_bytes(&s->messages)},
         {SHARD_STAT_MESSAGE_LARGE, s->messages.large_allocs},
+        {SHARD_STAT_MESSAGE_ALLOC_FAILED, s->messages.failures},
     };
 
     for (size_t i = 0; i < ARRAY_LEN(rows); i++)

@@ -87,7 +87,7 @@ struct node {
     X(MESSAGE_LARGE, "messages_large_total", NULL,                                                 \
       "Heap allocations for messages over the largest pool class.", STATS_COUNTER)                 \
     X(MESSAGE_ALLOC_FAILED, "message_alloc_failures_total", NULL,                                  \
-      "Messages refused for want of memory.", STATS_COUNTER)                                       \
+      "Messages and runs refused for want of memory.", STATS_COUNTER)                              \
     X(IO_POLLS, "io_polls_total", NULL, "Turns of the io backend.", STATS_COUNTER)                 \
     X(IO_SYSCALLS, "io_syscalls_total", NULL, "System calls made for io.", STATS_COUNTER)          \
     X(IO_ACCEPTS, "io_accepts_total", NULL, "Sockets accepted.", STATS_COUNTER)                    \

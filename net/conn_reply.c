@@ -51,10 +51,8 @@ static struct run *new_run(struct net *n, uint32_t room)
     struct message *m = message_new(&n->shard->messages, room);
     struct run *r;
 
-    if (m == NULL) {
-        stats_inc(&n->shard->stats[SHARD_STAT_MESSAGE_ALLOC_FAILED]);
+    if (m == NULL)
         return NULL;
-    }
     r = run_new(&n->shard->messages, m);
     if (r == NULL)
         shard_message_release(n->shard, m);

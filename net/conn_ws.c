@@ -171,7 +171,7 @@ static void answer_ping(struct conn *c, const uint8_t *payload, uint32_t len)
     if (c->sendq.bytes > c->net->config->max_queue_bytes)
         conn_end(c, CONN_END_SLOW_CONSUMER);
     else if (!conn_queue_bytes(c, frame, ws_encode_control(frame, WS_OP_PONG, payload, len)))
-        conn_end(c, CONN_END_NO_MEMORY);
+        conn_queue_failed(c, CONN_END_NO_MEMORY);
 }
 
 /* RFC 6455 5.5.1, 7.4, 8.1. */

@@ -183,10 +183,8 @@ MUST_USE static inline struct message *net_message_take(struct net *n, struct ne
 
     if (likely(m == NULL)) {
         m = message_new(&n->shard->messages, (uint32_t)in->payload.len);
-        if (unlikely(m == NULL)) {
-            stats_inc(&n->shard->stats[SHARD_STAT_MESSAGE_ALLOC_FAILED]);
+        if (unlikely(m == NULL))
             return NULL;
-        }
         simd->unmask(message_payload(m), in->payload.ptr, in->payload.len, in->key);
         stats_inc(&n->stats[NET_STAT_PAYLOAD_COPIES]);
     } else {

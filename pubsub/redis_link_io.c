@@ -315,6 +315,7 @@ static void attempt(struct redis_link *l, uint64_t now_ns)
     const struct redis_endpoint *e = &l->config.endpoint;
     struct io_addr a;
 
+    l->at_once = false; /* this is it: the next one waits again */
     l->deadline_ns = now_ns + l->config.connect_timeout_ns;
     if (e->is_unix)
         connect_unix(l);

@@ -194,6 +194,26 @@ static uint64_t turn_ended(struct redis_masters *m, uint64_t now_ns)
     return next_ns;
 }
 
+bool redis_masters_hold(struct redis_masters *m)
+{
+    if (m->lets_go)
+        return false;
+    m->hold_ns = min_u64(m->hold_ns, m->engine->shard->io->now_ns + REDIS_MASTERS_HOP_NS);
+    return true;
+}
+
+/* Rooms that were held. Returns when to look again. */
+static uint64_t turn_held(struct redis_masters *m, uint64_t now_ns)
+{
+    if (now_ns >= m->hold_ns) {
+        m->hold_ns = UINT64_MAX;
+        m->lets_go = true;
+        redis_subs_settle(m->engine, m);
+        m->lets_go = false;
+    }
+    return m->hold_ns;
+}
+
 static bool lacks_master(const struct redis_masters *m)
 {
     for (const struct redis_server *s = m->engine->servers; s != NULL; s = s->next) {
@@ -212,7 +232,8 @@ uint64_t redis_masters_turn(struct redis_masters *m, uint64_t now_ns)
         redis_subs_settle(m->engine, m);
         redis_server_unreachable(&m->nowhere); /* who waits there has no master */
     }
-    next_ns = min_u64(turn_leaving(m, now_ns), turn_ended(m, now_ns));
+    next_ns = min_u64(turn_held(m, now_ns), turn_leaving(m, now_ns));
+    next_ns = min_u64(next_ns, turn_ended(m, now_ns));
     redis_cluster_lacks(&m->map, lacks_master(m));
     return min_u64(next_ns, redis_scout_turn(&m->map.scout, now_ns));
 }
@@ -284,6 +305,7 @@ struct redis_masters *redis_masters_new(struct engine_redis *e, const struct red
     if (m == NULL)
         return NULL;
     m->engine = e;
+    m->hold_ns = UINT64_MAX;
     m->links = *links;
     m->nowhere.engine = e;
     m->nowhere.masters = m;

@@ -22,6 +22,7 @@
 
 #define REDIS_MASTERS_LEAVE_NS NS_PER_SEC
 #define REDIS_MASTERS_TRUST_NS NS_PER_SEC
+#define REDIS_MASTERS_HOP_NS (100 * NS_PER_MS)
 
 struct redis_masters {
     struct engine_redis *engine;
@@ -31,6 +32,8 @@ struct redis_masters {
     struct redis_server *at[REDIS_SLOTS_NODES_MAX]; /* by index of map.slots.nodes; or NULL */
     bool is_covered;                                /* every slot has a master */
     bool has_changed;                               /* the map: rooms are looked at once a turn */
+    bool lets_go;     /* rooms that redis_masters_hold() has held are being looked at */
+    uint64_t hold_ns; /* until then; UINT64_MAX: none is held */
 };
 
 /* Begins to ask for the map. Of *links, role, endpoint and queue_bytes_max are not used. NULL
@@ -53,6 +56,10 @@ static inline uint32_t redis_masters_uncovered(const struct redis_masters *m)
 {
     return REDIS_SLOT_COUNT - m->map.slots.covered;
 }
+
+/* A room of these masters has moved too often: whether it must wait until rooms are looked at
+ * again, which is within REDIS_MASTERS_HOP_NS. */
+bool redis_masters_hold(struct redis_masters *m);
 
 /* An error of that server: if it is a MOVED the map is mended. Returns whether it was. */
 bool redis_masters_moved(struct redis_server *s, const struct redis_reply *r);

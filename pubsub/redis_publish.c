@@ -9,6 +9,7 @@
 #include "pubsub/redis_publish.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -41,11 +42,20 @@ static struct message *pop(struct message **first)
 /* Delivery
  * --------------------------------------------------------------------------------------- */
 
+#define NODE_TEXT_MAX 20
+
+/* The name of a node, for the log. */
+static const char *text_of(uint64_t node, char text[NODE_TEXT_MAX])
+{
+    snprintf(text, NODE_TEXT_MAX, "%016" PRIx64, node);
+    return text;
+}
+
 static void note_missed(struct engine_redis *e, const struct redis_sub *sub, uint64_t node,
                         uint32_t missed)
 {
     struct log_num n;
-    char name[24];
+    char name[NODE_TEXT_MAX];
 
     if (likely(missed == 0) || sub->home_handle == 0)
         return; /* nobody was here to miss it */
@@ -53,8 +63,18 @@ static void note_missed(struct engine_redis *e, const struct redis_sub *sub, uin
         return;
     redis_stat(e, REDIS_STAT_GAPS);
     stats_add(&e->stats[REDIS_STAT_LOST], missed);
-    snprintf(name, sizeof(name), "%016llx", (unsigned long long)node);
-    log_warn("messages of a node did not come", "from", name, "missing", log_u64(&n, missed), NULL);
+    log_warn("messages of a node did not come", "from", text_of(node, name), "missing",
+             log_u64(&n, missed), NULL);
+}
+
+static void note_repeated(struct engine_redis *e, uint64_t node, uint32_t seq)
+{
+    struct log_num n;
+    char name[NODE_TEXT_MAX];
+
+    redis_stat(e, REDIS_STAT_REPEATED);
+    log_warn("a message of a node came twice, or behind a later one, and was skipped", "from",
+             text_of(node, name), "number", log_u64(&n, seq), NULL);
 }
 
 /* Whether the message has its turn: neither it nor a later one of its node was here. */
@@ -64,7 +84,7 @@ static bool has_turn(struct engine_redis *e, struct redis_sub *sub, uint64_t nod
     uint32_t missed;
 
     if (!redis_seen_note(&sub->seen, &e->shard->messages, node, epoch, seq, &missed)) {
-        redis_stat(e, REDIS_STAT_REPEATED);
+        note_repeated(e, node, seq);
         return PLANTED(PLANT_REDIS_REPEAT);
     }
     note_missed(e, sub, node, missed);

@@ -37,7 +37,7 @@ struct redis_reader {
     uint32_t text_len;
     uint32_t text_cap;
     uint32_t bytes_max;
-    int failure; /* why create_...() returned NULL: -ENOMEM or -EMSGSIZE */
+    int failure; /* why create_...() returned NULL: -ENOMEM, -EMSGSIZE or -EPROTO */
 };
 
 /* Room for `more` items of a size in a growing array; false: failure says why. */
@@ -132,7 +132,14 @@ static void *create_string(const redisReadTask *task, char *text, size_t len)
     return object_of((uint32_t)(node - r->nodes));
 }
 
-static void *create_array(const redisReadTask *task, int count)
+/* From hiredis 1.0 on, whose reader knows RESP3 as well. */
+#ifdef REDIS_REPLY_DOUBLE
+typedef size_t array_count;
+#else
+typedef int array_count;
+#endif
+
+static void *create_array(const redisReadTask *task, array_count count)
 {
     struct redis_reader *r = task->privdata;
     struct redis_reply *node = node_of(r, task);
@@ -176,8 +183,40 @@ static void free_object(void *object)
     (void)object; /* nodes are not freed one by one */
 }
 
-static const redisReplyObjectFunctions functions = {create_string, create_array, create_integer,
-                                                    create_nil, free_object};
+#ifdef REDIS_REPLY_DOUBLE
+/* Nobody has asked for RESP3. */
+static void *refuse(const redisReadTask *task)
+{
+    ((struct redis_reader *)task->privdata)->failure = -EPROTO;
+    return NULL;
+}
+
+static void *refuse_double(const redisReadTask *task, double value, char *text, size_t len)
+{
+    (void)value;
+    (void)text;
+    (void)len;
+    return refuse(task);
+}
+
+static void *refuse_bool(const redisReadTask *task, int value)
+{
+    (void)value;
+    return refuse(task);
+}
+#endif
+
+static const redisReplyObjectFunctions functions = {
+    .createString = create_string,
+    .createArray = create_array,
+    .createInteger = create_integer,
+#ifdef REDIS_REPLY_DOUBLE
+    .createDouble = refuse_double,
+    .createBool = refuse_bool,
+#endif
+    .createNil = create_nil,
+    .freeObject = free_object,
+};
 
 struct redis_reader *redis_reader_new(uint32_t bytes_max)
 {

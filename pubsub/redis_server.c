@@ -278,6 +278,14 @@ static void unsubscribe_refused(struct redis_server *s, const struct redis_reply
     redis_link_reopen(&s->subscribe, "an UNSUBSCRIBE was refused");
 }
 
+/* Nobody else's messages come to these rooms; canaries may pass all the same. */
+static void subscribe_refused(struct redis_server *s, const struct redis_reply *r)
+{
+    log_warn("redis refuses to subscribe to rooms", "server", s->text, "error", r->text, "remedy",
+             redis_error_remedy(redis_error_of(r->text, r->len)), NULL);
+    redis_masters_doubt(s);
+}
+
 static void on_subscribe_reply(struct redis_link *l, uint64_t tag, const struct redis_reply *r)
 {
     struct redis_server *s = l->owner;
@@ -287,8 +295,8 @@ static void on_subscribe_reply(struct redis_link *l, uint64_t tag, const struct 
         on_probe_reply(s, tag, r);
         return;
     case REDIS_TAG_SUBSCRIBE:
-        if (r->type == REDIS_TYPE_ERROR)
-            redis_masters_moved(s, r);
+        if (r->type == REDIS_TYPE_ERROR && !redis_masters_moved(s, r))
+            subscribe_refused(s, r);
         redis_subs_answered(s->engine, s, (uint32_t)REDIS_TAG_REST(tag),
                             r->type == REDIS_TYPE_ERROR);
         return;

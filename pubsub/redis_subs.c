@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/log.h"
 #include "core/plant.h"
 #include "pubsub/engine_redis.h"
 #include "pubsub/redis_masters.h"
@@ -168,17 +169,22 @@ static void leave(struct redis_sub *sub, uint32_t handle)
         sub->server->batches.rescan = true;
 }
 
+/* What waits in a room goes on without Redis. */
+static void give_up(struct engine_redis *e, struct redis_sub *sub)
+{
+    redis_publish_give_up(e, sub);
+    if (sub->home_handle == 0)
+        linger(e, sub);
+}
+
 /* It is subscribed at its new server, or goes on without if that is away. */
 static void arrive(struct engine_redis *e, struct redis_sub *sub)
 {
     struct redis_server *s = sub->server;
     bool is_waited_for = sub->opening || sub->first != NULL;
 
-    if (!redis_server_is_awaited(s)) {
-        redis_publish_give_up(e, sub);
-        if (is_unused(sub))
-            linger(e, sub);
-    }
+    if (!redis_server_is_awaited(s))
+        give_up(e, sub);
     if (redis_link_is_up(&s->subscribe))
         queue(e, sub, is_waited_for ? &s->batches.urgent : &s->batches.needed);
     e->shard->next_turn_ns = 0;
@@ -190,6 +196,21 @@ static void stay(struct engine_redis *e, struct redis_sub *sub)
 {
     if (sub->state == REDIS_SUB_CONFIRMED && sub->under_way == 0 && redis_server_is_up(sub->server))
         redis_publish_waiting(e, sub);
+}
+
+/* Whether the room must wait for its next move, as it was confirmed nowhere since the last ones. */
+static bool is_held(struct engine_redis *e, struct redis_sub *sub)
+{
+    if (likely(sub->hops < REDIS_HOPS_FREE) || !redis_masters_hold(sub->server->masters))
+        return false;
+    sub->server->batches.rescan = true;
+    if (sub->hops >= REDIS_HOPS_AWAITED && sub->first != NULL) {
+        log_warn("masters of the redis cluster send a room to each other", "server",
+                 sub->server->text, "remedy",
+                 "tell both of them who has the slot (CLUSTER SETSLOT ... NODE)", NULL);
+        give_up(e, sub);
+    }
+    return true;
 }
 
 void redis_sub_settle(struct engine_redis *e, struct redis_sub *sub)
@@ -209,6 +230,9 @@ void redis_sub_settle(struct engine_redis *e, struct redis_sub *sub)
         sub->server->batches.rescan = true; /* should its place be this one again */
         return;                             /* with the last answer it comes here again */
     }
+    if (unlikely(is_held(e, sub)))
+        return;
+    sub->hops += sub->hops < UINT8_MAX;
     sub->server->room_count--;
     to->room_count++;
     sub->server = to;
@@ -247,11 +271,8 @@ void redis_subs_give_up(struct engine_redis *e, struct redis_server *s)
     uint32_t i = 0;
 
     while (e->waiting_bytes > 0 && (sub = pool_next(&e->pool, &i)) != NULL) {
-        if (sub->server != s || sub->first == NULL)
-            continue;
-        redis_publish_give_up(e, sub);
-        if (sub->home_handle == 0)
-            linger(e, sub);
+        if (sub->server == s && sub->first != NULL)
+            give_up(e, sub);
     }
 }
 
@@ -341,6 +362,7 @@ static void ended(struct engine_redis *e, struct redis_sub *sub)
 static void confirmed(struct engine_redis *e, struct redis_sub *sub)
 {
     sub->is_awaiting = false;
+    sub->hops = 0;
     set_state(e, sub, REDIS_SUB_CONFIRMED);
     engine_redis_confirmed(e, sub);
     if (sub->home_handle == 0)
@@ -365,6 +387,19 @@ void redis_subs_push(struct engine_redis *e, struct redis_server *s, const struc
     }
 }
 
+/* It is asked for again within a second. If it belongs to no other server, what waits does not
+ * wait for that: it would fill the queue. */
+static void refused_room(struct engine_redis *e, struct redis_sub *sub)
+{
+    sub->is_awaiting = false;
+    set_state(e, sub, REDIS_SUB_NEEDED);
+    if (place_of(sub) != sub->server) {
+        redis_sub_settle(e, sub);
+        return;
+    }
+    give_up(e, sub);
+}
+
 void redis_subs_answered(struct engine_redis *e, struct redis_server *s, uint32_t count,
                          bool refused)
 {
@@ -372,11 +407,8 @@ void redis_subs_answered(struct engine_redis *e, struct redis_server *s, uint32_
     for (uint32_t i = 0; i < count; i++) {
         struct redis_sub *sub = pool_find(&e->pool, due_queue_pop(&s->batches.asked));
 
-        if (likely(!refused) || sub == NULL || sub->state != REDIS_SUB_ASKED)
-            continue;
-        sub->is_awaiting = false;
-        set_state(e, sub, REDIS_SUB_NEEDED);
-        redis_sub_settle(e, sub);
+        if (unlikely(refused) && sub != NULL && sub->state == REDIS_SUB_ASKED)
+            refused_room(e, sub);
     }
 }
 

@@ -19,7 +19,9 @@
  * In a cluster rooms move from server to server with their slots. A room leaves its server first:
  * it goes to the next only when it is unsubscribed and every publish of it is answered. So what a
  * node gets of a room is what one master has sent, then what the next one has: nodes see one order
- * though they move at different times. */
+ * though they move at different times. Masters that send a room to each other are not followed
+ * without a brake: from its third move on that is not confirmed the room makes one every
+ * REDIS_MASTERS_HOP_NS, and from REDIS_HOPS_AWAITED on what waits goes on without Redis. */
 
 #include "pubsub/due_queue.h"
 #include "pubsub/redis_link.h"
@@ -51,6 +53,7 @@ struct redis_sub {
     uint32_t under_way;   /* publishes without an answer, but for order local */
     uint16_t slot;        /* in a cluster */
     uint8_t state;        /* enum redis_sub_state */
+    uint8_t hops;         /* from server to server since it was last confirmed; counted up to 255 */
     bool is_awaiting;     /* the answer to its command: not yet subscribed, or unsubscribed */
     bool opening;         /* the home waits to be told */
 };
@@ -63,6 +66,9 @@ struct redis_batches {
     struct due_queue asked;   /* in SUBSCRIBE commands without an answer, in their order */
     bool rescan;              /* a queue had no memory, or a batch was refused: look at all rooms */
 };
+
+#define REDIS_HOPS_FREE 2
+#define REDIS_HOPS_AWAITED 12 /* after about a second */
 
 /* Channels of one command, and of those under way. */
 #define REDIS_BATCH_MAX 512
@@ -89,7 +95,8 @@ void redis_subs_up(struct engine_redis *e, struct redis_server *s);
 /* It is down: nothing is subscribed, who is not used goes. */
 void redis_subs_down(struct engine_redis *e, struct redis_server *s);
 
-/* Redis' answers: a push for one channel; the end of a SUBSCRIBE for `count` rooms. */
+/* Redis' answers: a push for one channel; the end of a SUBSCRIBE for `count` rooms. What waits in
+ * rooms that are refused goes on without Redis, unless they belong to another server now. */
 void redis_subs_push(struct engine_redis *e, struct redis_server *s, const struct redis_push *push);
 void redis_subs_answered(struct engine_redis *e, struct redis_server *s, uint32_t count,
                          bool refused);

@@ -303,7 +303,7 @@ Test(config, listening_beyond_loopback_needs_insecure)
         assert_refused(ARGS("--address", exposed[i]),
                        WORDS("--address: ", exposed[i], "--insecure"));
         assert_accepted(ARGS("--address", exposed[i], "--insecure"));
-        assert_refused(ARGS("--address", "127.0.0.1", "--address", exposed[i], "--insecure=off"),
+        assert_refused(ARGS("--address", "unix:/x", "--address", exposed[i], "--insecure=off"),
                        WORDS(exposed[i], "--insecure"));
     }
     assert_accepted(ARGS("--address", "127.9.9.9", "--address=::1", "--address", "unix:/run/x"));
@@ -323,9 +323,9 @@ Test(config, packets_are_followed_only_to_shards_that_stay_on_their_cores)
 Test(config, the_exposed_address_is_told)
 {
     struct reading r;
-    read_with(&r, ARGS("--address", "127.0.0.1", "--address", "::", "--insecure"));
+    read_with(&r, ARGS("--address", "127.0.0.1", "--address", "2001:db8::1", "--insecure"));
     cr_assert_eq(r.code, 0);
-    cr_assert_str_eq(config_exposed_address(&r.c), "::");
+    cr_assert_str_eq(config_exposed_address(&r.c), "2001:db8::1");
     options_free(r.o);
     read_with(&r, ARGS("--admin-address", "off"));
     cr_assert_eq(r.code, 0);
@@ -342,6 +342,22 @@ Test(config, no_place_is_listened_on_twice)
     assert_accepted(ARGS("--port", "0", "--admin-address=127.0.0.1:0"));
     assert_accepted(ARGS("--address=unix:/x", "--admin-address=unix:/y"));
     assert_accepted(ARGS("--address=127.0.0.1", "--address=127.0.0.2"));
+}
+
+Test(config, all_addresses_and_one_of_them_would_meet)
+{
+    static char *const meet[][2] = {{"0.0.0.0", "127.0.0.1"},
+                                    {"127.0.0.1", "0.0.0.0"},
+                                    {"::", "::1"},
+                                    {"::", "127.0.0.1"},
+                                    {"0.0.0.0", "::"}};
+    for (size_t i = 0; i < ARRAY_LEN(meet); i++)
+        assert_refused(ARGS("--insecure", "--address", meet[i][0], "--address", meet[i][1]),
+                       WORDS("--address: ", meet[i][1], "twice"));
+    assert_refused(ARGS("--insecure", "--address=0.0.0.0", "--port=8001"),
+                   WORDS("admin-address: 127.0.0.1:8001", "twice"));
+    assert_accepted(ARGS("--insecure", "--address=0.0.0.0", "--address=::1"));
+    assert_accepted(ARGS("--insecure", "--address=::", "--port=8002"));
 }
 
 Test(config, off_is_no_address_among_others)

@@ -98,6 +98,43 @@ Test(conn, a_silent_one_is_closed_after_its_last_chance)
     rig_deinit(&r);
 }
 
+#define SPREAD_CLIENTS 40
+
+/* All at once would make each interval a burst. The sweep visits everybody within 1/16 of the
+ * interval; the jitter adds up to as much. */
+Test(conn, those_who_fell_silent_together_are_not_pinged_together)
+{
+    static char *argv[] = {"tidewire", "--echo", "--ping-interval", "32s", "--pong-timeout", "60s"};
+    struct client c[SPREAD_CLIENTS];
+    uint64_t start_ns, first_ns = 0, last_ns = 0;
+    int pinged = 0;
+    struct rig r;
+
+    rig_init(&r, ARRAY_LEN(argv), argv);
+    for (int i = 0; i < SPREAD_CLIENTS; i++)
+        c[i] = client_open(&r, "/echo");
+    for (int i = 0; i < SPREAD_CLIENTS; i++)
+        client_send(&r, &c[i], pong_frame, sizeof(pong_frame));
+    turns(&r, 3);
+    start_ns = sim_net_now(r.net);
+    while (pinged < SPREAD_CLIENTS && last_ns < 40 * NS_PER_SEC) {
+        pass(&r, 20 * NS_PER_MS);
+        last_ns = sim_net_now(r.net) - start_ns;
+        for (int i = 0; i < SPREAD_CLIENTS; i++)
+            pinged += was_pinged(&c[i]);
+        if (pinged > 0 && first_ns == 0)
+            first_ns = last_ns;
+    }
+    cr_assert_eq(pinged, SPREAD_CLIENTS);
+    cr_assert_geq(first_ns, 32 * NS_PER_SEC - 2 * NS_PER_MS);
+    cr_assert_gt(last_ns, 34500 * NS_PER_MS, "no later than the sweep alone makes them");
+    cr_assert_leq(last_ns, 36500 * NS_PER_MS);
+    cr_assert_eq(stat_of(&r, NET_STAT_PINGS_OUT), SPREAD_CLIENTS);
+    for (int i = 0; i < SPREAD_CLIENTS; i++)
+        client_free(&c[i]);
+    rig_deinit(&r);
+}
+
 Test(conn, a_refusal_of_head_has_no_body)
 {
     static char *argv[] = {"tidewire"};

@@ -599,6 +599,21 @@ Test(redis_link, reopening_ends_the_waiting)
     link_rig_free(r);
 }
 
+Test(redis_link, reopening_spares_one_waiting_only)
+{
+    struct link_rig *r = link_rig_new(11, NULL, REDIS_ROLE_COMMAND);
+
+    sim_redis_stop(&r->redis);
+    link_rig_link(r);
+    link_rig_until(r, r->downs == 15 && r->link.state == REDIS_LINK_WAITING);
+    for (uint32_t downs = 16; downs < 26; downs++) {
+        redis_link_reopen(&r->link, "test");
+        link_rig_until(r, r->downs == downs && r->link.state == REDIS_LINK_WAITING);
+        cr_assert_gt(r->link.deadline_ns, sim_net_now(r->net), "%u", downs);
+    }
+    link_rig_free(r);
+}
+
 Test(redis_link, the_ends_that_the_server_makes_are_told_apart)
 {
     struct link_rig *r = link_rig_up(1, REDIS_ROLE_COMMAND);

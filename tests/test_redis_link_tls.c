@@ -257,6 +257,35 @@ Test(redis_link_tls, whoever_stops_says_close_notify)
     }
 }
 
+/* The server reads no more, and the network has room for the beginning of close_notify only. */
+Test(redis_link_tls, last_words_that_nobody_takes_hold_the_end_up_for_a_moment)
+{
+    enum { ROOM = 2000, LEFT = 12 };
+    const struct sim_faults faults = {.buffer_min_bytes = ROOM, .buffer_max_bytes = ROOM};
+    struct tls_rig *t = tls_rig_new(1, &faults, "IP:127.0.0.1");
+    char text[ROOM] = "";
+    uint64_t before, record, now_ns;
+
+    link_rig_link(t->r);
+    turn_until(t, t->r->ups == 1 && !t->r->link.sending);
+    before = t->r->link.stats.sent_bytes;
+    cr_assert_eq(publish(t->r, "room", "", 0), 0);
+    redis_link_flush(&t->r->link);
+    record = t->r->link.stats.sent_bytes - before;
+    memset(text, '.', ROOM - LEFT - 2 * record - 3); /* whose length has three digits more */
+    cr_assert_eq(publish(t->r, "room", text, 1), 0);
+    redis_link_flush(&t->r->link);
+    cr_assert_eq(t->r->link.stats.sent_bytes - before, ROOM - LEFT);
+    cr_assert(!t->r->link.sending);
+    redis_link_stop(&t->r->link);
+    cr_assert(t->r->link.sending);
+    sim_net_retire(t->r->net, t->io);
+    now_ns = sim_net_now(t->r->net);
+    link_rig_until(t->r, redis_link_is_idle(&t->r->link));
+    cr_assert_leq(sim_net_now(t->r->net) - now_ns, 101 * NS_PER_MS);
+    tls_rig_free(t);
+}
+
 Test(redis_link_tls, what_is_sealed_when_it_ends_was_sent_and_the_rest_was_not)
 {
     struct tls_rig *t = tls_rig_new(1, NULL, "IP:127.0.0.1");

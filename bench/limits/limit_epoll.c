@@ -2,8 +2,8 @@
  * Copyright (c) 2026 The Tidewire authors */
 
 /* The least that an echo or a fan-out can cost with epoll: receives into one buffer, turns the
- * frames in place, sends. Nothing is queued: where a socket takes less than it is given, the
- * program waits for it.
+ * frames in place, sends. Edges are enough, so that the kernel looks at a socket once for each.
+ * Nothing is queued: where a socket takes less than it is given, the program waits for it.
  *
  *   limit-epoll [--fanout] [--gather] [--once] [--port N] [--seconds N] [--sndbuf BYTES]
  *
@@ -127,19 +127,21 @@ static void pass_on(int fd, const struct raw_batch *b, const struct raw_options 
     }
 }
 
-static void greet(int fd, size_t len)
+/* False: this was no request, and the connection is gone. */
+static bool greet(int fd, size_t len)
 {
     uint8_t *in = buffer + RAW_PAD;
     struct raw_span answer = {in, RAW_ANSWER_BYTES};
 
     if (!raw_answer(in, len, in)) {
         drop(fd);
-        return;
+        return false;
     }
     peers[fd].is_open = true;
     peers[fd].member = member_count;
     members[member_count++] = fd;
     send_one(fd, &answer);
+    return true;
 }
 
 static inline void pass_on_single(int fd, const struct raw_span *s, bool fanout)
@@ -167,7 +169,8 @@ __attribute__((noinline)) static void turn_slice(int fd, uint8_t *in, size_t len
     }
 }
 
-static void on_readable(int fd, const struct raw_options *o)
+/* Returns how many bytes came; 0: there are none, or the connection is gone. */
+static inline size_t receive(int fd, const struct raw_options *o)
 {
     struct peer *p = &peers[fd];
     uint8_t *in = buffer + RAW_PAD;
@@ -177,14 +180,26 @@ static void on_readable(int fd, const struct raw_options *o)
     if (n <= 0) {
         if (n == 0 || errno != EAGAIN)
             drop(fd);
-        return;
+        return 0;
     }
     if (__builtin_expect(!p->is_open, 0))
-        greet(fd, (size_t)n);
-    else if (raw_turn_single(&p->stream, in, (size_t)n, &single))
+        return greet(fd, (size_t)n) ? (size_t)n : 0;
+    if (raw_turn_single(&p->stream, in, (size_t)n, &single))
         pass_on_single(fd, &single, o->fanout);
     else
         turn_slice(fd, in, (size_t)n, o);
+    return (size_t)n;
+}
+
+/* A short receive has emptied the socket, unless an end was announced: no edge tells it again. */
+static inline void on_readable(int fd, uint32_t events, const struct raw_options *o)
+{
+    bool ends = events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR);
+    size_t n;
+
+    do {
+        n = receive(fd, o);
+    } while (__builtin_expect(n == BUFFER_BYTES || (ends && n > 0), 0));
 }
 
 static void on_acceptable(int ep, int listener)
@@ -192,7 +207,7 @@ static void on_acceptable(int ep, int listener)
     int fd;
 
     while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK)) >= 0) {
-        struct epoll_event e = {.events = EPOLLIN, .data.fd = fd};
+        struct epoll_event e = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.fd = fd};
 
         if (fd >= FDS_MAX || epoll_ctl(ep, EPOLL_CTL_ADD, fd, &e) != 0)
             raw_die("too many connections", errno);
@@ -216,7 +231,7 @@ int main(int argc, char **argv)
             if (events[i].data.fd == listener)
                 on_acceptable(ep, listener);
             else
-                on_readable(events[i].data.fd, &o);
+                on_readable(events[i].data.fd, events[i].events, &o);
         }
         if (o.once && has_left && member_count == 0)
             return 0;

@@ -295,6 +295,26 @@ static inline size_t turn_short(uint8_t *p, bool gather, struct raw_batch *out)
     return 2 + MASK_BYTES + n;
 }
 
+typedef uint32_t quad __attribute__((vector_size(16), aligned(1), may_alias));
+
+/* Unmasks to a place before src. The two may overlap: no store reaches what is still to be loaded.
+ * At once, since bytes that have just been stored are slow to load at another offset. */
+static inline void unmask_back(uint8_t *dst, const uint8_t *src, size_t n, uint32_t key)
+{
+    if (n < sizeof(quad)) {
+        memmove(dst, src, n);
+        simd->unmask(dst, dst, n, key);
+        return;
+    }
+    size_t last = n - sizeof(quad);
+    uint32_t end_key = simd_rotate_key(key, last);
+    quad end = *(const quad *)(src + last) ^ end_key;
+
+    for (size_t i = 0; i < last; i += sizeof(quad))
+        *(quad *)(dst + i) = *(const quad *)(src + i) ^ key;
+    *(quad *)(dst + last) = end;
+}
+
 /* Short data frames that lie whole in p, moved together into one span. Returns how many bytes of p
  * they were; 0: the first is none. */
 static size_t gather_short(uint8_t *p, size_t len, struct raw_batch *out)
@@ -310,12 +330,12 @@ static size_t gather_short(uint8_t *p, size_t len, struct raw_batch *out)
         if (n >= 126 || left < 2 + MASK_BYTES + n || (p[0] & 0x8) != 0)
             break;
         memcpy(&key, p + 2, sizeof(key));
-        if (key != 0)
-            simd->unmask(p + 2 + MASK_BYTES, p + 2 + MASK_BYTES, n, key);
-        p[MASK_BYTES] = p[0];
-        p[MASK_BYTES + 1] = (uint8_t)n;
-        if (end != p + MASK_BYTES)
-            memmove(end, p + MASK_BYTES, 2 + n);
+        end[0] = p[0]; /* at p itself, or before it, or in the key */
+        end[1] = (uint8_t)n;
+        if (end == begin)
+            simd->unmask(end + 2, end + 2, n, key);
+        else
+            unmask_back(end + 2, p + 2 + MASK_BYTES, n, key);
         end += 2 + n;
         p += 2 + MASK_BYTES + n;
         left -= 2 + MASK_BYTES + n;

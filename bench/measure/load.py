@@ -7,6 +7,8 @@ import subprocess
 from typing import NamedTuple
 
 SLACK_S = 60
+# How long slow peers may take to deliver what is under way at the end; the others never need it.
+GRACE_S = 20
 
 
 class Cell(NamedTuple):
@@ -65,7 +67,10 @@ class LoadFailed(Exception):
 
 def sample_of(text):
     """From the JSON of a good run."""
-    d = json.loads(text)
+    try:
+        d = json.loads(text)
+    except ValueError:
+        raise LoadFailed("the load generator has said nothing that is JSON") from None
     if not d["ok"] or d["server"] is None or d["messages"]["received"] == 0:
         raise LoadFailed(d["failure"] or "nothing was measured")
     return Sample(d["messages"]["received_per_second"], d["server"]["cpu_us_per_message"],
@@ -77,7 +82,7 @@ def arguments(cell, port, pid, seconds, warmup_s):
     argv = [cell.scenario, "--url", f"{'wss' if cell.tls else 'ws'}://127.0.0.1:{port}",
             "--duration", f"{int(seconds * 1000)}ms",
             "--warmup", f"{int(warmup_s * 1000)}ms", "--server-pid", str(pid), "--threads", "1",
-            "--progress", "off", "--json"]
+            "--progress", "off", "--grace", f"{GRACE_S}s", "--json"]
     if cell.tls:
         argv += ["--tls-insecure"]
     if cell.resume:

@@ -57,6 +57,38 @@ def comparison(by_name, theirs):
     return paired(rates(ours), rates(others)), False
 
 
+def uring_comparison(by_name):
+    """The same of our backends, io_uring to epoll."""
+    uring, epoll = (by_name.get(name, []) for name in OURS)
+    if was_limit(uring) or was_limit(epoll):
+        return paired(capacities(uring), capacities(epoll)), True
+    return paired(rates(uring), rates(epoll)), False
+
+
+def again(by_name):
+    """A limit to itself, by CPU."""
+    return paired(capacities(by_name.get("limit-again", [])),
+                  capacities(by_name.get("limit-epoll-gather", [])))
+
+
+SPREAD_ROUNDS = 3  # fewer have no quartiles to speak of
+
+
+def beaten_limits(results):
+    """(cell, contestant, spread): who needs less CPU than the best limit, by more than the limit's
+    spread against itself. Such a limit is wrong."""
+    for cell, by_name in results.items():
+        itself = again(by_name)
+        if itself is None:
+            continue
+        limit = capacities(best(by_name, LIMITS, capacities)[1])
+        beyond = max(1.0, itself.high, 1 / itself.low)
+        for name in (*OURS, *PEERS):
+            s = paired(capacities(by_name.get(name, [])), limit)
+            if s is not None and s.count >= SPREAD_ROUNDS and s.low > beyond:
+                yield cell, name, s
+
+
 def ratio_text(s, by_cpu=False):
     if s is None:
         return "–"
@@ -93,11 +125,10 @@ def ratios_rows(results):
     for cell, by_name in results.items():
         to = [comparison(by_name, theirs) for theirs in ("limit", *PEERS)]
         uring = paired(capacities(by_name.get(OURS[0], [])), capacities(by_name.get(OURS[1], [])))
-        again = paired(capacities(by_name.get("limit-again", [])),
-                       capacities(by_name.get("limit-epoll-gather", [])))
         yield [cell.name(), *(ratio_text(*found) for found in to),
                ratio_text(cpu_comparison(by_name, "limit")),
-               ratio_text(cpu_comparison(by_name, "bun")), ratio_text(uring), ratio_text(again)]
+               ratio_text(cpu_comparison(by_name, "bun")), ratio_text(*uring_comparison(by_name)),
+               ratio_text(uring), ratio_text(again(by_name))]
 
 
 GROUPS = (("echo, 1 in flight", "echo", 1), ("echo, 16 in flight", "echo", 16),
@@ -156,15 +187,26 @@ def tls_parts(results):
             "Server CPU of each, µs, all (user + system):", cpu]
 
 
-def markdown(all_results, about):
+def markdown(all_results, about, reached=()):
+    """`reached` are parts that stand before the others."""
     results = {c: b for c, b in all_results.items() if not c.tls}
     tls = {c: b for c, b in all_results.items() if c.tls}
-    parts = ["# Comparison", about_text(about)]
+    parts = ["# Comparison", about_text(about), *reached]
     parts += plain_parts(results) if results else []
     parts += tls_parts(tls) if tls else []
     if about["failures"]:
         parts += ["## What failed", "\n".join(f"- {f}" for f in about["failures"])]
     return "\n\n".join(parts) + "\n"
+
+
+def beaten_text(results):
+    """Beyond the limit's own spread."""
+    found = [f"{name}, {cell.name()}: {ratio_text(s)}" for cell, name, s in beaten_limits(results)]
+    if not found:
+        return (f"No limit was beaten by CPU a message, in {SPREAD_ROUNDS} rounds or more, beyond its "
+                "spread against itself.")
+    return "\n".join(["**Limits that were beaten** by CPU a message, beyond their spread against "
+                      "themselves, are wrong:", "", *(f"- {f}" for f in found)])
 
 
 def plain_parts(results):
@@ -175,7 +217,9 @@ def plain_parts(results):
             "(`bench/limits`); one of them ran twice, and its ratio to itself is what noise does.",
             table(SUMMARY_HEAD, summary_rows(results)),
             table(["load", "to limit", *(f"to {p}" for p in PEERS), "CPU to limit", "CPU to bun",
-                   "CPU io_uring to epoll", "CPU limit to itself"], ratios_rows(results)),
+                   "io_uring to epoll", "CPU io_uring to epoll", "CPU limit to itself"],
+                  ratios_rows(results)),
+            beaten_text(results),
             "## Messages a second", "Received; half of the distance between the quartiles.", rate,
             "## Server CPU a message, µs", "All (user + system), medians.", cpu]
 
@@ -228,7 +272,7 @@ def plot(results, scenario, where, measure, label, title):
     """A PNG of one bar for each contestant in each cell. False where there is no gnuplot."""
     cells = {c: b for c, b in results.items() if c.kind() == scenario}
     names = contestants_of(cells)
-    if not cells or shutil.which("gnuplot") is None:
+    if shutil.which("gnuplot") is None:
         return False
     data = where.with_suffix(".dat")
     lines = []
@@ -245,9 +289,16 @@ def plot(results, scenario, where, measure, label, title):
 
 
 def plots(results, where):
+    """Returns the names of those that gnuplot did not make."""
+    failed = []
     for scenario in ("echo", "fanout", "echo-tls", "fanout-tls", "storm-tls"):
-        plot(results, scenario, where / f"{scenario}-rate.png", rates, "messages a second",
-             f"{scenario}: payload/count/in flight")
-        plot(results, scenario, where / f"{scenario}-cpu.png",
-             lambda samples: values(samples, "cpu_us"), "server CPU a message, us",
-             f"{scenario}: payload/count/in flight, less is better")
+        if not any(c.kind() == scenario for c in results):
+            continue
+        for what, measure, label, better in (
+                ("rate", rates, "messages a second", "more"),
+                ("cpu", lambda samples: values(samples, "cpu_us"), "server CPU a message, us", "less")):
+            png = where / f"{scenario}-{what}.png"
+            if not plot(results, scenario, png, measure, label,
+                        f"{scenario}: payload/count/in flight, {better} is better"):
+                failed.append(png.name)
+    return failed

@@ -111,7 +111,8 @@ class Server:
         self.log = self.dir / "log"
         self.port = free_port()
         self._prepare(contestant, modules, certs)
-        argv = ["taskset", "-c", str(core),
+        # Nothing is left behind where the comparison is killed.
+        argv = ["setpriv", "--pdeathsig", "KILL", "taskset", "-c", str(core),
                 *(a.replace("{dir}", str(self.dir)).replace("{certs}", str(certs))
                   for a in contestant.argv)]
         with open(self.log, "wb") as log:
@@ -194,6 +195,12 @@ class Stable:
             server = self.running[contestant] = Server(contestant, self.core, self.modules,
                                                        self._certs())
         return server
+
+    def drop(self, name, scenario):
+        """Stops it, if it runs: what went wrong shall not weigh upon the next measurement."""
+        server = self.running.pop(self.contestants[name, scenario], None)
+        if server is not None:
+            server.stop()
 
     def _certs(self):
         if self.certs is None:

@@ -56,9 +56,14 @@ FLAGS = {
                                                   "--max-message", "8MiB", "--max-queue", "64MiB"), (
         Load("echoes, 1000 a second, beside 4 clients with compressed messages of 4 MiB", "echo",
              ("--connections", 16, "--rate", 1000, "--threads", 1), INFLATING),)),
+    "write-delay": Flag(("0", "1ms", "5ms", "20ms"), ("--shards", "1"), tuple(
+        Load(f"{rate} messages a second to each of 100", "fanout",
+             ("--subscribers", 99, "--rate", rate, "--threads", 1)) for rate in (100, 1000, 5000))),
     "incoming-cpu": Flag(("off", "on"), ("--shards", "2", "--echo"), (
         Load("echo of 125 B, 64 connections, 1 in flight", "echo",
              ("--connections", 64, "--threads", 2)),
+        Load("the same, 16 in flight", "echo",
+             ("--connections", 64, "--window", 16, "--threads", 2)),
         Load("fan-out to 500", "fanout", ("--subscribers", 500, "--threads", 2)))),
 }
 

@@ -5,7 +5,9 @@ Redis is a real server that only this measurement uses, over its socket file; or
 loopback: each figure takes the class of it.
 
     figures_redis.py [prices]      what a message costs Redis, by connections and nodes
-    figures_redis.py costs         what it costs all who have a part in it, with Redis and a cluster
+    figures_redis.py costs [WAY...]  what it costs all who have a part in it, by these ways to Redis:
+                                   socket, port, tls, cluster; none: all
+    figures_redis.py latency       how long a message takes, by order, place and way
 """
 
 import contextlib
@@ -19,15 +21,16 @@ import threading
 import time
 
 import load
+from certs import Authority
 from figures import MEMBERS, cpu_ns, hurried, instructions_each, started
 from nodes import Member
 from peers import until
-from redis_servers import Cluster, RedisServer, Resp
+from redis_servers import Cluster, RedisServer, RedisTls, Resp
 from wire import BINARY, Client, frame
 
 PAYLOAD = 125
 NO_MASK = b"\0\0\0\0"
-LATENCY_RATE, LATENCY_S = 5000, 3
+LATENCY_RATE, LATENCY_S, LATENCY_RUNS = 5000, 3, 3
 CPU_MESSAGES, CPU_PAIRS = 100_000, 5
 WORK_MESSAGES = 2048
 RESUBSCRIBED = 100_000
@@ -39,6 +42,23 @@ class ByPort(RedisServer):
     @property
     def unix_url(self):
         return self.url
+
+
+class ByTls(RedisServer):
+    """By TLS 1.3, with AES-128."""
+
+    def __init__(self):
+        self.certs = tempfile.TemporaryDirectory(prefix="tw-certs-")
+        authority = Authority(self.certs.name)
+        super().__init__(tls=RedisTls(authority, authority.pair("redis", hosts=("127.0.0.1",))))
+
+    @property
+    def unix_url(self):
+        return self.url
+
+    def stop(self):
+        super().stop()
+        self.certs.cleanup()
 
 
 class Master(Cluster):
@@ -66,9 +86,10 @@ def owner_of(redis, channel):
 
 @contextlib.contextmanager
 def nodes(backend, count, redis, *flags):
+    trust = ("--redis-ca", redis.tls.ca) if redis.tls else ()
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(started(backend, "--shards", "1", "--drain-time", "0",
-                                               "--redis", url_of(redis), *flags))
+                                               "--redis", url_of(redis), *trust, *flags))
                    for _ in range(count)]
         for s in servers:
             assert until(lambda s=s: s.get("/health/ready")[0] == 200), s.log()
@@ -82,10 +103,10 @@ def fanout_ratio():
     return behind / instructions_each("fanout", MEMBERS, 1, 20, 220)
 
 
-def latency_p99_ms(backend, store=RedisServer):
-    """From the call that sends on one node to the bytes at a member of the other, at a steady rate;
-    one process on both ends, so that one clock counts. Hurried, as other programs are not what is
-    meant."""
+def latencies_ms(backend, store=RedisServer, over_nodes=True, flags=()):
+    """From the call that sends on one node to the bytes at a member of the other, or of the same, at a
+    steady rate, sorted; one process on both ends, so that one clock counts. Hurried, as other
+    programs are not what is meant."""
     total = LATENCY_RATE * LATENCY_S
     sent, got = [0] * total, [0] * total
     size = PAYLOAD + 2
@@ -99,8 +120,9 @@ def latency_p99_ms(backend, store=RedisServer):
                 got[i] = now
                 i, data = i + 1, data[size:]
 
-    with hurried(), store() as redis, nodes(backend, 2, redis) as (a, b), \
-            Client(a.port, "/rooms/l?echo=0") as here, Client(b.port, "/rooms/l?echo=0") as there:
+    with hurried(), store() as redis, nodes(backend, 1 + over_nodes, redis, *flags) as servers, \
+            Client(servers[0].port, "/rooms/l?echo=0") as here, \
+            Client(servers[-1].port, "/rooms/l?echo=0") as there:
         reader = threading.Thread(target=read, args=(there.sock,))
         reader.start()
         out = frame(BINARY, b"x" * PAYLOAD, mask=NO_MASK)
@@ -111,7 +133,13 @@ def latency_p99_ms(backend, store=RedisServer):
             sent[i] = time.perf_counter_ns()
             here.sock.sendall(out)
         reader.join()
-    return sorted(t - s for s, t in zip(sent, got))[total * 99 // 100] / 1e6
+    return sorted((t - s) / 1e6 for s, t in zip(sent, got))
+
+
+def latency_p99_ms(backend, store=RedisServer):
+    """From one node to another."""
+    times = latencies_ms(backend, store)
+    return times[len(times) * 99 // 100]
 
 
 def messages_of_nodes(backend, redis, count, window, cost):
@@ -355,12 +383,14 @@ def print_prices():
               f"| {statistics.median(cpu) * 1e6:.2f} |", flush=True)
 
 
-def print_costs():
+def print_costs(ways):
     """What a message of one node to another takes of each: µs of CPU, medians."""
     print("| | at once | the node that publishes | the one that receives | the server |")
     print("| --- | --- | --- | --- | --- |")
-    for name, store in (("Redis", RedisServer), ("Redis by its port", ByPort),
-                        ("a cluster's master", Master)):
+    stores = {"socket": ("Redis by its socket file", RedisServer),
+              "port": ("Redis by its port", ByPort), "tls": ("Redis by TLS", ByTls),
+              "cluster": ("a cluster's master", Master)}
+    for name, store in (stores[way] for way in ways or stores):
         for window in (64, 16, 1):
             rows = []
             for i in range(CPU_PAIRS):
@@ -374,6 +404,28 @@ def print_costs():
             cells = (f"{statistics.median(column):.2f} ({min(column):.2f} – {max(column):.2f})"
                      for column in zip(*rows))
             print(f"| {name} | {window} | " + " | ".join(cells) + " |", flush=True)
+
+
+def print_latencies():
+    """Milliseconds at 5,000 messages a second: medians of some runs, which take turns, and their
+    range."""
+    local = ("--redis-order", "local")
+    ways = [("global, to the same node", RedisServer, False, ()),
+            ("local, to the same node", RedisServer, False, local),
+            ("global, to another node", RedisServer, True, ()),
+            ("local, to another node", RedisServer, True, local),
+            ("global, to another node, by Redis' port", ByPort, True, ()),
+            ("global, to another node, by TLS", ByTls, True, ())]
+    print("| order, and where it goes | io | p50 | p99 |")
+    print("| --- | --- | --- | --- |")
+    for backend in ("epoll", "uring"):
+        runs = [[latencies_ms(backend, *way[1:]) for way in ways] for _ in range(LATENCY_RUNS)]
+        for (name, *_), times in zip(ways, zip(*runs)):
+            cells = []
+            for percent in (50, 99):
+                at = [t[len(t) * percent // 100] for t in times]
+                cells.append(f"{statistics.median(at):.3f} ({min(at):.3f} – {max(at):.3f})")
+            print(f"| {name} | {backend} | " + " | ".join(cells) + " |", flush=True)
 
 
 class Costs(tuple):
@@ -390,7 +442,9 @@ class Costs(tuple):
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["costs"]:
-        print_costs()
+    if sys.argv[1:2] == ["costs"]:
+        print_costs(sys.argv[2:])
+    elif sys.argv[1:] == ["latency"]:
+        print_latencies()
     else:
         print_prices()

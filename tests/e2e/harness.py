@@ -115,10 +115,11 @@ class Server:
         return self.process.poll() is None
 
     def get(self, path, port=None):
-        """Status and body of a GET, by default on the admin address."""
+        """Status and body of a GET, by default on the admin address. The server ends the connection,
+        so that among those that their peers end is none of ours."""
         conn = http.client.HTTPConnection("127.0.0.1", port or self.admin_port, timeout=10)
         try:
-            conn.request("GET", path)
+            conn.request("GET", path, headers={"Connection": "close"})
             answer = conn.getresponse()
             return answer.status, answer.read().decode("utf-8", "replace")
         finally:

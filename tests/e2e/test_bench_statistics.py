@@ -11,7 +11,8 @@ import pytest
 from harness import ROOT
 
 sys.path.insert(0, str(ROOT / "bench"))
-from measure import compare, load, report, servers, statistics  # noqa: E402
+from measure import compare, goals, load, report, servers, statistics  # noqa: E402
+from measure.cells import cells  # noqa: E402
 from measure.load import Cell, LoadFailed, Sample  # noqa: E402
 
 
@@ -156,7 +157,7 @@ def test_a_server_that_does_not_start_says_why(tmp_path):
 
 
 def test_quick_has_fewer_loads_of_the_same_kinds():
-    everything, quick = compare.cells(False), compare.cells(True)
+    everything, quick = cells(False), cells(True)
     assert set(quick) < set(everything)
     assert len(everything) == 16 + 6 + 10
     assert {c.kind() for c in quick} == {c.kind() for c in everything}
@@ -178,16 +179,27 @@ def test_tls_is_a_part_of_its_own():
 class Once:
     """What a comparison needs of its servers."""
 
+    def __init__(self):
+        self.dropped = []
+
     def names(self, kind):
         return ["tidewire-epoll"]
 
+    def drop(self, name, kind):
+        self.dropped.append((name, kind))
+
+    def stop(self):
+        pass
+
 
 def comparison_of(tmp_path, monkeypatch, found, *argv):
-    args = compare.parse(["--build", str(tmp_path), "--modules", str(tmp_path), "--rounds", "2", *argv])
+    args = compare.parse(["--build", str(tmp_path), "--modules", str(tmp_path), "--rounds", "2",
+                          "--out", str(tmp_path), "--readme", str(tmp_path / "README.md"), *argv])
     c = compare.Comparison(args)
     c.servers = Once()
     found = iter(found)
     monkeypatch.setattr(c, "measure", lambda name, cell: next(found))
+    monkeypatch.setattr(c, "single", lambda name: c.singles.update(single_rows(name)))
     return c
 
 
@@ -200,11 +212,223 @@ def interrupted():
 
 def test_a_run_that_is_ended_goes_on_from_what_it_had(tmp_path, monkeypatch):
     first = comparison_of(tmp_path, monkeypatch, interrupted())
-    assert first.run([CELL, TLS_CELL], None) == 1
+    assert first.run([CELL, TLS_CELL], 0) == 1
+    assert first.singles == {}
     second = comparison_of(tmp_path, monkeypatch, [sample(4)])
     second.go_on()
-    assert second.run([CELL, TLS_CELL], None) == 2
+    assert second.run([CELL, TLS_CELL], 0) == 2
     rates = {cell: report.rates(b["tidewire-epoll"]) for cell, b in second.results.items()}
     assert rates == {CELL: [1, 3], TLS_CELL: [2, 4]}
+    assert second.singles_done() == set(goals.SINGLE)
+    third = comparison_of(tmp_path, monkeypatch, [])
+    third.go_on()
+    assert third.run([CELL, TLS_CELL], 0) == 2 and third.singles == second.singles
     with pytest.raises(SystemExit, match="must be those"):
         comparison_of(tmp_path, monkeypatch, [], "--quick").go_on()
+    (tmp_path / "tidewire").write_text("another build")
+    with pytest.raises(SystemExit, match="must be those"):
+        comparison_of(tmp_path, monkeypatch, []).go_on()
+
+
+def test_a_part_measures_no_single_figures(tmp_path, monkeypatch):
+    c = comparison_of(tmp_path, monkeypatch, [sample(1)] * 2, "--cells", "echo")
+    assert c.run([CELL], 0) == 2
+    assert c.singles == {}
+
+
+@pytest.mark.parametrize("argv, told", ((("--only", "nobody"), "no contestant nobody; there are: bun"),
+                                        (("--only", "limit-again", "--cells", "TLS"), "no load"),
+                                        (("--cells", "echo 17 B"), "no load has all of: echo 17 B")))
+def test_what_can_not_be_measured_is_told(tmp_path, argv, told):
+    with pytest.raises(SystemExit, match=told):
+        compare.main(["--build", str(tmp_path), "--modules", str(tmp_path), *argv])
+
+
+def test_a_quick_run_ends_within_a_round(tmp_path, monkeypatch):
+    clock = iter([0, 100, *[compare.QUICK_END_S + 1] * 9])
+    c = comparison_of(tmp_path, monkeypatch, [sample(1)] * 2, "--quick")
+    monkeypatch.setattr(compare.time, "monotonic", lambda: next(clock))
+    assert c.run([CELL, TLS_CELL], 0) == 0
+    assert c.rounds_of(CELL) == 1 and c.rounds_of(TLS_CELL) == 0
+
+
+def test_who_has_failed_is_started_anew(tmp_path, monkeypatch):
+    c = comparison_of(tmp_path, monkeypatch, [])
+    monkeypatch.undo()
+
+    def fails(*_):
+        raise LoadFailed("broken")
+
+    monkeypatch.setattr(c.servers, "get", lambda name, kind: None, raising=False)
+    monkeypatch.setattr(load, "run", fails)
+    assert c.measure("ws", CELL) is None
+    assert c.servers.dropped == [("ws", "echo")]
+    assert list(c.failures) == [f"ws, {CELL.name()}: broken"]
+
+
+def test_what_is_left_is_told_by_what_was_measured():
+    names = {CELL: ["a", "b"], TLS_CELL: ["a"]}
+    r = compare.Remaining(names.get, 2)
+    assert r.seconds({CELL: 3, TLS_CELL: 1}) == 3 * 2 * 2 + 2
+    r.note(CELL, 5)
+    r.note(CELL, 7)
+    assert r.seconds({CELL: 1, TLS_CELL: 2}) == 6 + 2 * 3
+
+
+# What must be reached -------------------------------------------------------------------------------
+
+def everybody(rate=90, cpu=1.0, limit=1.0, bun=2.5, ws=30.0, nchan=30.0, uring=1.0):
+    """CPU of each, the rates so that they say the same; `uring` is that of io_uring to epoll."""
+    def of(cpu_us):
+        return [sample(rate / cpu_us, cpu=cpu_us)] * 3
+
+    return {"tidewire-uring": of(cpu / uring), "tidewire-epoll": of(cpu), "limit-epoll": of(9 * limit),
+            "limit-epoll-gather": of(limit), "limit-again": of(limit), "bun": of(bun), "ws": of(ws),
+            "nchan": of(nchan)}
+
+
+def all_good():
+    return {c: everybody(uring=1.05 if goals.least_of_uring(c) > 1 else 1.0) for c in goals.PLAIN}
+
+
+def single_rows(name, median=None, **changes):
+    known = {"shards": (1.0, 1.1, False, {}), "latency": (0.3, 1, False, {}),
+             "accept": (0.9, 0.8, True, {"per_second": 20000.0, "generator_was_the_limit": True}),
+             "screen": (0.3, 0.35, False, {"share_without": 0.6, "share_without_must": 0.7}),
+             "slow-reader": (1.0, 1.05, False, {"p99_ratio": 1.1, "p99_ratio_must": 1.25}),
+             "hot-channel": (4e6, 3e5, True, {})}
+    value, must, at_least, more = known[name]
+    value = value if median is None else median
+    row = {"median": value, "low": value, "high": value, "must": must, "at_least": at_least,
+           "unit": "", **more, **changes}
+    return {f"{name}, uring": row, f"{name}, epoll": row}
+
+
+def all_singles(**changes):
+    found = {}
+    for name in goals.SINGLE:
+        found.update(single_rows(name, **changes.get(name, {})))
+    return found
+
+
+def reached(results, singles=None):
+    """What is not reached, by the beginning of its row."""
+    verdicts = goals.judge(results, all_singles() if singles is None else singles)
+    assert len(verdicts) == 20
+    return {v.figure: v for v in verdicts if v.reached is not True}
+
+
+def test_everything_can_be_reached():
+    assert reached(all_good()) == {}
+
+
+@pytest.mark.parametrize("cell, changes, figures", (
+    (Cell("echo", 125, 64, 1), {"limit": 0.9}, ("echo to the limit by CPU",)),
+    (Cell("echo", 16, 64, 1), {"bun": 0.95}, ("echo to Bun, each cell",)),
+    (Cell("echo", 16, 64, 16), {"bun": 1.2}, ("echo to Bun by CPU, 16 in flight",)),
+    (Cell("echo", 16384, 64, 1), {"bun": 1.9}, ("echo to Bun, 16 KiB",)),
+    (Cell("echo", 16384, 1000, 1), {"bun": 1.3}, ()),
+    (Cell("echo", 16384, 1000, 1), {"bun": 1.2}, ("echo to Bun, 16 KiB",)),
+    (Cell("fanout", 125, 100, 16), {"limit": 0.85}, ("fan-out window 16 to the gathered limit",)),
+    (Cell("fanout", 125, 1000, 16), {"bun": 1.0}, ("fan-out window 16 to Bun",)),
+    (Cell("fanout", 125, 5000, 16), {"bun": 1.0}, ()),
+    (Cell("fanout", 125, 100, 16), {"ws": 11}, ("fan-out window 16 to ws",)),
+    (Cell("fanout", 125, 100, 16), {"nchan": 9}, ()),
+    (Cell("fanout", 125, 1000, 16), {"nchan": 9}, ("fan-out window 16 to nchan",)),
+    (Cell("echo", 1024, 64, 1), {"uring": 0.89}, ("io_uring to epoll, each cell",)),
+    (Cell("echo", 16384, 64, 1), {"uring": 0.86}, ()),
+    (Cell("echo", 16384, 64, 16), {"uring": 1.0}, ("io_uring to epoll, each cell",)),
+))
+def test_a_cell_below_its_bound_is_named(cell, changes, figures):
+    results = all_good()
+    results[cell] = everybody(**{"uring": 1.05 if goals.least_of_uring(cell) > 1 else 1.0, **changes})
+    missed = reached(results)
+    assert [any(name.startswith(f) for f in figures) for name in missed] == [True] * len(figures)
+    assert all(v.reached is False and cell.name() in v.measured for v in missed.values())
+
+
+@pytest.mark.parametrize("changes, figures", (
+    ({"limit": 0.85}, {"echo to the limit, over the cells",
+                       "echo to the limit by CPU, upper quartile in each cell",
+                       "fan-out window 1 to the send loop, over the cells",
+                       "fan-out window 16 to the gathered limit"}),
+    ({"uring": 0.96}, {"io_uring to epoll, both ours, over the cells",
+                       "io_uring to epoll, each cell"}),
+))
+def test_medians_over_the_cells_are_held(changes, figures):
+    missed = reached({c: everybody(**changes) for c in goals.PLAIN})
+    assert set(missed) >= figures and all(missed[f].reached is False for f in figures)
+
+
+def test_a_missing_cell_is_named_and_reaches_nothing():
+    results = all_good()
+    cell = Cell("fanout", 125, 5000, 16)
+    results[cell]["ws"] = [None] * 3
+    missed = reached(results)
+    assert {name: v.reached for name, v in missed.items()} == {"fan-out window 16 to ws": None}
+    assert f"missing: {cell.name()}" in missed["fan-out window 16 to ws"].measured
+    del results[cell]
+    assert all(v.reached is None for v in reached(results).values())
+    assert "Cells are missing" in goals.auto_text(goals.judge(results, {}))
+    part = {v.figure: v.reached for v in goals.judge({Cell("echo", 16, 64, 1): everybody(limit=0.5)}, {})}
+    assert part["echo to the limit, over the cells"] is None
+    assert part["echo to the limit by CPU, upper quartile in each cell"] is False
+
+
+def test_cells_where_the_generator_was_the_limit_are_counted():
+    results = all_good()
+    for cell in (Cell("echo", 16, 64, 1), Cell("echo", 125, 64, 1)):
+        results[cell] = {name: [s._replace(rate=100, busy=True) for s in samples]
+                         for name, samples in results[cell].items()}
+    verdicts = {v.figure: v for v in goals.judge(results, {})}
+    bun = verdicts["echo to Bun, each cell"]
+    assert bun.reached and "2 of 16 by CPU" in bun.measured
+
+
+@pytest.mark.parametrize("name, changes, figure", (
+    ("shards", {"median": 1.2}, "two shards to one"),
+    ("accept", {"median": 0.7}, "connections accepted"),
+    ("screen", {"share_without": 0.71}, "the trading screen without delay"),
+    ("slow-reader", {"p99_ratio": 1.3}, "one reader of 1000 stops: the others' p99"),
+    ("hot-channel", {"median": 299999}, "hot channel"),
+))
+def test_single_figures_are_held(name, changes, figure):
+    missed = reached(all_good(), all_singles(**{name: changes}))
+    assert [n.startswith(figure) for n in missed] == [True]
+    assert all(v.reached is False for v in missed.values())
+
+
+def test_a_backend_without_its_single_figure_is_missing():
+    singles = all_singles()
+    del singles["shards, epoll"]
+    (only,) = reached(all_good(), singles).values()
+    assert only.reached is None and "missing: epoll" in only.measured
+
+
+def test_a_limit_that_is_beaten_beyond_its_spread_is_told():
+    good = Cell("echo", 16, 64, 1)
+    beaten = Cell("echo", 125, 64, 1)
+    noisy = Cell("echo", 1024, 64, 1)
+    results = {good: everybody(), beaten: everybody(cpu=0.8), noisy: everybody(cpu=0.8)}
+    results[noisy]["limit-again"] = [sample(1, cpu=c) for c in (0.6, 1.0, 1.6)]
+    found = list(report.beaten_limits(results))
+    assert {(cell, name) for cell, name, _ in found} == {(beaten, n) for n in report.OURS}
+    text = report.markdown(results, about())
+    assert f"- tidewire-epoll, {beaten.name()}: 1.25" in text and noisy.name() in text
+    assert "No limit was beaten" in report.markdown({good: everybody()}, about())
+
+
+def test_the_table_goes_into_the_readme_after_a_whole_run(tmp_path, monkeypatch):
+    readme = tmp_path / "README.md"
+    readme.write_text(f"above\n{compare.README_BEGIN}\nold\n{compare.README_END}\nbelow\n")
+    c = comparison_of(tmp_path, monkeypatch, [])
+    c.results, c.singles = all_good(), all_singles()
+    monkeypatch.setattr(report, "plots", lambda results, where: [])
+    for rounds in (compare.ROUNDS - 1, compare.ROUNDS):
+        assert "old" in readme.read_text()
+        compare.write(c, rounds, about()["machine"])
+    text = readme.read_text()
+    assert text.startswith("above\n") and text.endswith("\nbelow\n") and "old" not in text
+    assert text.count("| yes |") == 20 and "| hot channel" in text
+    told = json.loads((tmp_path / "compare.json").read_text())["goals"]
+    assert len(told) == 20 and all(v["reached"] for v in told)

@@ -2,6 +2,9 @@
 # Copyright (c) 2026 The Tidewire authors
 """What ends a connection is counted, by reason and by close code."""
 
+import socket
+import struct
+
 import pytest
 
 from probe import settled, until
@@ -36,6 +39,33 @@ def test_each_end_is_counted_by_its_reason(counted, reason):
         with Client(counted.port, headers=OFFER) as c:
             c.send(cause)
             c.expect_close(code)
+    until(lambda: counted.metric(name, reason=reason), before + 3)
+
+
+def leave(c):
+    c.expect_alive()  # nothing is under way
+
+
+def leave_by_reset(c):
+    leave(c)
+    c.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def ask_wrongly(c):
+    c.send(b"GET / HTTP/1.1\r\n\r\n")
+    assert c.response().status == 400 and c.at_end()
+
+
+@pytest.mark.parametrize("reason,begin,end", [("peer_eof", Client, leave),
+                                              ("peer_reset", Client, leave_by_reset),
+                                              ("http_refused", Raw, ask_wrongly)],
+                         ids=["peer_eof", "peer_reset", "http_refused"])
+def test_each_end_without_a_code_is_counted_by_its_reason(counted, reason, begin, end):
+    name = "tidewire_connections_closed_total"
+    before = settled(lambda: counted.metric(name, reason=reason))
+    for _ in range(3):
+        with begin(counted.port) as c:
+            end(c)
     until(lambda: counted.metric(name, reason=reason), before + 3)
 
 

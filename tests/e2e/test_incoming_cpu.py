@@ -85,6 +85,7 @@ def test_a_full_shard_passes_on_who_comes_from_its_core(new_server, backend):
     assert s.metric("tidewire_members") == wanted
     handed_over = s.metric("tidewire_connections_handed_over_total")
     assert handed_over > 0 if backend == "uring" else handed_over == 0
+    assert s.metric("tidewire_connections_adopted_total") == handed_over
     for c in clients:
         c.sock.close()
 

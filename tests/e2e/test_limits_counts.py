@@ -5,6 +5,8 @@ PROXY protocol, which says whose connection it is."""
 
 import ipaddress
 import itertools
+import os
+import resource
 import socket
 import struct
 import threading
@@ -115,6 +117,37 @@ def test_a_crowd_of_refused_that_say_nothing_all_have_an_answer_within_a_second(
         assert time.monotonic() - begin < 3
         leave(crowd)
         inside.expect_alive()
+    expect_nothing_left(s)
+
+
+def first_free(pid):
+    """The lowest descriptor that a process does not have."""
+    taken = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+    return next(n for n in itertools.count() if n not in taken)
+
+
+def test_who_comes_when_descriptors_have_run_out_is_told_at_once(new_server):
+    """With io_uring nobody need be turned away: a connection takes none of the process's."""
+    s = new_server("--shards", "1")
+    pid, limits = s.process.pid, resource.prlimit(s.process.pid, resource.RLIMIT_NOFILE)
+    with Client(s.port, "/rooms/old") as old:
+        old.expect_alive()
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (first_free(pid), limits[1]))
+        for _ in range(5):
+            begin = time.monotonic()
+            with Raw(s.port) as c:
+                if s.backend == "epoll":
+                    assert c.response().status == 503 and c.at_end()
+                else:
+                    assert get(c).status == 404
+            assert time.monotonic() - begin < 1
+        old.expect_alive()
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+        with Client(s.port, "/rooms/old") as c:
+            c.expect_alive()
+    turned_away = 5 if s.backend == "epoll" else 0
+    expect_metric(s, "io_accept_errors_total", turned_away)
+    expect_metric(s, "connections_turned_away_total", turned_away)
     expect_nothing_left(s)
 
 

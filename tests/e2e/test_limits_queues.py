@@ -2,6 +2,7 @@
 # Copyright (c) 2026 The Tidewire authors
 """What may wait: for one connection that reads slowly, and for all of them together."""
 
+import contextlib
 import socket
 import struct
 import threading
@@ -110,6 +111,21 @@ def test_one_who_asks_and_never_reads_is_a_slow_consumer_too(new_server):
     except (TimeoutError, ConnectionError):
         pass
     expect_ends(s, "slow_consumer")
+    slow.sock.close()
+    expect_nothing_left(s)
+
+
+def test_answers_that_wait_are_bounded_by_their_number_too(new_server):
+    """Those to empty pings have two bytes: long before they fill a queue there are too many."""
+    s = new_server("--shards", "1", "--close-timeout", "500ms", *SNDBUF)
+    slow = stalled(s, "/rooms/asks")
+    pings = frame(PING) * 5000
+    with contextlib.suppress(TimeoutError, ConnectionError):
+        for _ in range(40):
+            slow.send(pings)
+    expect_ends(s, "slow_consumer")
+    expect_metric(s, "close_frames_sent_total", 1, code="1013")
+    assert s.metric("tidewire_connections_closed_total", reason="no_memory") == 0
     slow.sock.close()
     expect_nothing_left(s)
 

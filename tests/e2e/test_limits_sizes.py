@@ -31,6 +31,7 @@ def test_a_head_of_max_head_is_read_and_one_byte_more_is_431(new_server):
         assert c.ask(head_of(2049, c.host)).status == 431
         assert c.at_end()
     expect_metric(s, "http_responses_total", 1, status="431")
+    expect_ends(s, "http_refused")
 
 
 def test_a_head_without_end_is_431_as_soon_as_it_is_too_long(new_server):
@@ -41,6 +42,7 @@ def test_a_head_without_end_is_431_as_soon_as_it_is_too_long(new_server):
         assert c.response().status == 431
         assert c.at_end()
     expect_metric(s, "http_responses_total", 1, status="431")
+    expect_ends(s, "http_refused")
     expect_nothing_left(s)
 
 
@@ -52,6 +54,7 @@ def test_max_headers_are_read_and_one_more_is_431(new_server):
         assert c.ask(request("/rooms/x", c.host, [(f"X-{i}", "1") for i in range(6)])).status == 431
         assert c.at_end()
     expect_metric(s, "http_responses_total", 1, status="431")
+    expect_ends(s, "http_refused")
 
 
 def test_a_target_that_fills_the_head_is_414(new_server):
@@ -61,6 +64,7 @@ def test_a_target_that_fills_the_head_is_414(new_server):
         assert c.response().status == 414
         assert c.at_end()
     expect_metric(s, "http_responses_total", 1, status="414")
+    expect_ends(s, "http_refused")
 
 
 # Messages -----------------------------------------------------------------------------------------

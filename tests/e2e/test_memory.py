@@ -13,8 +13,9 @@ MANY = 15000
 
 
 def pools(server):
-    """Bytes of the pools whose slots connections take, by the server's own account."""
-    return sum(v for k, v in server.metrics().items() if k.startswith("tidewire_pool_bytes"))
+    """Bytes of the pools whose slots connections and members take, by the server's own account."""
+    names = ("tidewire_pool_bytes", "tidewire_channel_pool_bytes")
+    return sum(v for k, v in server.metrics().items() if k.startswith(names))
 
 
 def cycle(server):

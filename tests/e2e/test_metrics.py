@@ -11,7 +11,7 @@ import pytest
 
 from faults import Faults
 from harness import Server
-from probe import dial, expect_metric
+from probe import dial, expect_metric, until
 from test_counters import settled
 from wire import (BINARY, PING, PONG, TEXT, Client, Raw, deflate_message, frame, join_all, request)
 
@@ -125,8 +125,8 @@ def test_the_mesh_loses_no_item_and_sleepers_are_woken(new_server):
         for _ in range(4 * 200):
             c.message()
     expect_metric(s, "mesh_rings", 2)
-    now = settled(lambda: {k: v for k, v in s.metrics().items() if "mesh" in k or "remote" in k})
-    assert now["tidewire_mesh_posted_total"] == now["tidewire_mesh_drained_total"] > 1000
+    now = until(s.metrics, lambda now: now["tidewire_mesh_posted_total"] ==
+                now["tidewire_mesh_drained_total"] > 1000)
     assert now["tidewire_mesh_backlogged_total"] > 0
     assert now["tidewire_mesh_backlog_items"] == now["tidewire_mesh_backlog_bytes"] == 0
     assert now["tidewire_messages_released_remote_total"] > 0
@@ -134,6 +134,72 @@ def test_the_mesh_loses_no_item_and_sleepers_are_woken(new_server):
     expect_metric(s, "io_wakes_received_total", lambda n: n > 0)
     for c in clients:
         c.sock.close()
+
+
+def test_a_home_whose_backlog_is_over_its_bound_withholds_credit(new_server):
+    """Until it is not: then everything has come, and credit is whole again."""
+    s = new_server("--shards", "2", "--mesh-slots", "16", "--mesh-backlog", "4KiB", "--mesh-window",
+                   "64KiB")
+    for room in range(8):  # homes on both shards, members on both
+        members = [Client(s.port, f"/rooms/{room}") for _ in range(4)]
+        join_all(members)
+        for _ in range(2):
+            members[0].send(b"".join(frame(BINARY, b"%4d" % i * 250) for i in range(200)))
+            for c in members:
+                assert [c.message()[1][:4] for _ in range(200)] == [b"%4d" % i for i in range(200)]
+        for c in members:
+            c.sock.close()
+    expect_metric(s, "credit_withheld_total", lambda n: n > 0)
+    expect_metric(s, "mesh_backlogged_total", lambda n: n > 0)
+    expect_metric(s, "mesh_backlog_bytes", 0)
+    expect_metric(s, "receive_paused", 0)
+
+
+def test_receives_that_find_no_buffer_are_counted_and_lose_nothing(new_server):
+    """More has come than a turn may hand over: 16 connections share the buffers of a ring. With epoll
+    there are none to share."""
+    s = new_server("--echo", "--shards", "1")
+    clients = [Client(s.port) for _ in range(16)]
+    data = [frame(BINARY, bytes([i]) * 60 * KIB) * 2 for i in range(len(clients))]
+    s.process.send_signal(signal.SIGSTOP)
+    for c, frames in zip(clients, data):
+        c.send(frames)
+    s.process.send_signal(signal.SIGCONT)
+    for i, c in enumerate(clients):
+        for _ in range(2):
+            assert c.message() == (BINARY, bytes([i]) * 60 * KIB)
+        c.sock.close()
+    expect_metric(s, "io_receive_starved_total",
+                  (lambda n: n > 0) if s.backend == "uring" else 0)
+
+
+def test_pings_of_a_tick_leave_together(new_server, tmp_path):
+    """With io_uring one system call takes them all; epoll needs one for each, and little more."""
+    conf = tmp_path / "t.conf"
+    conf.write_text("ping-interval = 0\n")
+    s = new_server("--config", str(conf), "--shards", "1", "--pong-timeout", "60s")
+    clients = [Client(s.port, "/rooms/idle") for _ in range(600)]
+    time.sleep(0.6)  # all have been silent for longer than the interval to come
+    growth = Growth(s)
+    conf.write_text("ping-interval = 500ms\n")
+    s.process.send_signal(signal.SIGHUP)
+    assert all(c.frame().opcode == PING for c in clients)
+    got = growth.all("pings_sent_total", "io_syscalls_total")
+    assert got["pings_sent_total"] == len(clients)
+    calls = got["io_syscalls_total"] / len(clients)
+    assert calls < 0.25 if s.backend == "uring" else 1 <= calls < 1.25, calls
+    for c in clients:
+        c.sock.close()
+
+
+def test_answers_that_end_their_connection_are_counted(new_server):
+    s = new_server("--page", "on")
+    growth = Growth(s)
+    for _ in range(3):
+        with Raw(s.port) as c:
+            answer = c.ask(f"GET / HTTP/1.1\r\nHost: {c.host}\r\nConnection: close\r\n\r\n".encode())
+            assert answer.status == 200 and c.at_end()
+    assert growth.of('connections_closed_total{reason="http_done"}') == 3
 
 
 def test_a_shard_that_was_stopped_tells_of_late_turns(new_server):
@@ -186,6 +252,13 @@ def test_pools_tell_what_they_hold_and_what_they_could_not_have(backend):
             with Raw(s.port) as c:
                 c.send(b"GET /half")
                 expect_metric(s, "pool_bytes", lambda n: n > 0, pool="receive_state")
+                with Client(s.port) as other:  # that pool has room now; no message is that large yet
+                    faults.arm("mmap", 1, 1)
+                    other.send(frame(BINARY, b"m" * 10000)[:-1])
+                    other.expect_close(1011)
+                    faults.disarm("mmap")
+            expect_metric(s, "message_alloc_failures_total", 1)
+            expect_metric(s, "connections_closed_total", 2, reason="no_memory")
             with Client(s.port) as c:
                 c.sock.setsockopt(6, 10, 1024)  # TCP_WINDOW_CLAMP
                 for _ in range(300):

@@ -114,6 +114,7 @@ def test_an_unknown_key_names_file_line_and_the_nearest(tmp_path):
     ("--message-rate", "10/", "RATE"), ("--address", "localhost", "127.0.0.1"),
     ("--admin-address", "127.0.0.1", "8001"), ("--proxy-from", "10.0.0.0/33", "10.0.0.0/8"),
     ("--mesh-slots", "1000", "power of two"), ("--pong-misses", "0", "1"),
+    ("--max-fragments", "65536", "65535"),
     ("--max-queue", "1KiB", "max-message"), ("--byte-rate", "1KiB/2KiB", "max-message"),
     ("--allow-origin", "example.com/x", "https://"),
 ])

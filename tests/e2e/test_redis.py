@@ -2,6 +2,7 @@
 # Copyright (c) 2026 The Tidewire authors
 """Rooms over several nodes by a real Redis: who gets what, in which order; what ends and begins."""
 
+import itertools
 import os
 import subprocess
 import threading
@@ -9,7 +10,7 @@ import time
 
 import pytest
 
-from harness import binary
+from harness import binary, parse_logfmt
 from nodes import Nodes, redis_metrics
 from peers import until
 from proxy import Proxy
@@ -44,6 +45,12 @@ def subscribers(redis, room):
     return redis.call("PUBSUB", "NUMSUB", channel(room))[1]
 
 
+def message_of_n(seq, epoch=1):
+    """As a node writes it whose name is N eight times; its payload is epoch/seq."""
+    return (b"\xf7\x01\x02\x00NNNNNNNN" + epoch.to_bytes(4, "little") +
+            seq.to_bytes(4, "little") + b"%d/%d" % (epoch, seq))
+
+
 # Delivery -----------------------------------------------------------------------------------------
 
 def test_members_on_three_nodes_see_one_order(nodes, redis):
@@ -57,6 +64,10 @@ def test_members_on_three_nodes_see_one_order(nodes, redis):
         assert all(m.got[-1200:] == members[0].got[-1200:] for m in members)
         n.check("order")
         n.check_accounts("order")
+        for s in n.servers:
+            assert 0 < s.metric("tidewire_redis_canary_seconds") < 20
+            returned = s.metric("tidewire_redis_canaries_returned_total")
+            assert 2 <= returned <= s.metric("tidewire_redis_canaries_sent_total")
 
 
 def test_echo_0_holds_over_nodes(nodes, redis):
@@ -151,6 +162,21 @@ def test_a_room_is_subscribed_once_and_given_up_after_a_while(nodes, redis):
         again.wait_for(again.say())
 
 
+def test_what_comes_for_a_room_that_lingers_is_counted(nodes, redis):
+    with nodes(1, "--redis", redis.url) as n:
+        n.wait_ready()
+        server, numbers = n.servers[0], itertools.count(1)
+        n.join(0, "gone").close()
+
+        def is_stale():
+            redis.call("PUBLISH", channel("gone"), message_of_n(next(numbers)))
+            return server.metric("tidewire_redis_stale_total") > 0
+
+        assert until(is_stale), redis_metrics(server)
+        assert server.metric("tidewire_redis_lost_total") == 0
+        assert server.metric("tidewire_redis_subscriptions") == 1
+
+
 def test_the_101_comes_when_redis_has_confirmed(nodes, redis):
     with nodes(1, "--redis", redis.url, "--redis-timeout", "10s") as n:
         n.wait_ready()
@@ -217,21 +243,21 @@ def test_foreign_messages_are_counted_and_skipped(nodes, redis):
 
 
 def test_gaps_and_repeats_are_counted_and_logged(nodes, redis):
-    def message(seq, epoch=1):
-        return (b"\xf7\x01\x02\x00NNNNNNNN" + epoch.to_bytes(4, "little") +
-                seq.to_bytes(4, "little") + b"%d/%d" % (epoch, seq))
-
     with nodes(1, "--redis", redis.url) as n:
         n.wait_ready()
         m, server = n.join(0, "g"), n.servers[0]
         for seq, epoch in ((5, 1), (6, 1), (6, 1), (4, 1), (10, 1), (2, 2), (9, 1), (3, 2)):
-            redis.call("PUBLISH", channel("g"), message(seq, epoch))
+            redis.call("PUBLISH", channel("g"), message_of_n(seq, epoch))
         m.wait_for(b"2/3")
         assert m.got == [b"1/5", b"1/6", b"1/10", b"2/2", b"2/3"]
         assert until(lambda: server.metric("tidewire_redis_repeated_total") == 3)
         assert server.metric("tidewire_redis_gaps_total") == 2
         assert server.metric("tidewire_redis_lost_total") == 4
-        assert any("messages of a node did not come" in line for line in server.lines)
+        gaps, repeats = ([parse_logfmt(line) for line in server.lines if words in line]
+                         for words in ("messages of a node did not come", "came twice, or behind"))
+        assert [(row["from"], row["missing"]) for row in gaps] == [("4e" * 8, "3"), ("4e" * 8, "1")]
+        assert [(row["from"], row["number"]) for row in repeats] == \
+            [("4e" * 8, "6"), ("4e" * 8, "4"), ("4e" * 8, "9")]
 
 
 # Who may ------------------------------------------------------------------------------------------
@@ -274,6 +300,29 @@ def test_channels_that_are_not_allowed_keep_the_node_unready(nodes):
             m = n.join(0, "now")
             m.wait_for(m.say())
             assert subscribers(r, "now") == 1
+
+
+def test_rooms_that_redis_refuses_are_told_and_go_on_within_the_node(nodes):
+    """Canaries pass, so nothing else would tell it."""
+    with RedisServer(users=["default on nopass &tidewire:?canary* &tidewire:a* +@all"]) as r:
+        with nodes(1, "--redis", r.url, "--redis-timeout", "200ms") as n:
+            n.wait_ready()
+            server, allowed, banned = n.servers[0], n.join(0, "allowed"), n.join(0, "banned")
+            for m in (allowed, banned):
+                m.wait_for(m.say())
+            told = [parse_logfmt(line) for line in server.lines if "refuses to subscribe" in line]
+            assert "NOPERM" in told[0]["error"] and "ACL SETUSER" in told[0]["remedy"]
+            assert until(lambda: server.metric("tidewire_redis_joined_alone_total") == 1)
+            assert server.metric("tidewire_redis_local_only_total") == 1
+            assert server.metric("tidewire_redis_subscriptions_confirmed") == 1
+            assert server.metric("tidewire_redis_errors_total", error="noperm") > 0
+            assert server.metric("tidewire_redis_queue_bytes") == 0
+            assert server.get("/health/ready")[0] == 200
+            r.call("ACL", "SETUSER", "default", "&tidewire:b*")
+            assert until(lambda: subscribers(r, "banned") == 1)
+            assert until(lambda: server.metric("tidewire_redis_subscriptions_confirmed") == 2)
+            banned.wait_for(banned.say())
+            assert server.metric("tidewire_redis_local_only_total") == 1
 
 
 # Flags --------------------------------------------------------------------------------------------

@@ -74,6 +74,9 @@ def test_each_master_carries_its_rooms(backend, cluster):
     with Nodes(backend, 2, "--redis", cluster.url) as n:
         n.wait_ready()
         assert until(lambda: pairs_of(n) == [6, 6]), "for each shard and master"
+        for name, count in (("maps", 2), ("masters", 6)):
+            for s in n.servers:
+                assert s.metric(f"tidewire_redis_cluster_{name}_total") == count, redis_metrics(s)
         for port, room in rooms.items():
             two_each(n, room)
             n.check(room)

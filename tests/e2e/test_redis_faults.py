@@ -303,6 +303,37 @@ def test_what_redis_does_not_take_is_bounded(backend, redis):
         finish(n, "bound")
 
 
+def test_what_does_not_fit_the_queue_is_dropped_and_counted(backend, redis):
+    """Each shard may have one message under way that is longer than its window: those of three are
+    more than the queue takes."""
+    with Nodes(backend, 2, "--redis", redis.url, "--redis-queue", "64KiB", "--shards", "4") as n:
+        two_each(n, "drop")
+        speakers = [n.join(0, "drop") for _ in range(14)]
+        n.mark("drop")
+        server = n.servers[0]
+
+        def is_full():
+            redis.pause()
+            for m in speakers:
+                m.say(60000)
+            full = until(lambda: server.metric("tidewire_redis_dropped_total") > 0, 1)
+            redis.resume()
+            n.wait_ready()
+            assert until(lambda: dealt_with() == sum(m.sent for m in n.members
+                                                     if m.server is server)), redis_metrics(server)
+            return full
+
+        def dealt_with():
+            return sum(server.metric(f"tidewire_redis_{what}_total")
+                       for what in ("taken", "dropped", "unknown", "local_only"))
+
+        # Where the machine is so busy that Redis is found silent before all have spoken: again.
+        assert any(is_full() for _ in range(5)), redis_metrics(server)
+        finish(n, "drop")
+        assert n.missing("drop", 1) >= server.metric("tidewire_redis_dropped_total") > 0
+        assert any("--redis-queue is full" in line for line in server.lines)
+
+
 # The end ------------------------------------------------------------------------------------------
 
 # Members do not answer the close frame.

@@ -198,6 +198,7 @@ static void replica_named_by_a_node_that_is_cut_off(char *failure, size_t cap)
     EXPECT(c, sim_redis_start(&c->redis[old]), "no memory");
     nodes_run(c, nodes_now(c) + 3 * NS_PER_SEC, NULL);
     EXPECT(c, nodes_run(c, nodes_now(c) + PATIENCE_NS, both_are_up), "a pair stays at a replica");
+    EXPECT(c, nodes_stat(c, 0, REDIS_STAT_CLUSTER_DOUBTS) > 0, "no other node was asked");
     EXPECT(c, sim_redis_subscribers(&c->redis[new], channel) == 2, "%u nodes have found the master",
            sim_redis_subscribers(&c->redis[new], channel));
     peer_publish(c->peers[0], 40);
@@ -296,6 +297,51 @@ static void new_master_is_found_within_a_second(char *failure, size_t cap)
     end(c, failure, cap);
 }
 
+static bool sender_has_all(struct nodes *c)
+{
+    return c->peers[0]->got_count == c->peers[0]->sent;
+}
+
+/* Each of two masters says that a slot is the other's, for a while: whoever believes them goes from
+ * one to the other ten times a second and not more, what is said meanwhile goes on within the node,
+ * and other rooms go on as ever. */
+static void masters_that_send_a_room_to_each_other(char *failure, size_t cap)
+{
+    struct nodes *c = begin();
+    char channel[40];
+    uint64_t moved;
+
+    open_room(c, 0, channel, sizeof(channel));
+    peer_publish(c->peers[0], 40);
+    EXPECT(c, nodes_run(c, nodes_now(c) + PATIENCE_NS, all_came), "the first came not to all");
+    c->redis[1].denied_slot = sim_cluster_slot(channel, strlen(channel));
+    c->redis[1].denies_for = &c->redis[0];
+    sim_cluster_move(&c->cluster, c->redis[1].denied_slot, 1);
+    sim_cluster_tell(&c->cluster);
+    for (uint32_t i = 0; i < 2; i++) {
+        peer_publish(c->peers[0], 40);
+        nodes_run(c, nodes_now(c) + 5 * NS_PER_SEC / 2, NULL);
+        EXPECT(c, sender_has_all(c), "%u of %u came to who said them", c->peers[0]->got_count,
+               c->peers[0]->sent);
+    }
+    for (uint32_t i = 0; i < 2; i++) {
+        moved = nodes_stat(c, i, REDIS_STAT_ROOMS_MOVED);
+        EXPECT(c, moved >= 10 && moved <= 60, "node %u: rooms moved %llu times in 5 s", i,
+               (unsigned long long)moved);
+    }
+    EXPECT(c, nodes_stat(c, 0, REDIS_STAT_LOCAL_ONLY) == 2, "%llu went on within the node",
+           (unsigned long long)nodes_stat(c, 0, REDIS_STAT_LOCAL_ONLY));
+    EXPECT(c, nodes_stat(c, 0, REDIS_STAT_PAIRS_UP) == MASTERS, "a pair is down");
+    c->redis[1].denies_for = NULL;
+    EXPECT(c, nodes_run(c, nodes_now(c) + 3 * NS_PER_SEC, is_quiet), "a node has not found it");
+    peer_publish(c->peers[0], 40);
+    EXPECT(c, nodes_run(c, nodes_now(c) + PATIENCE_NS, last_came), "the last came not to all");
+    EXPECT(c, nodes_failure(c) != NULL || in_order(c->peers[1]), "they came out of turn");
+    EXPECT(c, nodes_stat(c, 1, REDIS_STAT_LOST) == 2, "%llu were counted as lost",
+           (unsigned long long)nodes_stat(c, 1, REDIS_STAT_LOST));
+    end(c, failure, cap);
+}
+
 const struct scenario nodes_scenarios[] = {
     {"a replica that was a master takes no new rooms", replica_takes_no_new_rooms},
     {"nor when the connections that publish to it have ended",
@@ -305,5 +351,7 @@ const struct scenario nodes_scenarios[] = {
     {"a replica that a node without contact names as master is left",
      replica_named_by_a_node_that_is_cut_off},
     {"a map without contact to the others moves no room back", rooms_do_not_go_back_and_forth},
+    {"masters that send a room to each other are followed with a brake",
+     masters_that_send_a_room_to_each_other},
     {NULL, NULL},
 };

@@ -327,6 +327,12 @@ static bool is_here(struct sim_redis_conn *c, const struct arg *channels, uint32
         put_error(c, "CLUSTERDOWN Hash slot not served");
         return false;
     }
+    if (c->redis->denies_for != NULL && slot == c->redis->denied_slot) {
+        io_addr_format(&c->redis->denies_for->address, host);
+        snprintf(text, sizeof(text), "MOVED %u %s", slot, host);
+        put_error(c, text);
+        return false;
+    }
     if (sim_cluster_serves(cluster, c->redis, slot))
         return true;
     if (c->redis->has_moved && c->redis->after_moved != NULL) {

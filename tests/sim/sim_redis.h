@@ -61,6 +61,8 @@ struct sim_redis {
     const char *allowed;     /* prefix of channels that may be used, others are NOPERM; NULL: all */
     const struct sim_sentinel *sentinel; /* it is a Sentinel, and says this; NULL: it is none */
     struct sim_cluster *cluster;         /* it is a node of it; NULL: of none */
+    const struct sim_redis *denies_for;  /* it sends those who ask for denied_slot there; NULL */
+    uint32_t denied_slot;                /* of denies_for */
     bool loading;                        /* answers -LOADING */
     bool is_replica;                     /* as ROLE says */
     bool is_mute;                        /* publishes are answered, but go to no subscriber */

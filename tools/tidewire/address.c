@@ -81,10 +81,20 @@ bool address_is_loopback(const struct address *a)
            memcmp(a->addr.ip, mapped4, sizeof(mapped4)) == 0;
 }
 
-bool address_is_same(const struct address *a, const struct address *b)
+/* 0.0.0.0 takes all of IPv4, [::] everything: see io_socket_listen(). */
+static bool takes(const struct io_addr *a, const struct io_addr *b)
+{
+    static const uint8_t any6[16];
+    static const uint8_t any4[16] = {[10] = 0xff, [11] = 0xff};
+
+    return memcmp(a->ip, b->ip, sizeof(a->ip)) == 0 || memcmp(a->ip, any6, sizeof(any6)) == 0 ||
+           (memcmp(a->ip, any4, sizeof(any4)) == 0 && b->family == AF_INET);
+}
+
+bool address_overlaps(const struct address *a, const struct address *b)
 {
     if (a->path != NULL || b->path != NULL)
         return a->path != NULL && b->path != NULL && strcmp(a->path, b->path) == 0;
     return a->addr.port != 0 && a->addr.port == b->addr.port &&
-           memcmp(a->addr.ip, b->addr.ip, sizeof(a->addr.ip)) == 0;
+           (takes(&a->addr, &b->addr) || takes(&b->addr, &a->addr));
 }

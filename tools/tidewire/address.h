@@ -26,7 +26,8 @@ MUST_USE int address_parse_with_port(const char *text, struct address *a);
 /* Whether only this host reaches it: 127.0.0.0/8, ::1, a Unix socket. */
 bool address_is_loopback(const struct address *a);
 
-/* Whether two would listen on the same place. Port 0 is a free one each time. */
-bool address_is_same(const struct address *a, const struct address *b);
+/* Whether one connection could come to either of two: they are the same place, or one of them is
+ * all addresses with the same port. Port 0 is a free one each time. */
+bool address_overlaps(const struct address *a, const struct address *b);
 
 #endif

@@ -157,7 +157,7 @@ static int check_same_address(const struct config *c, const struct options *o, F
             struct address a, b;
             place_at(c, i, &a);
             place_at(c, k, &b);
-            if (!address_is_same(&a, &b))
+            if (!address_overlaps(&a, &b))
                 continue;
             options_complain(o, place_name(c, i), err,
                              "%s would be listened on twice; change its port or remove one",
@@ -320,7 +320,7 @@ static bool is_taken(const struct config *c, const struct address *a, uint32_t t
 
     for (uint32_t i = 0; i < place_count(c); i++) {
         place_at(c, i, &other);
-        if (address_is_same(a, &other))
+        if (address_overlaps(a, &other))
             return true;
     }
     for (uint32_t i = 0; i < tls_count; i++) {

@@ -361,7 +361,7 @@ const struct option config_table[] = {
              "send messages byte by byte.",
      .def = "16384",
      .min = 1,
-     .max = 1u << 30,
+     .max = UINT16_MAX,
      .offset = AT(net.max_fragments),
      .type = OPTION_U32,
      .reload = OPTION_RELOAD},
