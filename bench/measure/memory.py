@@ -122,29 +122,44 @@ def plan():
         yield "uring", 100000, kind  # epoll needs a descriptor for each
 
 
+def write(path, where, heartbeat_s, rows):
+    """Rows that were not measured now stay, with the machine as it was then."""
+    said = json.loads(path.read_text()) if path.exists() else {"rows": []}
+    kept = {(r["kind"], r["backend"], r["connections"]): {"machine": said.get("machine"), **r}
+            for r in said["rows"]}
+    kept.update({(r.kind, r.backend, r.connections): {"machine": where, **r._asdict()}
+                 for r in rows})
+    text = json.dumps({"heartbeat_s": heartbeat_s, "rows": list(kept.values())}, indent=1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text + "\n")
+
+
 def main():
     p = argparse.ArgumentParser(prog="bench/memory", description=__doc__)
     p.add_argument("--heartbeat", type=int, default=25, metavar="SECONDS",
                    help="--ping-interval of the server, and how long its CPU is watched")
     p.add_argument("--out", type=Path, default=ROOT / "bench" / "results")
+    p.add_argument("--only", default="", metavar="TEXT",
+                   help='only rows that begin so, such as "TLS" or "TLS uring 100000"')
     args = p.parse_args()
+    chosen = [row for row in plan() if "{2} {0} {1}".format(*row).startswith(args.only)]
+    if not chosen:
+        p.error(f"no row begins with {args.only}")
     program = Path(os.environ["TW_BUILD"]) / "tidewire-load"
     where, rows = machine.describe(), []
     print("| io | connections | | user bytes each | kernel bytes, both ends | CPU with heartbeats |\n"
           "| --- | --- | --- | --- | --- | --- |")
     store = certs.Store()
     try:
-        for backend, count, kind in plan():
+        for backend, count, kind in chosen:
             row = measure(program, backend, count, kind, args.heartbeat, store)
-            rows.append(row._asdict())
+            rows.append(row)
             cpu = "" if row.heartbeat_cpu is None else f"{100 * row.heartbeat_cpu:.1f} % of a core"
             print(f"| {backend} | {count} | {kind} | {row.user_bytes:.0f} | {row.kernel_bytes:.0f} | "
                   f"{cpu} |", flush=True)
     finally:
         store.close()
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "memory.json").write_text(
-        json.dumps({"machine": where, "heartbeat_s": args.heartbeat, "rows": rows}, indent=1) + "\n")
+    write(args.out / "memory.json", where, args.heartbeat, rows)
 
 
 if __name__ == "__main__":
