@@ -237,6 +237,12 @@ __attribute__((always_inline)) static inline bool conn_queue(struct conn *c, str
     return true;
 }
 
+/* Too many messages wait, however short: looked at when a turn finds a send under way. */
+static inline bool conn_queue_is_crowded(const struct conn *c)
+{
+    return c->sendq.refs > c->net->max_queue_refs;
+}
+
 /* Queues bytes of our own (answers, control frames) past the bound. False without memory. */
 bool conn_queue_bytes(struct conn *c, const void *bytes, uint32_t len);
 

@@ -106,8 +106,11 @@ static void flush_many(struct conn *c);
 /* One gathered send at a time; what io takes at once may be followed by more. */
 void conn_flush(struct conn *c)
 {
-    if (unlikely(c->sendq.gathered > 0 || c->state >= CONN_LINGER || (c->holds & CONN_HOLD_APP)))
+    if (unlikely(c->sendq.gathered > 0 || c->state >= CONN_LINGER || (c->holds & CONN_HOLD_APP))) {
+        if (unlikely(conn_queue_is_crowded(c)) && c->state == CONN_OPEN)
+            conn_end(c, CONN_END_SLOW_CONSUMER);
         return;
+    }
     if (likely(c->sendq.refs == 1)) {
         if (flush_single(c))
             return;

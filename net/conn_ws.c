@@ -168,7 +168,7 @@ static void answer_ping(struct conn *c, const uint8_t *payload, uint32_t len)
     net_stat(c->net, NET_STAT_PINGS_IN);
     if (c->state != CONN_OPEN || !may_speak(c))
         return;
-    if (c->sendq.bytes > c->net->config->max_queue_bytes)
+    if (c->sendq.bytes > c->net->max_queue_bytes || conn_queue_is_crowded(c))
         conn_end(c, CONN_END_SLOW_CONSUMER);
     else if (!conn_queue_bytes(c, frame, ws_encode_control(frame, WS_OP_PONG, payload, len)))
         conn_queue_failed(c, CONN_END_NO_MEMORY);

@@ -235,7 +235,18 @@ static uint64_t assembly_of(const struct conn *c)
 
 static uint64_t queue_of(const struct conn *c)
 {
-    return c->sendq.bytes;
+    return c->sendq.bytes + (uint64_t)c->sendq.refs * SENDQ_REF_COST;
+}
+
+/* Counted by chunks, so to the next multiple of 15 for each queue. */
+static uint64_t queues_cost(const struct net *n)
+{
+    return n->queue_bytes + (uint64_t)n->chunks.used * SENDQ_CHUNK_REFS * SENDQ_REF_COST;
+}
+
+static uint64_t assemblies_cost(const struct net *n)
+{
+    return n->assembly_bytes;
 }
 
 static struct conn *end_largest(struct net *n, uint64_t (*size_of)(const struct conn *),
@@ -364,6 +375,7 @@ static void on_quiet(void *ctx)
 static inline void tell_bounds(struct net *n)
 {
     stats_set(&n->stats[NET_STAT_QUEUE_BYTES], n->queue_bytes);
+    stats_set(&n->stats[NET_STAT_QUEUE_COST], queues_cost(n));
     stats_set(&n->stats[NET_STAT_ASSEMBLY_BYTES], n->assembly_bytes);
 }
 
@@ -426,10 +438,10 @@ static void flush_dirty(struct net *n)
 
 /* The node is over one of its bounds, perhaps by what other shards have taken meanwhile: a shard
  * that is over its share gives. `own` is this shard's part, which ending connections lowers. */
-static void keep_bound(struct net *n, enum net_stat gauge, const uint64_t *own, uint64_t bound,
-                       uint64_t (*size_of)(const struct conn *), enum conn_end why)
+static void keep_bound(struct net *n, enum net_stat gauge, uint64_t (*own)(const struct net *),
+                       uint64_t bound, uint64_t (*size_of)(const struct conn *), enum conn_end why)
 {
-    for (int i = 0; net_over_bound(n, gauge, *own, bound); i++) {
+    for (int i = 0; net_over_bound(n, gauge, own(n), bound); i++) {
         if (i == BOUND_ENDED_MAX) {
             n->shard->next_turn_ns = 0;
             return;
@@ -442,9 +454,9 @@ static void keep_bound(struct net *n, enum net_stat gauge, const uint64_t *own, 
 
 static void keep_bounds(struct net *n)
 {
-    keep_bound(n, NET_STAT_QUEUE_BYTES, &n->queue_bytes, n->config->queue_memory_bytes, queue_of,
+    keep_bound(n, NET_STAT_QUEUE_COST, queues_cost, n->config->queue_memory_bytes, queue_of,
                CONN_END_QUEUE_MEMORY);
-    keep_bound(n, NET_STAT_ASSEMBLY_BYTES, &n->assembly_bytes, n->config->assembly_memory_bytes,
+    keep_bound(n, NET_STAT_ASSEMBLY_BYTES, assemblies_cost, n->config->assembly_memory_bytes,
                assembly_of, CONN_END_ASSEMBLY_MEMORY);
 }
 

@@ -135,6 +135,7 @@ struct net {
     bool message_rate;                                                    /* --message-rate is on */
     bool byte_rate;                                                       /* --byte-rate is on */
     uint64_t max_queue_bytes;                                             /* --max-queue, at hand */
+    uint32_t max_queue_refs; /* the messages that may wait by it */
     size_t send_batch_bytes; /* --send-batch, at hand */
     uint32_t shard_max;      /* connections that this shard takes, refusals left out */
     uint32_t refusals;       /* connections attached only to be refused */

@@ -68,6 +68,7 @@ int net_settings_take(struct net *n, const struct net_config *config)
     n->message_rate = config->message_rate.per_second != 0;
     n->byte_rate = config->byte_rate.per_second != 0;
     n->max_queue_bytes = config->max_queue_bytes;
+    n->max_queue_refs = (uint32_t)min_u64(config->max_queue_bytes / SENDQ_REF_COST, UINT32_MAX);
     n->send_batch_bytes = config->send_batch_bytes;
     n->ws_limits[0] = (struct ws_limits){.max_message_bytes = config->max_message_bytes,
                                          .max_fragments = config->max_fragments};

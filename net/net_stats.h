@@ -57,6 +57,9 @@
       "Messages sent as they are, since the turn had no time left to compress them.",              \
       STATS_COUNTER)                                                                               \
     X(QUEUE_BYTES, "queue_bytes", NULL, "Bytes in send queues.", STATS_GAUGE)                      \
+    X(QUEUE_COST, "queue_cost_bytes", NULL,                                                        \
+      "What --queue-memory bounds: bytes in send queues, and 64 for each message behind another.", \
+      STATS_GAUGE)                                                                                 \
     X(ASSEMBLY_BYTES, "assembly_bytes", NULL, "Memory of incomplete messages and held input.",     \
       STATS_GAUGE)                                                                                 \
     X(CONN_POOL_BYTES, "pool_bytes", "pool=\"connections\"", "Memory mapped by pools.",            \

@@ -48,7 +48,7 @@ def flood(server, path, count, payload, others, pace=None):
 
 @pytest.mark.parametrize("shards", [1, 2])
 def test_a_slow_consumer_is_ended_with_1013_and_the_others_get_everything(new_server, shards):
-    s = new_server("--max-queue", "64KiB", "--max-message", "16KiB", "--shards", str(shards),
+    s = new_server("--max-queue", "160KiB", "--max-message", "16KiB", "--shards", str(shards),
                    "--close-timeout", "500ms", *SNDBUF)
     path = "/rooms/slow"
     others = [Client(s.port, path) for _ in range(4)]
@@ -115,16 +115,20 @@ def test_one_who_asks_and_never_reads_is_a_slow_consumer_too(new_server):
     expect_nothing_left(s)
 
 
+def ask(slow, pings):
+    with contextlib.suppress(TimeoutError, ConnectionError):
+        for _ in range(pings // 1000):
+            slow.send(frame(PING) * 1000)
+
+
 def test_answers_that_wait_are_bounded_by_their_number_too(new_server):
     """Those to empty pings have two bytes: long before they fill a queue there are too many."""
     s = new_server("--shards", "1", "--close-timeout", "500ms", *SNDBUF)
     slow = stalled(s, "/rooms/asks")
-    pings = frame(PING) * 5000
-    with contextlib.suppress(TimeoutError, ConnectionError):
-        for _ in range(40):
-            slow.send(pings)
+    ask(slow, 200_000)
     expect_ends(s, "slow_consumer")
     expect_metric(s, "close_frames_sent_total", 1, code="1013")
+    assert s.metric("tidewire_pings_received_total") < 50_000  # one for every 64 bytes, and what has left
     assert s.metric("tidewire_connections_closed_total", reason="no_memory") == 0
     slow.sock.close()
     expect_nothing_left(s)
@@ -177,6 +181,24 @@ def test_queue_memory_ends_the_longest_queue(new_server, shards):
     for c in others + small + [longest]:
         c.sock.close()
     expect_nothing_left(s)
+
+
+def test_queue_memory_counts_short_messages_by_what_they_take(new_server):
+    """The answers to a hundred thousand empty pings have 200 KB."""
+    s = new_server("--queue-memory", "1MiB", "--max-queue", "8MiB", "--shards", "1",
+                   "--close-timeout", "500ms", *SNDBUF)
+    slow = stalled(s, "/rooms/asks")
+    while not s.metric("tidewire_queue_bytes"):
+        ask(slow, 1000)
+        settled(lambda: s.metric("tidewire_pings_received_total"))
+    ask(slow, 5000)
+    expect_metric(s, "queue_cost_bytes", lambda n: 5000 * (2 + 64) <= n < MIB)
+    ask(slow, 100_000)
+    expect_ends(s, "queue_memory")
+    expect_metric(s, "close_frames_sent_total", 1, code="1013")
+    slow.sock.close()
+    expect_nothing_left(s)
+    expect_metric(s, "queue_cost_bytes", 0)
 
 
 @pytest.mark.parametrize("shards", [1, 2])

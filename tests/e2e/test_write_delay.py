@@ -169,7 +169,7 @@ def test_one_order_and_nothing_lost(new_server, shards):
 
 
 def test_a_slow_consumer_is_ended_all_the_same(new_server):
-    s = new_server("--write-delay", "20ms", "--shards", "1", "--max-queue", "64KiB",
+    s = new_server("--write-delay", "20ms", "--shards", "1", "--max-queue", "256KiB",
                    "--tcp-sndbuf", "16KiB", "--close-timeout", "500ms")
     reader = Client(s.port, "/rooms/slow?echo=0")
     slow = dial(s.port, rcvbuf=4096).open("/rooms/slow?echo=0")

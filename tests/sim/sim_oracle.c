@@ -370,11 +370,11 @@ static bool may_be_slow(const struct user *u)
     uint64_t bytes = 0;
 
     if (user_is_echo(u)) {
-        bytes = u->out.len + 140 * u->pings_sent;
+        bytes = u->out.len + (140 + SENDQ_REF_COST) * u->pings_sent;
         for (uint32_t i = 0; i < u->sent_count; i++)
-            bytes += u->sent[i].len + 10;
+            bytes += u->sent[i].len + 10 + SENDQ_REF_COST;
     } else {
-        bytes = w->room_bytes[u->room] + 140 * u->pings_sent;
+        bytes = w->room_bytes[u->room] + (140 + SENDQ_REF_COST) * u->pings_sent;
     }
     bytes += 512 * (u->http_expected + 1ull);
     if (u->tls != NULL)

@@ -187,7 +187,7 @@ static uint32_t note_sent(struct user *u, uint32_t len, bool text)
     if (u->sent_count == 0)
         u->first_time = w->time;
     if (!user_is_echo(u))
-        w->room_bytes[u->room] += len + 10;
+        w->room_bytes[u->room] += len + 10 + SENDQ_REF_COST;
     u->sent[u->sent_count] = (struct user_sent){.len = len, .text = text};
     return u->sent_count++;
 }

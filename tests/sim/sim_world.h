@@ -33,7 +33,7 @@ struct world {
     struct user *users[WORLD_USERS_MAX]; /* in the order of coming; freed with the world */
     uint32_t user_count;
     uint32_t room_count;
-    uint64_t room_bytes[WORLD_ROOMS_MAX]; /* of frames published so far */
+    uint64_t room_bytes[WORLD_ROOMS_MAX]; /* of frames published so far, as queues count them */
 
     char proxy[16]; /* --proxy-from */
     char *proxies[1];

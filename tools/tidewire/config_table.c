@@ -266,8 +266,9 @@ const struct option config_table[] = {
      .type = OPTION_SIZE},
     {.name = "max-queue",
      .group = SIZES,
-     .help = "How many bytes may wait for one connection. A client that reads more slowly than its "
-             "rooms talk is disconnected with 1013 when its queue is full.",
+     .help = "How many bytes may wait for one connection, and for every 64 of them one message. A "
+             "client that reads more slowly than its rooms talk is disconnected with 1013 when its "
+             "queue is full.",
      .def = "1MiB",
      .min = KIB,
      .max = GIB,
@@ -287,9 +288,10 @@ const struct option config_table[] = {
      .reload = OPTION_RELOAD},
     {.name = "queue-memory",
      .group = SIZES,
-     .help = "How many bytes may wait for all connections of the node together. Above it the "
-             "connection with the longest queue is disconnected. Set it well below the memory of "
-             "the host.",
+     .help =
+         "How many bytes may wait for all connections of the node together; a message counts 64 "
+         "more than it has. Above it the connection with the longest queue is disconnected. Set "
+         "it well below the memory of the host.",
      .def = "1GiB",
      .min = 64 * KIB,
      .offset = AT(net.queue_memory_bytes),
