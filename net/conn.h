@@ -237,7 +237,7 @@ __attribute__((always_inline)) static inline bool conn_queue(struct conn *c, str
     return true;
 }
 
-/* Too many messages wait, however short: looked at when a turn finds a send under way. */
+/* Too many messages wait, however short. */
 static inline bool conn_queue_is_crowded(const struct conn *c)
 {
     return c->sendq.refs > c->net->max_queue_refs;
@@ -248,6 +248,13 @@ bool conn_queue_bytes(struct conn *c, const void *bytes, uint32_t len);
 
 /* Marks the connection as ending; the turn's flush does the rest. The first reason stays. */
 void conn_end(struct conn *c, enum conn_end why);
+
+/* A flush that finds a send under way looks at what waits behind it. */
+static inline void conn_flush_waits(struct conn *c)
+{
+    if (unlikely(conn_queue_is_crowded(c)) && c->state == CONN_OPEN)
+        conn_end(c, CONN_END_SLOW_CONSUMER);
+}
 
 /* Stops and resumes the reading of frames, for one reason each; idempotent. */
 void conn_hold(struct conn *c, enum conn_hold why);

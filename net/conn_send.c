@@ -107,8 +107,7 @@ static void flush_many(struct conn *c);
 void conn_flush(struct conn *c)
 {
     if (unlikely(c->sendq.gathered > 0 || c->state >= CONN_LINGER || (c->holds & CONN_HOLD_APP))) {
-        if (unlikely(conn_queue_is_crowded(c)) && c->state == CONN_OPEN)
-            conn_end(c, CONN_END_SLOW_CONSUMER);
+        conn_flush_waits(c);
         return;
     }
     if (likely(c->sendq.refs == 1)) {

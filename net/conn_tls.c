@@ -529,8 +529,7 @@ void conn_tls_flush(struct conn *c)
 
     if (c->sendq.gathered > 0 || t->sealed != NULL || c->state >= CONN_LINGER ||
         (c->holds & CONN_HOLD_APP)) {
-        if (unlikely(conn_queue_is_crowded(c)) && c->state == CONN_OPEN)
-            conn_end(c, CONN_END_SLOW_CONSUMER);
+        conn_flush_waits(c);
         return;
     }
     for (int round = 0; drop_unsealable(c), !sendq_is_empty(&c->sendq); round++) {
