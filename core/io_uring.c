@@ -15,10 +15,11 @@
  * bits of URING_F_BUSY), then the descriptor is closed, then the slot is free and on_closed() runs.
  *
  * A receive ends with -ENOBUFS when the buffers are exhausted. That is normal: the connection joins
- * the starved list, and when the buffers are back they are shared out, first come first served, in
- * single receives of limited size; when nobody waits any more it is armed as before. To arm all at
- * once would let the first take everything and make the others starve again, at a cost that grows
- * with their number.
+ * the starved list. While somebody is there the buffers are not lent again: their memory is cut
+ * into slices, one for each of the first of the list, and filled by receives that do not wait; when
+ * nobody is there any more the buffers are lent and all is as before. To arm all at once would let
+ * the first take everything and make the others starve again, at a cost that grows with their
+ * number.
  */
 
 #include "core/uring.h"
@@ -35,9 +36,9 @@
 /* Enters per turn that only fetch more events, each about 20. */
 #define FETCH_ROUNDS_MAX 16
 /* What each is given when several connections wait for buffers: about what they have been sending
- * lately, within these bounds. */
-#define STARVED_SHARE_MIN (4u << 10)
-#define STARVED_SHARE_MAX (64u << 10)
+ * lately, but no less than the memory makes slices of. */
+#define STARVED_SHARE_MIN (IO_RECV_TURN_BYTES / URING_SLICES_MAX)
+#define STARVED_SHARE_MAX IO_RECV_TURN_BYTES
 /* Attempts to hand a full submission queue to the kernel. */
 #define SUBMIT_TRIES 16
 
@@ -177,14 +178,13 @@ static bool may_arm(const struct io_conn *c)
     return (c->flags & (URING_F_WANT | need_not)) == URING_F_WANT;
 }
 
-/* limit 0: for as long as there are buffers; else one receive of at most so many bytes. */
-static void arm_recv(struct uring *u, struct io_conn *c, uint32_t limit)
+/* Without a look at the poll first, a receive asks for a buffer even where there is nothing to
+ * receive, and ends for want of one. */
+static void arm_recv(struct uring *u, struct io_conn *c)
 {
     struct io_uring_sqe *sqe = conn_sqe(u, c, URING_F_RECV);
-    if (limit == 0)
-        io_uring_prep_recv_multishot(sqe, c->sock, NULL, 0, 0);
-    else
-        io_uring_prep_recv(sqe, c->sock, NULL, limit, 0);
+    io_uring_prep_recv_multishot(sqe, c->sock, NULL, 0, 0);
+    sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
     sqe->flags = IOSQE_FIXED_FILE | IOSQE_BUFFER_SELECT;
     sqe->buf_group = URING_RECV_GROUP;
     sqe->user_data = conn_data(URING_RECV, c);
@@ -194,7 +194,7 @@ static void start_recv(struct uring *u, struct io_conn *c)
 {
     c->flags |= URING_F_WANT;
     if (may_arm(c))
-        arm_recv(u, c, 0);
+        arm_recv(u, c);
 }
 
 void uring_attach(struct uring *u, struct io_conn *c, uint32_t slot)
@@ -239,29 +239,64 @@ static void starved_push(struct uring *u, struct io_conn *c)
 
 static void close_step(struct uring *u, struct io_conn *c);
 
-/* Shares out the buffers among the first of the list, one receive for each; so none is refused, and
- * none can take it all. Who waits alone need not share. */
+static struct io_conn *starved_pop(struct uring *u)
+{
+    struct io_conn *c = u->starved_head;
+    u->starved_head = starved_next(c);
+    u->starved_count--;
+    set_starved_next(c, NULL);
+    c->flags &= (uint16_t)~URING_F_STARVED;
+    return c;
+}
+
+/* A receive that is over when it has been submitted, with -EAGAIN if nothing was there: so slices
+ * serve others in the next turn. */
+static void arm_slice(struct uring *u, struct io_conn *c, uint32_t i)
+{
+    struct io_uring_sqe *sqe = conn_sqe(u, c, URING_F_RECV);
+    io_uring_prep_recv(sqe, c->sock, u->buffers.base + (size_t)i * u->slice_bytes, u->slice_bytes,
+                       MSG_DONTWAIT);
+    sqe->flags = IOSQE_FIXED_FILE;
+    sqe->user_data = conn_data(URING_SLICE, c) | (uint64_t)i << URING_SLICE_SHIFT;
+    u->slices_under_way++;
+}
+
+/* The first `slices` of the list get one each; without slices, all are armed as ever. */
+static void starved_serve(struct uring *u, uint32_t slices)
+{
+    uint32_t i = 0;
+    while (u->starved_head != NULL && (slices == 0 || i < slices)) {
+        struct io_conn *c = starved_pop(u);
+        if (c->flags & URING_F_CLOSING)
+            close_step(u, c);
+        else if (may_arm(c) && slices == 0)
+            arm_recv(u, c);
+        else if (may_arm(c))
+            arm_slice(u, c, i++);
+    }
+}
+
+/* Into how many slices the memory of the buffers is cut for those who wait. */
+static uint32_t count_slices(const struct uring *u)
+{
+    uint32_t share = u->recv_average > STARVED_SHARE_MIN ? u->recv_average : STARVED_SHARE_MIN;
+    uint32_t slices = min_u32(u->starved_count, uring_buffers_bytes(&u->buffers) / share);
+    return slices > 0 ? slices : 1;
+}
+
+/* Shares out the memory of the buffers among the first of the list, so that none is refused and
+ * none can take it all. Where buffers are left, it was not for want of them. */
 static void starved_arm(struct uring *u)
 {
-    uint32_t share = u->buffers.buffer_bytes;
-    if (u->buffers.incremental)
-        share = u->recv_average > STARVED_SHARE_MIN ? u->recv_average : STARVED_SHARE_MIN;
-    uint32_t serve = min_u32(u->starved_count, u->buffers.left_bytes / share);
-    serve = serve > 0 ? serve : 1;
-    uint32_t limit = u->starved_count > 1 ? u->buffers.left_bytes / serve : 0;
-    while (u->starved_head != NULL && serve > 0) {
-        struct io_conn *c = u->starved_head;
-        u->starved_head = starved_next(c);
-        u->starved_count--;
-        set_starved_next(c, NULL);
-        c->flags &= (uint16_t)~URING_F_STARVED;
-        if (c->flags & URING_F_CLOSING) {
-            close_step(u, c);
-        } else if (may_arm(c)) {
-            arm_recv(u, c, limit);
-            serve--;
-        }
+    if (u->starved_head == NULL || u->slices_under_way > 0)
+        return;
+    if (!uring_buffers_are_spent(&u->buffers)) {
+        starved_serve(u, 0);
+        return;
     }
+    uint32_t slices = count_slices(u);
+    u->slice_bytes = uring_buffers_bytes(&u->buffers) / slices;
+    starved_serve(u, slices);
 }
 
 static void tell_eof(struct uring *u, struct io_conn *c, int err)
@@ -301,7 +336,7 @@ static void recv_ended(struct uring *u, struct io_conn *c, int32_t res)
             starved_push(u, c);
     } else if (res > 0 || res == -ECANCELED || res == -EINTR || res == -EAGAIN) {
         if (may_arm(c))
-            arm_recv(u, c, 0);
+            arm_recv(u, c);
     } else {
         tell_eof(u, c, res);
     }
@@ -328,6 +363,21 @@ static void on_recv(struct uring *u, uint64_t data, int32_t res, uint32_t flags)
     }
     if (!(flags & IORING_CQE_F_MORE))
         recv_ended(u, c, res);
+}
+
+static void on_slice(struct uring *u, uint64_t data, int32_t res, uint32_t flags)
+{
+    struct io_conn *c = conn_of(u, data);
+    uint32_t i = (uint32_t)(data >> URING_SLICE_SHIFT) % URING_SLICES_MAX;
+    u->slices_under_way--;
+    if (c == NULL)
+        return;
+    if (res > 0) {
+        struct bytes in = {u->buffers.base + (size_t)i * u->slice_bytes, (uint32_t)res};
+        measure_recv(u, (uint32_t)in.len, flags & IORING_CQE_F_SOCK_NONEMPTY);
+        give_bytes(u, c, in);
+    }
+    recv_ended(u, c, res);
 }
 
 /* A paused connection receives nothing, not even a reset; this tells. The request stays when
@@ -568,6 +618,9 @@ static void dispatch(struct uring *u, uint64_t data, int32_t res, uint32_t flags
     case URING_RECV:
         on_recv(u, data, res, flags);
         break;
+    case URING_SLICE:
+        on_slice(u, data, res, flags);
+        break;
     case URING_DROP:
         if ((uint32_t)data < u->slots.count)
             uring_slots_free(&u->slots, (uint32_t)data);
@@ -657,7 +710,8 @@ static int uring_poll(struct io *io, uint64_t deadline_ns)
         io_uring_get_events(&u->ring);
         walk(u);
     }
-    uring_buffers_return(&u->buffers);
+    if (u->starved_head == NULL && u->slices_under_way == 0)
+        uring_buffers_return(&u->buffers);
     return u->broken < 0 ? u->broken : (int)u->callbacks;
 }
 

@@ -29,10 +29,14 @@
 #define URING_LISTENERS_MAX 16
 #define URING_ARENA_BYTES (256u << 10)
 #define URING_RECV_GROUP 0
+/* Slices of the receive buffers' memory at a time; user data has 8 bits for the number. */
+#define URING_SLICES_MAX 64
+#define URING_SLICE_SHIFT 48
 
 enum uring_op {
     URING_IGNORE, /* cancels and what else nobody waits for */
     URING_RECV,
+    URING_SLICE, /* a receive into a slice of the buffers' memory; its number: URING_SLICE_SHIFT */
     URING_SEND,
     URING_CONNECT,  /* every link of the chain */
     URING_POLL,     /* watches a paused connection for a reset */
@@ -127,7 +131,9 @@ struct uring {
     struct io_conn *starved_head; /* first in, first out; linked by backend_state */
     struct io_conn *starved_tail;
     uint32_t starved_count;
-    uint32_t recv_average; /* bytes that a receive brings, moving */
+    uint32_t recv_average;     /* bytes that a receive brings, moving */
+    uint32_t slice_bytes;      /* of each that is under way */
+    uint32_t slices_under_way; /* while there are some, the buffers are not lent */
     struct uring_listener *listeners[URING_LISTENERS_MAX];
     int event_fd;         /* doorbell for threads without a ring */
     uint64_t event_count; /* read from it by the ring */

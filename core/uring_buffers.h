@@ -6,7 +6,8 @@
 /* The receive buffers that an io_uring lends to the kernel: a few large ones which it fills slice
  * by slice, for whichever connection has data (incremental), or many small ones, one per receive.
  * All together they hold at most IO_RECV_TURN_BYTES and come back only at the end of a turn: so one
- * connection cannot get more in a turn, and the memory stays in the cache. Shard's thread. */
+ * connection cannot get more in a turn, and the memory stays in the cache. When all are filled,
+ * their memory may also be used otherwise before they are lent again. Shard's thread. */
 
 #include <liburing.h>
 #include <stdbool.h>
@@ -41,6 +42,18 @@ void uring_buffers_deinit(struct uring_buffers *b);
  * To be called for every such completion, in order. Nothing when the kernel names no buffer of
  * ours. */
 struct bytes uring_buffers_take(struct uring_buffers *b, uint32_t cqe_flags, int32_t res);
+
+/* All of them have been filled and told: until the next uring_buffers_return() their memory,
+ * count * buffer_bytes from `base` on, is the shard's own. */
+static inline bool uring_buffers_are_spent(const struct uring_buffers *b)
+{
+    return b->spent_count == b->count;
+}
+
+static inline uint32_t uring_buffers_bytes(const struct uring_buffers *b)
+{
+    return b->count * b->buffer_bytes;
+}
 
 /* Gives the buffers' pages back to the system; nothing received waits in them. */
 void uring_buffers_trim(struct uring_buffers *b);

@@ -141,6 +141,65 @@ Test(io_uring, greedy_peers_get_no_more_than_a_turns_bytes_and_a_quiet_one_is_se
     rig_free(r);
 }
 
+/* While some have more to say than there is room for, those that say nothing cost nothing. */
+Test(io_uring, idle_connections_do_not_ask_for_buffers_while_others_starve)
+{
+    enum { GREEDY = 4, IDLE = 40, TURNS = 400 };
+    struct rig *r = rig_new(GREEDY + IDLE, NULL);
+    int fds[GREEDY + IDLE];
+    for (int i = 0; i < GREEDY + IDLE; i++)
+        pair_new(r, &fds[i]);
+    for (int i = GREEDY; i < GREEDY + IDLE; i++)
+        write_all(fds[i], 'i', 1);
+    uint8_t *flood = calloc(1, 1 << 20);
+    uint64_t syscalls = r->io->stats.syscalls;
+    for (int t = 0; t < TURNS; t++) {
+        for (int i = 0; i < GREEDY; i++)
+            while (send(fds[i], flood, 1 << 20, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+                ;
+        turn(r);
+    }
+    cr_expect_gt(r->io->stats.recv_starved, 0);
+    cr_expect_leq(r->io->stats.recv_starved, GREEDY * TURNS + IDLE);
+    cr_expect_leq(r->io->stats.syscalls - syscalls, 2 * TURNS);
+    for (int i = GREEDY; i < GREEDY + IDLE; i++)
+        cr_expect_eq(r->peers[i].recv_bytes, 1);
+    for (int i = 0; i < GREEDY + IDLE; i++)
+        close(fds[i]);
+    free(flood);
+    rig_free(r);
+}
+
+/* Several wait, so that none takes all that a turn may bring; alone, a peer gets it in one piece.
+ */
+Test(io_uring, the_memory_of_the_buffers_is_shared_among_those_who_starve)
+{
+    enum { CLIENTS = 8, BYTES = 512 << 10 };
+    struct rig *r = rig_new(CLIENTS, NULL);
+    int fds[CLIENTS];
+    uint64_t bytes_then;
+    for (int i = 0; i < CLIENTS; i++) {
+        pair_new(r, &fds[i]);
+        write_all(fds[i], (uint8_t)i, BYTES);
+    }
+    TURN_UNTIL(r, r->u->starved_count > CLIENTS / 2);
+    bytes_then = r->io->stats.recv_bytes;
+    while (r->io->stats.recv_bytes < (uint64_t)CLIENTS * BYTES) {
+        turn(r);
+        cr_assert_leq(r->io->stats.recv_bytes - bytes_then, IO_RECV_TURN_BYTES);
+        cr_assert_leq(r->u->slice_bytes, IO_RECV_TURN_BYTES);
+        bytes_then = r->io->stats.recv_bytes;
+    }
+    for (int i = 0; i < CLIENTS; i++) {
+        cr_expect_not(r->peers[i].mixed);
+        cr_expect_not(r->peers[i].beyond);
+        cr_expect_eq(r->peers[i].recv_bytes, BYTES);
+        close(fds[i]);
+    }
+    cr_expect_eq(r->u->slices_under_way, 0);
+    rig_free(r);
+}
+
 Test(io_uring, connections_that_wait_for_buffers_can_be_closed_and_paused)
 {
     enum { CLIENTS = 60, BYTES = 64 << 10 };
