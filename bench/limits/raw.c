@@ -52,18 +52,18 @@ static unsigned number(const char *name, const char *text, unsigned long max)
     return (unsigned)n;
 }
 
+#define OPTIONS                                                                                    \
+    "[--fanout] [--gather] [--port N] [--seconds N] [--sndbuf BYTES] [--once] [--buffers N] "      \
+    "[--buffer-bytes N]"
+
 struct raw_options raw_options_read(int argc, char **argv)
 {
     static const struct option known[] = {
-        {"fanout", no_argument, NULL, 'f'},
-        {"gather", no_argument, NULL, 'g'},
-        {"port", required_argument, NULL, 'p'},
-        {"seconds", required_argument, NULL, 's'},
-        {"sndbuf", required_argument, NULL, 'b'},
-        {"buffers", required_argument, NULL, 'n'},
-        {"once", no_argument, NULL, 'o'},
-        {"buffer-bytes", required_argument, NULL, 'l'},
-        {NULL, 0, NULL, 0},
+        {"fanout", no_argument, NULL, 'f'},       {"gather", no_argument, NULL, 'g'},
+        {"port", required_argument, NULL, 'p'},   {"seconds", required_argument, NULL, 's'},
+        {"sndbuf", required_argument, NULL, 'b'}, {"buffers", required_argument, NULL, 'n'},
+        {"once", no_argument, NULL, 'o'},         {"buffer-bytes", required_argument, NULL, 'l'},
+        {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0},
     };
     struct raw_options o = {.seconds = 600, .buffers = 16, .buffer_bytes = 64 << 10};
     int c;
@@ -94,10 +94,11 @@ struct raw_options raw_options_read(int argc, char **argv)
         case 'l':
             o.buffer_bytes = number("--buffer-bytes", optarg, 1 << 24);
             break;
+        case 'h':
+            puts("options: " OPTIONS);
+            exit(0);
         default:
-            raw_die("[--fanout] [--gather] [--port N] [--seconds N] [--sndbuf BYTES] [--once] "
-                    "[--buffers N] [--buffer-bytes N]",
-                    0);
+            raw_die("options: " OPTIONS, 0);
         }
     }
     return o;
