@@ -251,13 +251,14 @@ def write(comparison, rounds, where):
     out = comparison.args.out
     out.mkdir(parents=True, exist_ok=True)
     about = comparison.about(rounds, where)
-    verdicts = goals.judge(comparison.results, comparison.singles)
-    told = {**report.to_json(comparison.results, about), "goals": [v._asdict() for v in verdicts]}
+    results = report.with_pooled(comparison.results)
+    verdicts = goals.judge(results, comparison.singles)
+    told = {**report.to_json(results, about), "goals": [v._asdict() for v in verdicts]}
     (out / "compare.json").write_text(json.dumps(told, indent=1) + "\n")
     reached = goals.parts(verdicts)
-    text = report.markdown(comparison.results, about, reached)
+    text = report.markdown(results, about, reached)
     (out / "compare.md").write_text(text)
-    for name in report.plots(comparison.results, out):
+    for name in report.plots(results, out):
         tell(f"bench/compare: gnuplot did not make {name}")
     if comparison.args.is_whole and rounds >= ROUNDS:
         into_readme(comparison.args.readme, [report.about_text(about), *reached])

@@ -6,10 +6,15 @@ Samples, one for every round, None where it failed."""
 import shutil
 import subprocess
 
+from measure.load import Sample
 from measure.statistics import best_name, paired, spread
 
 OURS = ("tidewire-uring", "tidewire-epoll")
 LIMITS = ("limit-epoll", "limit-epoll-gather", "limit-uring", "limit-uring-gather")
+# Of the same at window 1, where nothing comes together that could be gathered: there the two of a
+# backend do the same, and are one limit that was measured twice (see with_pooled()).
+POOLED = {"limit-epoll-both": ("limit-epoll", "limit-epoll-gather"),
+          "limit-uring-both": ("limit-uring", "limit-uring-gather")}
 PEERS = ("bun", "ws", "nchan")
 TLS_PEERS = ("bun", "nchan")
 
@@ -38,20 +43,42 @@ def best(by_name, names, measure):
     return name, by_name.get(name, [])
 
 
-def against(theirs):
-    return LIMITS if theirs == "limit" else (theirs,)
+def mean(samples):
+    """Of two or more Samples; busy when one was. None when one is missing."""
+    if any(s is None for s in samples):
+        return None
+    numbers = ([getattr(s, f) for s in samples] for f in Sample._fields if f != "busy")
+    return Sample(*(sum(of) / len(samples) for of in numbers), any(s.busy for s in samples))
+
+
+def with_pooled(results):
+    """The same results with the limits of POOLED beside the others in cells of window 1. To take the
+    best of four there would be to take the luckiest of each two that do the same."""
+    return {cell: {**by_name, **{name: [mean(samples) for samples in zip(*(by_name[n] for n in of))]
+                                 for name, of in POOLED.items()
+                                 if cell.window == 1 and all(n in by_name for n in of)}}
+            for cell, by_name in results.items()}
+
+
+def limits(by_name):
+    return [n for n in POOLED if n in by_name] or LIMITS
+
+
+def against(theirs, by_name):
+    return limits(by_name) if theirs == "limit" else (theirs,)
 
 
 def cpu_comparison(by_name, theirs):
     """Messages a second of CPU: ours to theirs, the better backend and the best limit of the cell."""
-    ours, others = (best(by_name, names, capacities)[1] for names in (OURS, against(theirs)))
+    ours, others = (best(by_name, names, capacities)[1]
+                    for names in (OURS, against(theirs, by_name)))
     return paired(capacities(ours), capacities(others))
 
 
 def comparison(by_name, theirs):
     """(spread of paired ratios, whether they compare CPU): messages a second, ours to theirs; by CPU
     where the generator was the limit of either, as then the rates tell of it alone."""
-    ours, others = (best(by_name, names, rates)[1] for names in (OURS, against(theirs)))
+    ours, others = (best(by_name, names, rates)[1] for names in (OURS, against(theirs, by_name)))
     if was_limit(ours) or was_limit(others):
         return cpu_comparison(by_name, theirs), True
     return paired(rates(ours), rates(others)), False
@@ -81,7 +108,7 @@ def beaten_limits(results):
         itself = again(by_name)
         if itself is None:
             continue
-        limit = capacities(best(by_name, LIMITS, capacities)[1])
+        limit = capacities(best(by_name, limits(by_name), capacities)[1])
         beyond = max(1.0, itself.high, 1 / itself.low)
         for name in (*OURS, *PEERS):
             s = paired(capacities(by_name.get(name, [])), limit)
@@ -214,7 +241,8 @@ def plain_parts(results):
     return ["Ratios are Tidewire's better backend to the other one, both of the same round: median and "
             "quartiles, above 1 is better. `*`: the load generator was the limit, so CPU a message "
             "is compared. The limit is the best of four programs that only move the bytes "
-            "(`bench/limits`); one of them ran twice, and its ratio to itself is what noise does.",
+            "(`bench/limits`), with 1 in flight the better of two, each the mean of two runs; one of "
+            "them ran twice, and its ratio to itself is what noise does.",
             table(SUMMARY_HEAD, summary_rows(results)),
             table(["load", "to limit", *(f"to {p}" for p in PEERS), "CPU to limit", "CPU to bun",
                    "io_uring to epoll", "CPU io_uring to epoll", "CPU limit to itself"],
@@ -237,7 +265,8 @@ def about_text(about):
 def to_json(results, about):
     cells = [{**cell._asdict(), "rounds": {name: [None if s is None else s._asdict()
                                                   for s in samples]
-                                           for name, samples in by_name.items()},
+                                           for name, samples in by_name.items()
+                                           if name not in POOLED},
               "ratios": {p: ratio_json(comparison(by_name, p)) for p in ("limit", *PEERS)}}
              for cell, by_name in results.items()]
     return {**about, "cells": cells}

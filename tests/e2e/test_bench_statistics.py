@@ -405,6 +405,23 @@ def test_a_backend_without_its_single_figure_is_missing():
     assert only.reached is None and "missing: epoll" in only.measured
 
 
+def test_limits_that_do_the_same_are_one():
+    """At window 1 the mean of two that took turns, not the luckier of them; else the best of four."""
+    found = {"tidewire-epoll": [sample(100)] * 3,
+             "limit-epoll": [sample(100, 0.8), sample(120, busy=True), None],
+             "limit-epoll-gather": [sample(120, 1.2), sample(100), sample(500)]}
+    one, many = Cell("echo", 125, 64, 1), Cell("echo", 125, 64, 16)
+    pooled = report.with_pooled({one: found, many: found})
+    assert report.limits(pooled[one]) == ["limit-epoll-both"]
+    both = pooled[one]["limit-epoll-both"]
+    assert [None if s is None else (s.rate, s.cpu_us, s.busy) for s in both] == [
+        (110, 1.0, False), (110, 1.0, True), None]
+    assert pooled[many] == found and report.limits(found) == report.LIMITS
+    told = report.to_json(pooled, about())["cells"][0]["rounds"]
+    assert set(told) == set(found)
+    assert "-both" not in report.markdown(pooled, about())
+
+
 def test_a_limit_that_is_beaten_beyond_its_spread_is_told():
     good = Cell("echo", 16, 64, 1)
     beaten = Cell("echo", 125, 64, 1)
