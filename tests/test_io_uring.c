@@ -141,7 +141,8 @@ Test(io_uring, greedy_peers_get_no_more_than_a_turns_bytes_and_a_quiet_one_is_se
     rig_free(r);
 }
 
-/* While some have more to say than there is room for, those that say nothing cost nothing. */
+/* While some have more to say than there is room for, those that have said a word, and had to wait
+ * for a slice with it, cost nothing any more. */
 Test(io_uring, idle_connections_do_not_ask_for_buffers_while_others_starve)
 {
     enum { GREEDY = 4, IDLE = 40, TURNS = 400 };
@@ -149,11 +150,11 @@ Test(io_uring, idle_connections_do_not_ask_for_buffers_while_others_starve)
     int fds[GREEDY + IDLE];
     for (int i = 0; i < GREEDY + IDLE; i++)
         pair_new(r, &fds[i]);
-    for (int i = GREEDY; i < GREEDY + IDLE; i++)
-        write_all(fds[i], 'i', 1);
     uint8_t *flood = calloc(1, 1 << 20);
     uint64_t syscalls = r->io->stats.syscalls;
     for (int t = 0; t < TURNS; t++) {
+        for (int i = GREEDY; t == TURNS / 4 && i < GREEDY + IDLE; i++)
+            write_all(fds[i], 'i', 1);
         for (int i = 0; i < GREEDY; i++)
             while (send(fds[i], flood, 1 << 20, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
                 ;
@@ -162,16 +163,18 @@ Test(io_uring, idle_connections_do_not_ask_for_buffers_while_others_starve)
     cr_expect_gt(r->io->stats.recv_starved, 0);
     cr_expect_leq(r->io->stats.recv_starved, GREEDY * TURNS + IDLE);
     cr_expect_leq(r->io->stats.syscalls - syscalls, 2 * TURNS);
-    for (int i = GREEDY; i < GREEDY + IDLE; i++)
+    cr_expect_gt(r->u->starved_count, 0);
+    for (int i = GREEDY; i < GREEDY + IDLE; i++) {
         cr_expect_eq(r->peers[i].recv_bytes, 1);
+        cr_expect_eq(r->peers[i].c.flags & URING_F_STARVED, 0);
+    }
     for (int i = 0; i < GREEDY + IDLE; i++)
         close(fds[i]);
     free(flood);
     rig_free(r);
 }
 
-/* Several wait, so that none takes all that a turn may bring; alone, a peer gets it in one piece.
- */
+/* Slice by slice all get what is theirs, and a turn brings no more than it may. */
 Test(io_uring, the_memory_of_the_buffers_is_shared_among_those_who_starve)
 {
     enum { CLIENTS = 8, BYTES = 512 << 10 };
