@@ -2,7 +2,7 @@
  * Copyright (c) 2026 The Tidewire authors */
 
 /* The kernels of core/simd.h, each set that this CPU runs, beside memcpy; and the JSON scanner on
- * the best of them. Names read kernel/work/bytes. One thread. */
+ * the best of them. Names read kernel, work, bytes. One thread. */
 
 #include <cstdint>
 #include <cstring>
