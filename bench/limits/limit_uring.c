@@ -99,6 +99,9 @@ static struct raw_options o;
 /* Message headers of the sends that the next submit copies. */
 static uint8_t arena[ARENA_BYTES] __attribute__((aligned(64)));
 static size_t arena_used;
+/* Gathered for a fan-out, whose sends follow when all completions are walked. len 0: nothing. */
+static struct raw_span held;
+static uint32_t held_buffer; /* counts a use */
 /* Heads that were cut, one or none for each slice: so many slices are never under way. */
 static uint8_t heads[HEAD_PLACES][RAW_PAD];
 static uint32_t heads_used;
@@ -429,10 +432,63 @@ static void take_failure(const struct io_uring_cqe *cqe)
         send_span(slot, buffer, rest);
 }
 
-/* Receiving ----------------------------------------------------------------------------------- */
+/* Passing on --------------------------------------------------------------------------------- */
+
+static inline void send_single(uint32_t slot, uint32_t buffer, struct raw_span s)
+{
+    if (__builtin_expect(peers[slot].under_way == 0, 1))
+        send_quick(slot, buffer, s);
+    else
+        send_single_later(slot, buffer, s);
+}
+
+__attribute__((noinline)) static void fan_out_single(uint32_t buffer, struct raw_span s)
+{
+    for (uint32_t i = 0; i < member_count; i++)
+        send_single(members[i], buffer, s);
+}
+
+static void send_held(void)
+{
+    if (held.len == 0)
+        return;
+    fan_out_single(held_buffer, held);
+    release(held_buffer, 1);
+    held.len = 0;
+}
+
+static inline bool may_hold(const struct raw_batch *b)
+{
+    return o.fanout && o.gather && !b->closes && b->count == 1 && b->spans[0].len <= QUICK_MAX;
+}
+
+/* Moves what has come in another receive behind what is held, or holds it in its place. */
+__attribute__((noinline)) static void hold(uint32_t buffer, struct raw_span s)
+{
+    if (held.len > 0 && held_buffer == buffer && held.len + s.len <= QUICK_MAX) {
+        memmove(held.ptr + held.len, s.ptr, s.len);
+        held.len += s.len;
+        return;
+    }
+    send_held();
+    held = s;
+    held_buffer = buffer;
+    buffers[buffer].uses++;
+}
+
+static inline void pass_on_single(uint32_t slot, uint32_t buffer, struct raw_span s)
+{
+    if (!o.fanout)
+        send_single(slot, buffer, s);
+    else if (o.gather)
+        hold(buffer, s);
+    else
+        fan_out_single(buffer, s);
+}
 
 static void pass_on(uint32_t slot, uint32_t buffer, const struct raw_batch *b)
 {
+    send_held();
     if (!o.fanout || b->closes) {
         send_or_wait(slot, buffer, b);
         return;
@@ -440,6 +496,8 @@ static void pass_on(uint32_t slot, uint32_t buffer, const struct raw_batch *b)
     for (uint32_t i = 0; i < member_count; i++)
         send_or_wait(members[i], buffer, b);
 }
+
+/* Receiving ----------------------------------------------------------------------------------- */
 
 /* Collects a request that did not come in one piece. Returns whether it is whole now. */
 static bool collect_request(struct request *r, const uint8_t *in, size_t len)
@@ -458,6 +516,7 @@ static void greet(uint32_t slot, uint32_t buffer, uint8_t *in, size_t len)
     struct request *r = &requests[slot];
     struct raw_span answer = {in, RAW_ANSWER_BYTES};
 
+    send_held(); /* the answer is written where more for it would go */
     if (r->bytes != NULL || len < 4 || memcmp(in + len - 4, "\r\n\r\n", 4) != 0) {
         if (!collect_request(r, in, len))
             return;
@@ -473,28 +532,6 @@ static void greet(uint32_t slot, uint32_t buffer, uint8_t *in, size_t len)
     send_quick(slot, buffer, answer);
 }
 
-static inline void send_single(uint32_t slot, uint32_t buffer, struct raw_span s)
-{
-    if (__builtin_expect(peers[slot].under_way == 0, 1))
-        send_quick(slot, buffer, s);
-    else
-        send_single_later(slot, buffer, s);
-}
-
-__attribute__((noinline)) static void fan_out_single(uint32_t buffer, struct raw_span s)
-{
-    for (uint32_t i = 0; i < member_count; i++)
-        send_single(members[i], buffer, s);
-}
-
-static inline void pass_on_single(uint32_t slot, uint32_t buffer, struct raw_span s)
-{
-    if (o.fanout)
-        fan_out_single(buffer, s);
-    else
-        send_single(slot, buffer, s);
-}
-
 __attribute__((noinline)) static void turn_slice(uint32_t slot, uint32_t buffer, uint8_t *in,
                                                  size_t len)
 {
@@ -502,9 +539,12 @@ __attribute__((noinline)) static void turn_slice(uint32_t slot, uint32_t buffer,
 
     while (len > 0) {
         uint8_t *cut_head = heads[heads_used++ % HEAD_PLACES] + RAW_PAD;
+        bool is_cut = peers[slot].stream.head_len != 0; /* then bytes outside of the buffer leave */
         size_t taken = raw_turn(&peers[slot].stream, in, len, cut_head, o.gather, &b);
 
-        if (b.count > 0)
+        if (!is_cut && may_hold(&b))
+            hold(buffer, b.spans[0]);
+        else if (b.count > 0)
             pass_on(slot, buffer, &b);
         in += taken;
         len -= taken;
@@ -640,6 +680,7 @@ static void walk_completions(void)
         else
             on_other(cqe, head);
     }
+    send_held();
     __atomic_store_n(ring.cq.khead, head, __ATOMIC_RELEASE);
 }
 

@@ -8,13 +8,16 @@ import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
 
+import wire
 from harness import ROOT
 from lockstep import callgrind, lockstep, run, shared_core
 
@@ -26,17 +29,24 @@ SECONDS = 60
 
 
 @contextlib.contextmanager
-def limit(name, *flags, prefix=()):
-    """The port of a limit program, which ends when its last connection has left."""
+def limit_process(name, *flags, prefix=()):
+    """A limit program, which ends when its last connection has left, and its port."""
     argv = [*prefix, str(BUILD / "bench" / name), "--once", "--seconds", str(SECONDS), *flags]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as p:
         try:
             word, port = p.stdout.readline().split()
             assert word == "listening"
-            yield port
+            yield p, port
             assert p.wait(SECONDS) == 0
         finally:
             p.kill()
+
+
+@contextlib.contextmanager
+def limit(name, *flags, prefix=()):
+    """The port alone."""
+    with limit_process(name, *flags, prefix=prefix) as (_, port):
+        yield port
 
 
 @pytest.mark.parametrize("flags", ((), ("--gather",)))
@@ -49,12 +59,13 @@ def test_every_byte_comes_back(name, mode, flags):
                 lockstep(port, mode, 20, window, 10, size)
 
 
+@pytest.mark.parametrize("mode", ("echo", "fanout"))
 @pytest.mark.parametrize("size", (0, 1, 125, 126, 1024))
-def test_every_byte_comes_back_however_the_buffers_cut_it(size):
+def test_every_byte_comes_back_however_the_buffers_cut_it(size, mode):
     for flags in (("--buffers", "64", "--buffer-bytes", "1031"), ("--buffers", "128",
                   "--buffer-bytes", "257", "--gather")):
-        with limit("limit_uring", *flags) as port:
-            lockstep(port, "echo", 20, 16, 10, size)
+        with limit("limit_uring", *flags, *(["--fanout"] if mode == "fanout" else [])) as port:
+            lockstep(port, mode, 20, 16, 10, size)
 
 
 @pytest.mark.parametrize("flags", ((), ("--gather",), ("--buffers", "64", "--buffer-bytes", "1031")),
@@ -88,6 +99,11 @@ def test_a_message_costs_few_instructions(name, mode, window):
     assert 0 < each <= INSTRUCTIONS_MAX
 
 
+def submitted(trace):
+    """Requests to io_uring: a receive is armed once, all that follow are sends."""
+    return sum(int(n) for n in re.findall(r"^io_uring_enter\(\d+, (\d+),", trace, re.M))
+
+
 def traced(name, flags, mode, window, rounds):
     """Receives and sends that the kernel was asked for."""
     with tempfile.TemporaryDirectory() as where:
@@ -95,8 +111,8 @@ def traced(name, flags, mode, window, rounds):
         with limit(name, *flags, prefix=("strace", "-D", "-qq", "-o", str(out))) as port:
             lockstep(port, mode, 64, window, rounds)
         text = out.read_text()
-    if name == "limit_uring":  # a receive is armed once; all that is submitted later are sends
-        return 0, sum(int(n) for n in re.findall(r"^io_uring_enter\(\d+, (\d+),", text, re.M))
+    if name == "limit_uring":
+        return 0, submitted(text)
     return (len(re.findall(r"^recvfrom\(", text, re.M)),
             len(re.findall(r"^send(?:to|msg)\(", text, re.M)))
 
@@ -118,6 +134,57 @@ def test_a_fan_out_takes_one_send_for_each_member(name):
     few, many = (traced(name, ("--gather", "--fanout"), "fanout", 16, r) for r in (10, 60))
     each = (many[1] - few[1]) / (50 * 64)
     assert 1 <= each <= 1.05
+
+
+def stop(process):
+    """Returns when it stands."""
+    process.send_signal(signal.SIGSTOP)
+    end = time.monotonic() + SECONDS
+    while Path(f"/proc/{process.pid}/stat").read_text().rsplit(") ", 1)[1][0] not in "Tt":
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+SAID = [b"one" * 40, b"two" * 40]
+
+
+def gathered_fan_outs(rounds, joining=0, prefix=()):
+    """Two of three clients say something while the program is stopped, and in between others ask to join: it sees
+    all of that in one turn. Each must get what is its own, whole."""
+    with limit_process("limit_uring", "--gather", "--fanout", prefix=prefix) as (process, port), \
+         contextlib.ExitStack() as clients:
+        members = [clients.enter_context(wire.Client(int(port))) for _ in range(3)]
+        for _ in range(rounds):
+            newest = [clients.enter_context(wire.Raw(int(port))) for _ in range(joining)]
+            time.sleep(0.01)  # they are accepted
+            stop(process)
+            members[0].send(wire.frame(wire.TEXT, SAID[0]))
+            for raw in newest:
+                raw.send(wire.request("/", "localhost"))
+            members[1].send(wire.frame(wire.TEXT, SAID[1]))
+            process.send_signal(signal.SIGCONT)
+            for member in members:
+                assert [member.message()[1] for _ in SAID] == SAID
+            for raw in newest:
+                answer = raw.response(has_body=False)
+                assert ("sec-websocket-accept", wire.accept_of(wire.KEY)) in answer.headers
+                assert raw.message()[1] == SAID[1]
+            members += newest
+
+
+def test_receives_that_are_seen_together_take_one_send_for_each_member():
+    """Of a fan-out with io_uring."""
+    def sends(rounds):
+        with tempfile.TemporaryDirectory() as where:
+            out = Path(where) / "strace"
+            gathered_fan_outs(rounds, prefix=("strace", "-D", "-qq", "-o", str(out)))
+            return submitted(out.read_text())
+
+    assert 3 <= (sends(30) - sends(10)) / 20 <= 3.6, "two sends each would be 6"
+
+
+def test_an_answer_between_gathered_receives_stays_whole():
+    gathered_fan_outs(10, joining=2)
 
 
 @pytest.mark.parametrize("flags", (("--port", "65536"), ("--buffers", "x"), ("--nothing",)))
