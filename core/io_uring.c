@@ -55,7 +55,7 @@ static uint64_t monotonic_ns(void)
 
 /* Requests ------------------------------------------------------------------------------------ */
 
-static void uring_submitted(struct uring *u)
+void uring_submitted(struct uring *u)
 {
     u->bell_last = -1;
     if (io_uring_sq_ready(&u->ring) == 0)
@@ -92,12 +92,12 @@ struct io_uring_sqe *uring_sqe(struct uring *u)
     return sqe != NULL ? sqe : &u->dud;
 }
 
-void uring_cancel(struct uring *u, uint64_t data)
+void uring_cancel(struct uring *u, uint64_t data, uint64_t failure)
 {
     struct io_uring_sqe *sqe = uring_sqe(u);
     io_uring_prep_cancel64(sqe, data, 0);
     sqe->flags = IOSQE_CQE_SKIP_SUCCESS;
-    sqe->user_data = uring_data(URING_IGNORE, 0, 0);
+    sqe->user_data = failure;
 }
 
 void *uring_arena(struct uring *u, size_t bytes, uint32_t requests)
@@ -291,6 +291,7 @@ static void starved_arm(struct uring *u)
     if (u->starved_head == NULL || u->slices_under_way > 0)
         return;
     if (!uring_buffers_are_spent(&u->buffers)) {
+        uring_buffers_return(&u->buffers);
         starved_serve(u, 0);
         return;
     }
@@ -417,7 +418,7 @@ static void uring_recv(struct io *io, struct io_conn *c, bool on)
         return;
     if ((c->flags & (URING_F_RECV | URING_F_RECV_CANCEL)) == URING_F_RECV) {
         c->flags |= URING_F_RECV_CANCEL;
-        uring_cancel(u, conn_data(URING_RECV, c));
+        uring_cancel(u, conn_data(URING_RECV, c), uring_data(URING_IGNORE, 0, 0));
     }
     watch_reset(u, c);
 }
@@ -530,6 +531,32 @@ static void close_step(struct uring *u, struct io_conn *c)
     sqe->user_data = conn_data(URING_CLOSE, c);
 }
 
+/* Its failure comes back, as long as the connection is there. */
+static void cancel_for_close(struct uring *u, struct io_conn *c, enum uring_op op)
+{
+    uring_cancel(u, conn_data(op, c), conn_data(URING_CANCEL, c));
+}
+
+static void cancel_all(struct uring *u, struct io_conn *c)
+{
+    if (c->flags & URING_F_RECV)
+        cancel_for_close(u, c, URING_RECV);
+    if (c->flags & URING_F_SEND)
+        cancel_for_close(u, c, URING_SEND);
+    if (c->flags & URING_F_CONNECT)
+        cancel_for_close(u, c, URING_CONNECT);
+    if (c->flags & URING_F_POLL)
+        cancel_for_close(u, c, URING_POLL);
+}
+
+/* The kernel does not find a request that it is about to run again, such as the next link of a
+ * chain. What has ended meanwhile was told before this. */
+static void on_cancel_failed(struct uring *u, struct io_conn *c, int32_t res)
+{
+    if (res == -ENOENT && c->flags & URING_F_CLOSING)
+        cancel_all(u, c);
+}
+
 static void uring_close(struct io *io, struct io_conn *c, bool reset)
 {
     struct uring *u = uring_of(io);
@@ -538,14 +565,7 @@ static void uring_close(struct io *io, struct io_conn *c, bool reset)
     if (c->flags & URING_F_CLOSING)
         return;
     c->flags |= URING_F_CLOSING;
-    if ((c->flags & (URING_F_RECV | URING_F_RECV_CANCEL)) == URING_F_RECV)
-        uring_cancel(u, conn_data(URING_RECV, c));
-    if (c->flags & URING_F_SEND)
-        uring_cancel(u, conn_data(URING_SEND, c));
-    if (c->flags & URING_F_CONNECT)
-        uring_cancel(u, conn_data(URING_CONNECT, c));
-    if (c->flags & URING_F_POLL)
-        uring_cancel(u, conn_data(URING_POLL, c));
+    cancel_all(u, c);
     close_step(u, c);
 }
 
@@ -596,6 +616,9 @@ static void dispatch_conn(struct uring *u, uint64_t data, int32_t res)
         break;
     case URING_POLL:
         on_poll_event(u, c, res);
+        break;
+    case URING_CANCEL:
+        on_cancel_failed(u, c, res);
         break;
     case URING_SHUTDOWN:
         c->flags &= (uint16_t)~URING_F_SHUTDOWN;

@@ -34,7 +34,8 @@
 #define URING_SLICE_SHIFT 48
 
 enum uring_op {
-    URING_IGNORE, /* cancels and what else nobody waits for */
+    URING_IGNORE, /* what nobody waits for */
+    URING_CANCEL, /* for a close; told when it has failed */
     URING_RECV,
     URING_SLICE, /* a receive into a slice of the buffers' memory; its number: URING_SLICE_SHIFT */
     URING_SEND,
@@ -170,8 +171,12 @@ void uring_reserve(struct uring *u, uint32_t count);
  */
 struct io_uring_sqe *uring_sqe(struct uring *u);
 
-/* Cancels the request with that user data; nobody waits for the outcome. */
-void uring_cancel(struct uring *u, uint64_t data);
+/* Cancels the request with that user data. If that fails (-ENOENT: it has ended, or is about to run
+ * again), a completion with the user data `failure` tells. */
+void uring_cancel(struct uring *u, uint64_t data, uint64_t failure);
+
+/* To be called after each submit: bells may be rung and the arena be filled again. */
+void uring_submitted(struct uring *u);
 
 /* io_trim(): the empty pages of the table of slots, of the receive buffers and of the arena. */
 void uring_trim(struct io *io);

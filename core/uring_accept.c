@@ -219,7 +219,7 @@ static void cancel_accepts(struct uring *u, struct uring_listener *ul)
     for (uint32_t i = 0; i < URING_ACCEPTS; i++) {
         uint8_t state = ul->accepts[i].state;
         if (state == URING_ACCEPT_SLOT || state == URING_ACCEPT_FD)
-            uring_cancel(u, accept_data(ul, i));
+            uring_cancel(u, accept_data(ul, i), uring_data(URING_IGNORE, 0, 0));
     }
 }
 
@@ -323,9 +323,12 @@ void uring_unlisten(struct io *io, struct io_listener *l)
     reap_accepts(u, ul);
     for (int i = 0; ul->armed > 0 && i < UNLISTEN_ROUNDS_MAX; i++) {
         io->stats.syscalls++;
-        if (io_uring_submit_and_get_events(&u->ring) < 0)
+        int n = io_uring_submit_and_get_events(&u->ring);
+        uring_submitted(u);
+        if (n < 0)
             break;
         reap_accepts(u, ul);
+        cancel_accepts(u, ul); /* those that the kernel did not find */
     }
     accept_backlog(u, ul);
     close(l->fd);

@@ -205,7 +205,7 @@ IO_TEST(a_connect_from_an_address_that_is_not_ours_fails)
 }
 
 /* A full backlog drops the handshake, so the connect hangs. */
-IO_TEST(a_connect_under_way_can_be_closed)
+static void close_a_hanging_connect(struct fixture *t, uint32_t turns)
 {
     struct io_addr a;
     int server = peer_listen(&a, 0);
@@ -213,12 +213,25 @@ IO_TEST(a_connect_under_way_can_be_closed)
     struct side *s = side_new(t, t->io);
 
     cr_assert_eq(io_connect(t->io, &s->conn, &a, NULL), 0);
-    turn_for_ms(t, 20);
+    for (uint32_t i = 0; i < turns; i++)
+        turn(t, 0);
     cr_assert_eq(s->connects, 0);
     side_close(s, false);
     UNTIL(t, s->closeds > 0);
     close(filler);
     close(server);
+}
+
+IO_TEST(a_connect_under_way_can_be_closed)
+{
+    close_a_hanging_connect(t, 10);
+}
+
+/* With io_uring connecting is several requests, and a cancel may come between two of them. */
+IO_TEST(a_connect_can_be_closed_before_it_is_under_way)
+{
+    close_a_hanging_connect(t, 0);
+    close_a_hanging_connect(t, 1);
 }
 
 IO_TEST_CONNS(a_connect_beyond_the_tables_size_fails, 2)
