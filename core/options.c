@@ -38,7 +38,7 @@ const struct option options_builtins[OPTIONS_BUILTINS] = {
      .group = "General",
      .arg = "FILE",
      .help = "Reads flags from this file, one \"key = value\" a line with the names of the flags. "
-             "The environment and the command line override it.",
+             "The command line overrides it, as does the environment, where that is read.",
      .type = OPTION_TEXT},
     {.name = "print-config",
      .group = "General",

@@ -212,6 +212,8 @@ static void on_acceptable(int ep, int listener)
         if (fd >= FDS_MAX || epoll_ctl(ep, EPOLL_CTL_ADD, fd, &e) != 0)
             raw_die("too many connections", errno);
     }
+    if (errno == EMFILE || errno == ENFILE)
+        raw_die("too many connections (ulimit -n)", errno);
 }
 
 int main(int argc, char **argv)
