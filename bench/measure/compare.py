@@ -4,11 +4,11 @@
 any time (Ctrl-C): what was gathered is written, and --resume goes on from there."""
 
 import argparse
+import contextlib
 import datetime
 import hashlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -157,13 +157,13 @@ class Comparison:
                "TW_BUILD": str(self.args.build),
                "PYTHONPATH": f"{servers.BENCH.parent / 'tests' / 'e2e'}:{servers.BENCH}"}
         try:
-            done = subprocess.run(argv, env=env, capture_output=True, text=True,
-                                  timeout=SINGLE_SLACK_S + 10 * self.args.rounds * SINGLE_ROUND_S)
+            code, errors = outcome(argv, env,
+                                   SINGLE_SLACK_S + 10 * self.args.rounds * SINGLE_ROUND_S)
         except subprocess.TimeoutExpired:
             self.failures[f"bench/single {name}: did not end"] = True
             return
-        if done.returncode not in (0, 1) or done.stderr.strip():  # 1: something was missed
-            lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        if code not in (0, 1) or errors.strip():  # 1: something was missed
+            lines = errors.strip().splitlines() or [f"exit code {code}"]
             self.failures[f"bench/single {name}: {lines[-1]}"] = True
             return
         found = json.loads((self.args.out / "single.json").read_text())
@@ -211,6 +211,24 @@ class Comparison:
 # A figure of bench/single, a round, both backends.
 SINGLE_ROUND_S = 6
 SINGLE_SLACK_S = 120
+
+
+STOP_S = 20
+
+
+def outcome(argv, env, timeout_s):
+    """Exit code and standard error of a program that may end its servers, whatever happens here."""
+    with subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                          text=True) as p:
+        try:
+            errors = p.communicate(timeout=timeout_s)[1]
+        except BaseException:
+            p.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                p.wait(STOP_S)
+            p.kill()
+            raise
+        return p.returncode, errors
 
 
 def tell(text):
@@ -282,6 +300,7 @@ def into_readme(path, parts):
 def main(argv=None):
     begun = time.monotonic()
     args = parse(argv)
+    machine.allow_descriptors()
     where = machine.describe()
     comparison = Comparison(args)
     wanted = [c for c in cells(args.quick) if comparison.servers.names(c.kind())
@@ -290,7 +309,7 @@ def main(argv=None):
         raise SystemExit(f"bench/compare: no load has all of: {args.cells}, and somebody who does it")
     if args.resume:
         comparison.go_on()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    machine.end_by_sigterm()
     try:
         rounds = comparison.run(wanted, begun)
     finally:

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
 # Copyright (c) 2026 The Tidewire authors
-"""What a result has to say about where it was made."""
+"""What a result has to say about where it was made, and what a measurement needs of there."""
 
 import os
 import platform
 import re
 import resource
+import signal
 import subprocess
 from pathlib import Path
 
@@ -32,6 +33,17 @@ def describe():
         "nofile": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         "load_before": os.getloadavg()[0],
     }
+
+
+def end_by_sigterm():
+    """As by Ctrl-C, so that nothing that was started stays behind."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def allow_descriptors():
+    """As many as may be had, to all that is started from here: not every server asks for them."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def versions(build, bun):

@@ -145,6 +145,7 @@ def main():
     chosen = [row for row in plan() if "{2} {0} {1}".format(*row).startswith(args.only)]
     if not chosen:
         p.error(f"no row begins with {args.only}")
+    machine.end_by_sigterm()
     program = Path(os.environ["TW_BUILD"]) / "tidewire-load"
     where, rows = machine.describe(), []
     print("| io | connections | | user bytes each | kernel bytes, both ends | CPU with heartbeats |\n"

@@ -53,8 +53,9 @@ def best_name(lists):
 
 
 def order_of_round(names, number):
-    """The contestants of a round: each round begins with another one and every other runs
-    backwards, so that a drift within rounds hits all alike."""
-    shift = number % len(names)
+    """The contestants of a round: every other runs backwards, and the next two begin with another
+    one, so that each stands at every place and a drift within rounds hits all alike. Two take turns
+    as in ABBA."""
+    shift = number // 2 % len(names)
     turned = names[shift:] + names[:shift]
     return turned if number % 2 == 0 else turned[::-1]

@@ -52,8 +52,10 @@ def rows_of_program(name, rounds):
     """What a program of bench/tls says; its own table goes to the standard output."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "rows"
-        subprocess.run([Path(os.environ["TW_BUILD"]) / "bench" / name, str(rounds), out],
-                       check=False, timeout=1800)
+        done = subprocess.run([Path(os.environ["TW_BUILD"]) / "bench" / name, str(rounds), out],
+                              check=False, timeout=1800)
+        if done.returncode not in (0, 1):  # 1: something was missed
+            raise SystemExit(f"bench/tls/run: {name} has failed: exit code {done.returncode}")
         for line in out.read_text().splitlines():
             row = json.loads(line)
             yield Row(row["figure"], Spread(row["low"], row["value"], row["high"], rounds),
@@ -255,6 +257,7 @@ def main():
     for name in args.names:
         if name not in MEASUREMENTS:
             p.error(f"no measurement {name}; there are: {' '.join(MEASUREMENTS)}")
+    machine.end_by_sigterm()
     store, where, found = certs.Store(), machine.describe(), []
     try:
         for name in args.names or MEASUREMENTS:

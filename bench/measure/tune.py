@@ -12,6 +12,7 @@ from typing import NamedTuple
 import figures
 import load
 from harness import BACKENDS
+from measure import machine
 from measure.statistics import order_of_round, paired, spread
 
 
@@ -136,6 +137,7 @@ def parse():
 
 def main():
     args = parse()
+    machine.end_by_sigterm()
     print("| flag | load | CPU a message, µs | to the default's | rate to the default's | "
           "p50, p99, ms |\n| --- | --- | --- | --- | --- | --- |")
     for name in args.names or FLAGS:

@@ -156,7 +156,10 @@ def gathered_fan_outs(rounds, joining=0, prefix=()):
         members = [clients.enter_context(wire.Client(int(port))) for _ in range(3)]
         for _ in range(rounds):
             newest = [clients.enter_context(wire.Raw(int(port))) for _ in range(joining)]
-            time.sleep(0.01)  # they are accepted
+            if joining:
+                members[2].send(wire.frame(wire.TEXT, b"all are accepted"))
+                for member in members:
+                    member.message()
             stop(process)
             members[0].send(wire.frame(wire.TEXT, SAID[0]))
             for raw in newest:

@@ -2,6 +2,7 @@
 # Copyright (c) 2026 The Tidewire authors
 """What bench/compare makes of its measurements, and how it starts and stops what it measures."""
 
+import collections
 import json
 import random
 import sys
@@ -48,12 +49,18 @@ def test_the_best_is_chosen_over_all_rounds():
     assert statistics.best_name({"gone": [None]}) is None
 
 
-def test_every_contestant_stands_at_every_place_of_a_round():
-    names = ["a", "b", "c"]
-    orders = [statistics.order_of_round(names, n) for n in range(6)]
-    assert all(sorted(o) == names for o in orders)
-    for place in range(3):
-        assert {o[place] for o in orders} == set(names)
+@pytest.mark.parametrize("count", (1, 2, 3, 4, 10))
+def test_every_contestant_stands_at_every_place_of_a_round(count):
+    names = [f"name {i}" for i in range(count)]
+    orders = [statistics.order_of_round(names, n) for n in range(2 * count)]
+    assert all(sorted(o) == sorted(names) for o in orders)
+    for place in range(count):
+        assert collections.Counter(o[place] for o in orders) == dict.fromkeys(names, 2)
+
+
+def test_two_contestants_take_turns():
+    firsts = [statistics.order_of_round(["a", "b"], n)[0] for n in range(8)]
+    assert "".join(firsts) == "abbaabba"
 
 
 def test_quartiles_hold_half_of_many_values():
@@ -377,6 +384,19 @@ def test_a_missing_cell_is_named_and_reaches_nothing():
     part = {v.figure: v.reached for v in goals.judge({Cell("echo", 16, 64, 1): everybody(limit=0.5)}, {})}
     assert part["echo to the limit, over the cells"] is None
     assert part["echo to the limit by CPU, upper quartile in each cell"] is False
+
+
+@pytest.mark.parametrize("name", ("tidewire-uring", "limit-epoll", "limit-epoll-gather"))
+def test_a_cell_where_one_has_failed_says_nothing_of_it(name):
+    """Neither ours nor the limit may look better because a part of it is not there."""
+    cell = Cell("echo", 125, 64, 16)
+    for gaps, is_missing in ((1, False), (2, True), (3, True)):
+        results = all_good()
+        results[cell][name] = [None] * gaps + results[cell][name][gaps:]
+        missed = reached(results)
+        assert ("echo to the limit, over the cells" in missed) == is_missing
+        assert all(v.reached is None and f"missing: {cell.name()}" in v.measured
+                   for v in missed.values())
 
 
 def test_cells_where_the_generator_was_the_limit_are_counted():
