@@ -262,6 +262,13 @@ def test_help_lists_every_flag_and_version_says_what_was_found():
     assert code == 0
     assert all(word in out for word in ("serve", "check-config", "version", "help"))
     assert run("--help") == (code, out, "")
+    for name in ("version", "help"):
+        assert run("help", name) == (code, out, "")
+    for name in ("plan", "check-config"):
+        code, said, _ = run("help", name)
+        assert code == 0 and f"tidewire {name}" in said and run(name, "--help")[1] == said
+    code, _, errors = run("help", "nothing")
+    assert code == 2 and 'no help on "nothing"; give a command or --man' in errors
     code, out, _ = run("version")
     assert code == 0
     assert re.match(r"tidewire \d+\.\d+\.\d+\n", out)

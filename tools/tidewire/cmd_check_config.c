@@ -5,6 +5,7 @@
  * flags, and says whether it is right. */
 
 #include <stdio.h>
+#include <string.h>
 
 #include "tools/tidewire/commands.h"
 #include "tools/tidewire/config.h"
@@ -12,6 +13,16 @@
 int cmd_check_config(int argc, char **argv, char **envp)
 {
     (void)envp;
+    if (argc == 2 && strcmp(argv[1], "--help") == 0) {
+        fputs("Usage: tidewire check-config FILE\n"
+              "\n"
+              "Reads a config file as serve would, without the environment and other flags. Says\n"
+              "\"ok\" and ends with 0, or names the line that is not right and ends with 2, or 3 "
+              "where\n"
+              "a file can not be read. A file of the name --help is ./--help.\n",
+              stdout);
+        return EXIT_OK;
+    }
     if (argc != 2 || argv[1][0] == 0) {
         fprintf(stderr, "tidewire: check-config takes one argument, the file to check\n");
         return EXIT_USAGE;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * Copyright (c) 2026 The Tidewire authors */
 
-/* `tidewire help [serve | --man]`: the overview, the flags of the server, the man page. What is
- * said of flags comes from the table. */
+/* `tidewire help [COMMAND | --man]`: the overview, the help of a command, the man page. What is
+ * said of flags comes from the tables. */
 
 #include <string.h>
 
@@ -18,9 +18,10 @@ void help_print_overview(FILE *out)
           "\n"
           "  serve [FLAGS]      starts the server; serve --help lists the flags\n"
           "  check-config FILE  reads a config file and says whether serve would take it\n"
-          "  plan [FLAGS]       prints how many nodes a number of users needs\n"
+          "  plan [FLAGS]       prints how many nodes a number of users needs; plan --help lists\n"
+          "                     the flags\n"
           "  version            prints the version, how it was built and what this host offers\n"
-          "  help [serve]       prints this overview, or the flags of serve\n"
+          "  help [COMMAND]     prints this overview, or what a command takes\n"
           "  help --man         prints the man page, for man -l -\n",
           out);
 }
@@ -107,7 +108,8 @@ void help_print_man(FILE *out)
         ".B tidewire version\n"
         ".br\n"
         ".B tidewire help\n"
-        ".RB [ serve | \\-\\-man ]\n"
+        ".RI [ COMMAND \" |\"\n"
+        ".BR \\-\\-man ]\n"
         ".SH DESCRIPTION\n"
         "Tidewire holds very many WebSocket connections in one process, one shard for each core,\n"
         "and carries messages between them through rooms.\n"
@@ -117,7 +119,7 @@ void help_print_man(FILE *out)
         ".TP\n.B plan\nPrints how many nodes a number of users needs;\n"
         ".B plan \\-\\-help\nlists what goes into it.\n"
         ".TP\n.B version\nPrints the version, how it was built and what this host offers.\n"
-        ".TP\n.B help\nPrints an overview, the flags of\n.BR serve ,\nor this page.\n"
+        ".TP\n.B help\nPrints an overview, what a command takes, or this page.\n"
         ".SH OPTIONS OF SERVE\n"
         "Sizes take B, KiB, MiB, GiB or TiB, times us, ms, s, m or h.\n",
         out);
@@ -125,22 +127,33 @@ void help_print_man(FILE *out)
     print_man_end(out);
 }
 
+/* What the command says to --help. */
+static int help_of(int (*command)(int argc, char **argv, char **envp), char *name, char **envp)
+{
+    char *args[] = {name, "--help", NULL};
+    return command(2, args, envp);
+}
+
 int cmd_help(int argc, char **argv, char **envp)
 {
-    (void)envp;
-    const char *topic = argc > 1 ? argv[1] : "";
+    char *topic = argc > 1 ? argv[1] : "";
     if (argc > 2) {
-        fprintf(stderr, "tidewire: help takes one argument, serve or --man\n");
+        fprintf(stderr, "tidewire: help takes one argument, a command or --man\n");
         return EXIT_USAGE;
     }
-    if (topic[0] == 0) {
+    if (strcmp(topic, "plan") == 0)
+        return help_of(cmd_plan, topic, envp);
+    if (strcmp(topic, "check-config") == 0)
+        return help_of(cmd_check_config, topic, envp);
+    if (topic[0] == 0 || strcmp(topic, "version") == 0 || strcmp(topic, "help") == 0) {
         help_print_overview(stdout);
     } else if (strcmp(topic, "serve") == 0) {
         help_print_serve(stdout);
     } else if (strcmp(topic, "--man") == 0) {
         help_print_man(stdout);
     } else {
-        fprintf(stderr, "tidewire: there is no help on \"%.60s\"; give serve or --man\n", topic);
+        fprintf(stderr, "tidewire: there is no help on \"%.60s\"; give a command or --man\n",
+                topic);
         return EXIT_USAGE;
     }
     return EXIT_OK;
