@@ -402,7 +402,9 @@ static void conn_finish_close(struct io_epoll *ep, struct io_conn *c)
     c->events->on_closed(c);
 }
 
-/* What on_closed() closes in turn is for the next poll. */
+/* What on_closed() closes in turn is for the next poll. It may be as much again as was due: each
+ * one that goes makes room for another, and those that have gone leave the array only at the end.
+ */
 static void finish_closings(struct io_epoll *ep)
 {
     uint32_t due = ep->closing_count;
@@ -627,7 +629,7 @@ static const struct io_backend io_backend_epoll = {
 static int new_memory(struct io_epoll *ep, uint32_t conns_max)
 {
     ep->ready = calloc(conns_max, sizeof(*ep->ready));
-    ep->closing = calloc(conns_max, sizeof(*ep->closing));
+    ep->closing = calloc(2 * (size_t)conns_max, sizeof(*ep->closing));
     ep->recv_map = mmap(NULL, recv_map_bytes(), PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (ep->ready != NULL && ep->closing != NULL && ep->recv_map != MAP_FAILED) {

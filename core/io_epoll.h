@@ -58,7 +58,7 @@ struct io_epoll {
     uint32_t ready_first;
     uint32_t ready_count;
     uint32_t closing_count;
-    struct io_conn **closing; /* conns_max: on_closed is owed */
+    struct io_conn **closing; /* 2 * conns_max (finish_closings() says why): on_closed is owed */
 
     struct io_listener *listeners; /* linked through backend_state */
     struct io_listener *accepting; /* whose callback runs; NULL when unlistened by it */
