@@ -344,7 +344,7 @@ static int ep_adopt(struct io *io, struct io_conn *c, struct io_ticket t)
 }
 
 /* Reads away what the peer has sent, since a close over unread bytes is a reset, which may overtake
- * the last words. */
+ * the last words, and is no orderly end. */
 static void ep_discard(struct io *io, struct io_ticket t, const void *last_words, size_t len)
 {
     struct io_epoll *ep = ep_of(io);
@@ -352,13 +352,14 @@ static void ep_discard(struct io *io, struct io_ticket t, const void *last_words
 
     if (len > 0) {
         send(t.fd, last_words, len, MSG_NOSIGNAL | MSG_DONTWAIT);
-        shutdown(t.fd, SHUT_WR);
-        ep_count(&io->stats.syscalls, 2);
-        for (int i = 0; i < EP_DISCARD_READS; i++) {
-            ep_count(&io->stats.syscalls, 1);
-            if (recv(t.fd, sink, sizeof(sink), MSG_DONTWAIT) <= 0)
-                break;
-        }
+        ep_count(&io->stats.syscalls, 1);
+    }
+    shutdown(t.fd, SHUT_WR);
+    ep_count(&io->stats.syscalls, 1);
+    for (int i = 0; i < EP_DISCARD_READS; i++) {
+        ep_count(&io->stats.syscalls, 1);
+        if (recv(t.fd, sink, sizeof(sink), MSG_DONTWAIT) <= 0)
+            break;
     }
     ep_close_fd(ep, t.fd);
 }

@@ -353,6 +353,19 @@ IO_TEST(a_ticket_discarded_without_words_just_ends)
     close(peer);
 }
 
+IO_TEST(a_ticket_discarded_without_words_ends_in_order_whatever_its_peer_has_said)
+{
+    int peer;
+    struct io_ticket ticket = take_ticket(t, &peer, "a ClientHello");
+
+    turn_for_ms(t, 5);
+    io_discard(t->io, ticket, NULL, 0);
+    turn_for_ms(t, 5);
+    peer_expect_eof(peer);
+    cr_assert_eq(peer_error(peer), 0);
+    close(peer);
+}
+
 IO_TEST(modes_can_alternate_between_connections_and_tickets)
 {
     int ticket_peer, peer;
