@@ -270,10 +270,10 @@ static int ep_send(struct io *io, struct io_conn *c, const struct iovec *iov, in
 {
     struct io_epoll *ep = ep_of(io);
 
-    CHECK(c->backend_state == NULL);
     ep_count(&io->stats.sends, 1);
     if (unlikely(c->flags & (EP_CLOSING | EP_CONNECTING)))
         return -ENOTCONN;
+    CHECK(c->backend_state == NULL);
     if (iov_count != 1)
         return send_short(ep, c, iov, iov_count, bytes, send_spans(ep, c, iov, iov_count, NULL),
                           NULL);
@@ -296,9 +296,9 @@ int ep_send_record(struct io_epoll *ep, struct io_conn *c, struct iovec iov,
 
 static void ep_shutdown(struct io *io, struct io_conn *c)
 {
-    CHECK(c->backend_state == NULL);
     if (c->flags & (EP_CLOSING | EP_CONNECTING))
         return;
+    CHECK(c->backend_state == NULL);
     ep_count(&io->stats.syscalls, 1);
     shutdown(c->sock, SHUT_WR);
 }

@@ -255,6 +255,24 @@ IO_TEST(closing_with_reset_ends_a_pending_send)
     close_with_send_pending(t, true);
 }
 
+IO_TEST(a_closing_connection_takes_no_more_words_even_over_a_pending_send)
+{
+    int peer;
+    struct side *s = fixture_pair_with(t, &peer, 8 << 10);
+    uint8_t *data = pattern_new(4 << 20);
+
+    cr_assert_eq(side_send(s, data, 4 << 20), IO_PENDING);
+    side_close(s, false);
+    cr_assert_eq(io_send(t->io, &s->conn, &(struct iovec){"more", 4}, 1, 4), -ENOTCONN);
+    int key = io_tls_key(t->io, &s->conn, "", 0, false);
+    cr_assert(key == -ENOTCONN || key == -EOPNOTSUPP);
+    io_shutdown(t->io, &s->conn);
+    UNTIL(t, s->closeds > 0);
+    cr_assert_eq(s->sents, 0);
+    free(data);
+    close(peer);
+}
+
 IO_TEST(a_paused_connection_with_unread_bytes_can_be_closed)
 {
     int peer;
