@@ -323,6 +323,12 @@ int ep_watch(struct io_epoll *ep, int fd, uint32_t events, uint64_t data)
     return epoll_ctl(ep->epoll_fd, EPOLL_CTL_ADD, fd, &ev) == 0 ? 0 : -errno;
 }
 
+void ep_unwatch(struct io_epoll *ep, int fd)
+{
+    ep_count(&ep->io.stats.syscalls, 1);
+    epoll_ctl(ep->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+}
+
 void ep_close_fd(struct io_epoll *ep, int fd)
 {
     ep_count(&ep->io.stats.syscalls, 1);

@@ -84,6 +84,9 @@ static inline void ep_count(uint64_t *counter, uint64_t n)
 /* io_epoll.c: registers fd; the edges that came before are reported by the next wait. */
 int ep_watch(struct io_epoll *ep, int fd, uint32_t events, uint64_t data);
 
+/* io_epoll.c: ends the registration of fd. A close does so only if nobody has a duplicate. */
+void ep_unwatch(struct io_epoll *ep, int fd);
+
 /* io_epoll.c: initialises c, whose place in conn_count is taken already. */
 void ep_conn_attach(struct io_conn *c, int fd, uint16_t flags);
 

@@ -493,3 +493,21 @@ IO_TEST(a_listener_that_was_unlistened_can_listen_again)
     UNTIL(t, s->got_len == 5);
     close(peer);
 }
+
+/* As shards do that take from one Unix socket: each has a duplicate, and goes in its own time. */
+IO_TEST(a_listener_is_its_owners_again_while_others_listen_on_its_socket)
+{
+    uint8_t noise[sizeof(t->listener)];
+    int others = dup(t->listener.fd);
+
+    cr_assert_geq(others, 0);
+    fixture_unlisten(t);
+    memset(noise, 0xee, sizeof(noise));
+    memcpy(&t->listener, noise, sizeof(noise));
+    int peer = peer_connect(t);
+    turn_for_ms(t, 20);
+    cr_assert_arr_eq(&t->listener, noise, sizeof(noise));
+    cr_assert_eq(t->accepts, 0);
+    close(others);
+    close(peer);
+}
