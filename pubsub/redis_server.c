@@ -298,7 +298,7 @@ static void on_subscribe_reply(struct redis_link *l, uint64_t tag, const struct 
         if (r->type == REDIS_TYPE_ERROR && !redis_masters_moved(s, r))
             subscribe_refused(s, r);
         redis_subs_answered(s->engine, s, (uint32_t)REDIS_TAG_REST(tag),
-                            r->type == REDIS_TYPE_ERROR);
+                            r->type == REDIS_TYPE_ERROR ? r : NULL);
         return;
     default:
         /* Rooms of a slot that has gone are not subscribed any more, and were told so. */
