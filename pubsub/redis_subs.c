@@ -149,7 +149,7 @@ static void linger(struct engine_redis *e, struct redis_sub *sub)
     uint64_t due_ns = e->shard->io->now_ns + e->config->linger_ns;
 
     if (!due_queue_push(&e->unused, pool_handle(&e->pool, sub), due_ns))
-        sub->server->batches.rescan = true;
+        sub->server->batches.rescan = sub->server->batches.lost_unused = true;
 }
 
 void redis_sub_unuse(struct engine_redis *e, struct redis_sub *sub)
@@ -636,19 +636,21 @@ static void ask_again(struct engine_redis *e, struct redis_sub *sub, uint32_t i,
 void redis_subs_look_again(struct engine_redis *e, struct redis_server *s)
 {
     struct redis_batches *b = &s->batches;
-    bool together = b->allows_more;
+    bool together = b->allows_more, lost_unused = b->lost_unused;
     struct redis_sub *sub;
     uint32_t i = 0;
 
     if (!b->rescan || !redis_link_is_up(&s->subscribe))
         return;
-    b->rescan = b->allows_more = false;
+    b->rescan = b->allows_more = b->lost_unused = false;
     b->alone_count = b->alone_next = 0;
     while ((sub = pool_next(&e->pool, &i)) != NULL) {
         if (sub->server != s)
             continue;
-        if (is_unused(sub))
+        if (is_unused(sub) && lost_unused)
             linger(e, sub);
+        else if (is_unused(sub))
+            continue; /* the engine's queue has it */
         else if (place_of(sub) != s)
             redis_sub_settle(e, sub);
         else if (sub->state == REDIS_SUB_NEEDED)

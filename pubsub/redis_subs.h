@@ -67,6 +67,7 @@ struct redis_batches {
     struct due_queue leaving; /* to be unsubscribed */
     struct due_queue asked;   /* in SUBSCRIBE commands without an answer, in their order */
     bool rescan;              /* a queue had no memory, or a batch was refused: look at all rooms */
+    bool lost_unused;         /* one that lingers had no place in the engine's queue */
     bool allows_more;         /* one that was refused is confirmed: others may be allowed as well */
     uint32_t alone_from;      /* the look begins there with rooms that ask alone */
     uint32_t alone_next;      /* and the next one there; 0: at the first */

@@ -199,3 +199,18 @@ Test(redis_subs, many_rooms_that_are_not_allowed_take_turns)
     cr_assert_eq(count_of(&w, REDIS_STAT_CONFIRMED), ROOMS);
     finish(&w);
 }
+
+Test(redis_subs, who_lingers_is_noted_once_while_a_room_is_refused)
+{
+    struct world w;
+
+    begin(&w, "60s");
+    ask(&w, "x");
+    sim_client_close(ask(&w, "a")->sim);
+    run(&w, 30 * NS_PER_SEC);
+    cr_assert_eq(count_of(&w, REDIS_STAT_SUBSCRIPTIONS), 2);
+    cr_assert_leq(due_queue_count(&engine_of(&w)->unused), 2);
+    run(&w, 32 * NS_PER_SEC);
+    cr_assert_eq(count_of(&w, REDIS_STAT_SUBSCRIPTIONS), 1);
+    finish(&w);
+}
