@@ -275,7 +275,7 @@ static void unsubscribe_refused(struct redis_server *s, const struct redis_reply
 {
     log_warn("redis refuses to end a subscription", "server", s->text, "error", r->text, "remedy",
              redis_error_remedy(redis_error_of(r->text, r->len)), NULL);
-    redis_link_reopen(&s->subscribe, "an UNSUBSCRIBE was refused");
+    redis_link_retry(&s->subscribe, "an UNSUBSCRIBE was refused"); /* it may be so for every room */
 }
 
 /* Nobody else's messages come to these rooms; canaries may pass all the same. */

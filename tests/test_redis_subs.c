@@ -214,3 +214,26 @@ Test(redis_subs, who_lingers_is_noted_once_while_a_room_is_refused)
     cr_assert_eq(count_of(&w, REDIS_STAT_SUBSCRIPTIONS), 1);
     finish(&w);
 }
+
+/* That ends the connection, and all rooms are subscribed again. */
+Test(redis_subs, an_unsubscribe_that_is_refused_is_not_answered_by_a_storm)
+{
+    enum { SECONDS = 30 };
+    struct world w;
+    uint64_t connects;
+
+    begin(&w, "100ms");
+    w.redis.keeps = true;
+    connects = count_of(&w, REDIS_STAT_CONNECTS);
+    for (int i = 0; i < SECONDS * 5; i++) {
+        w.count = 0;
+        sim_client_close(ask(&w, "a")->sim);
+        run(&w, 200 * NS_PER_MS);
+        client_free(&w.clients[0]);
+    }
+    w.count = 0;
+    connects = count_of(&w, REDIS_STAT_CONNECTS) - connects;
+    cr_assert_geq(connects, 3);
+    cr_assert_leq(connects, 20, "%llu connections", (unsigned long long)connects);
+    finish(&w);
+}
