@@ -17,6 +17,7 @@
 #include "pubsub/redis_masters.h"
 #include "pubsub/redis_publish.h"
 #include "pubsub/redis_resolver.h"
+#include "pubsub/redis_sentinel.h"
 
 /* Of one reply: the longest message that --max-message allows, its header, its channel. */
 #define REPLY_BYTES_MAX ((64u << 20) + (64u << 10))
@@ -262,22 +263,39 @@ static void add_link(const struct redis_link *l, uint64_t *sums)
         sums[REDIS_STAT_ERRORS + i] += l->stats.errors[i];
 }
 
+static void add_server(const struct redis_server *s, uint64_t *sums)
+{
+    add_link(&s->publish, sums);
+    add_link(&s->subscribe, sums);
+    if (s->sentinel != NULL)
+        add_link(&s->sentinel->scout.link, sums);
+    if (s->leave_ns != 0)
+        return;
+    sums[REDIS_STAT_PAIRS]++;
+    sums[REDIS_STAT_PAIRS_UP] += redis_server_is_up(s);
+    sums[REDIS_STAT_CANARY_NS] += s->canary.round_trip_ns;
+}
+
+/* A map that lacks a master counts as a pair that is not up: so these two differ whenever the node
+ * is not ready. */
+static void add_masters(const struct redis_masters *m, uint64_t *sums)
+{
+    add_link(&m->map.scout.link, sums);
+    sums[REDIS_STAT_PAIRS] += !m->is_covered;
+    sums[REDIS_STAT_CLUSTER_UNCOVERED] += redis_masters_uncovered(m);
+}
+
 static void on_publish(void *ctx)
 {
     struct engine_redis *e = ctx;
     uint64_t sums[REDIS_STAT_COUNT];
 
     memcpy(sums, e->gone, sizeof(sums));
-    for (const struct redis_server *s = e->servers; s != NULL; s = s->next) {
-        add_link(&s->publish, sums);
-        add_link(&s->subscribe, sums);
-        sums[REDIS_STAT_PAIRS]++;
-        sums[REDIS_STAT_PAIRS_UP] += redis_server_is_up(s);
-        sums[REDIS_STAT_CANARY_NS] += s->canary.round_trip_ns;
-    }
+    for (const struct redis_server *s = e->servers; s != NULL; s = s->next)
+        add_server(s, sums);
     for (uint32_t i = 0; i < e->shared->url_count; i++) {
         if (e->masters[i] != NULL)
-            sums[REDIS_STAT_CLUSTER_UNCOVERED] += redis_masters_uncovered(e->masters[i]);
+            add_masters(e->masters[i], sums);
     }
     stats_set(&e->stats[REDIS_STAT_CLUSTER_UNCOVERED], sums[REDIS_STAT_CLUSTER_UNCOVERED]);
     for (uint32_t i = REDIS_STAT_SENT_BYTES; i < REDIS_STAT_COUNT; i++)

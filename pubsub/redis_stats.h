@@ -13,7 +13,7 @@
 #define REDIS_STATS(X)                                                                             \
     X(PAIRS, "redis_pairs", NULL,                                                                  \
       "Pairs of connections to Redis: one for each shard and server, to publish and to "           \
-      "subscribe.",                                                                                \
+      "subscribe; and one more for each shard and cluster while slots have no master.",            \
       STATS_GAUGE)                                                                                 \
     X(PAIRS_UP, "redis_pairs_up", NULL, "Of them those through which canaries go and come back.",  \
       STATS_GAUGE)                                                                                 \
