@@ -13,20 +13,25 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "pubsub/redis_url.h"
 
 #define ADDRESSES_MAX 16
+/* What is kept of answers that came too late: longer than two attempts of a link are apart. */
+#define LATE_NS (15 * NS_PER_SEC)
+#define LATE_MAX 16
 
 enum lookup_state { LOOKUP_QUEUED, LOOKUP_RUNNING, LOOKUP_DONE, LOOKUP_FORGOTTEN };
 
 struct redis_lookup {
     struct redis_resolver *resolver;
-    struct redis_lookup *next; /* in the queue */
+    struct redis_lookup *next; /* in the queue, or of those that are late */
     struct io *io;             /* woken when DONE */
     enum lookup_state state;
     int err; /* of DONE */
     uint32_t count;
+    uint64_t done_ns; /* when it was answered; of those that are late */
     struct io_addr addresses[ADDRESSES_MAX];
     char host[REDIS_HOST_MAX];
 };
@@ -37,6 +42,8 @@ struct redis_resolver {
     pthread_t thread;
     struct redis_lookup *first;
     struct redis_lookup **end; /* of the queue */
+    struct redis_lookup *late; /* answered when nobody waited any more, one of a host */
+    uint32_t late_count;
     bool has_thread;
     bool is_busy; /* within getaddrinfo() */
     bool is_over; /* who leaves last frees */
@@ -54,8 +61,25 @@ struct redis_resolver *redis_resolver_new(void)
     return r;
 }
 
+/* Forgets late answers that are too old by then, and those of host; NULL: of none. */
+static void clear_late(struct redis_resolver *r, const char *host, uint64_t now_ns)
+{
+    struct redis_lookup **at = &r->late, *l;
+
+    while ((l = *at) != NULL) {
+        if (now_ns < l->done_ns + LATE_NS && (host == NULL || strcmp(l->host, host) != 0)) {
+            at = &l->next;
+            continue;
+        }
+        *at = l->next;
+        r->late_count--;
+        free(l);
+    }
+}
+
 static void free_resolver(struct redis_resolver *r)
 {
+    clear_late(r, NULL, UINT64_MAX);
     pthread_cond_destroy(&r->more);
     pthread_mutex_destroy(&r->lock);
     free(r);
@@ -129,6 +153,49 @@ static int ask(const char *host, struct io_addr *addresses, uint32_t *count)
     return *count > 0 ? 0 : -ENOENT;
 }
 
+static void tell(struct redis_lookup *l, const struct redis_lookup *answered)
+{
+    l->err = answered->err;
+    l->count = answered->count;
+    memcpy(l->addresses, answered->addresses, sizeof(l->addresses));
+    l->state = LOOKUP_DONE;
+    io_wake(l->io, NULL); /* under the lock: whoever forgets the lookup knows that it is over */
+}
+
+/* With the lock. All others that wait for the same host. */
+static void tell_others(struct redis_resolver *r, const struct redis_lookup *answered)
+{
+    struct redis_lookup **at = &r->first, *l;
+
+    while ((l = *at) != NULL) {
+        if (strcmp(l->host, answered->host) != 0) {
+            at = &l->next;
+            continue;
+        }
+        *at = l->next;
+        tell(l, answered);
+    }
+    r->end = at;
+}
+
+/* With the lock. The next who asks for that host gets it: where name servers take longer than a
+ * link waits, nobody would ever have an answer. */
+static void keep_late(struct redis_resolver *r, struct redis_lookup *l)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    l->done_ns = (uint64_t)ts.tv_sec * NS_PER_SEC + (uint64_t)ts.tv_nsec;
+    clear_late(r, l->host, l->done_ns);
+    if (l->err != 0 || r->late_count == LATE_MAX) {
+        free(l);
+        return;
+    }
+    l->next = r->late;
+    r->late = l;
+    r->late_count++;
+}
+
 /* With the lock, which it gives up meanwhile. */
 static void answer_first(struct redis_resolver *r)
 {
@@ -143,13 +210,14 @@ static void answer_first(struct redis_resolver *r)
     int err = ask(l->host, l->addresses, &l->count);
     pthread_mutex_lock(&r->lock);
     r->is_busy = false;
+    l->err = err;
+    tell_others(r, l);
     if (l->state == LOOKUP_FORGOTTEN) {
-        free(l);
+        keep_late(r, l);
         return;
     }
-    l->err = err;
     l->state = LOOKUP_DONE;
-    io_wake(l->io, NULL); /* under the lock: whoever forgets the lookup knows that it is over */
+    io_wake(l->io, NULL); /* as in tell() */
 }
 
 static void *run(void *ctx)
@@ -189,8 +257,21 @@ static bool start_thread(struct redis_resolver *r)
 /* Who asks
  * ----------------------------------------------------------------------------------------- */
 
+/* With the lock. */
+static const struct redis_lookup *find_late(struct redis_resolver *r, const char *host,
+                                            uint64_t now_ns)
+{
+    const struct redis_lookup *l;
+
+    clear_late(r, NULL, now_ns);
+    for (l = r->late; l != NULL && strcmp(l->host, host) != 0; l = l->next)
+        ;
+    return l;
+}
+
 struct redis_lookup *redis_lookup_new(struct redis_resolver *r, const char *host, struct io *io)
 {
+    const struct redis_lookup *late;
     struct redis_lookup *l = calloc(1, sizeof(*l));
     bool ok;
 
@@ -199,8 +280,11 @@ struct redis_lookup *redis_lookup_new(struct redis_resolver *r, const char *host
     *l = (struct redis_lookup){.resolver = r, .io = io, .state = LOOKUP_QUEUED};
     snprintf(l->host, sizeof(l->host), "%s", host);
     pthread_mutex_lock(&r->lock);
-    ok = start_thread(r);
-    if (ok) {
+    late = find_late(r, host, io->now_ns);
+    ok = late != NULL || start_thread(r);
+    if (late != NULL) {
+        tell(l, late);
+    } else if (ok) {
         *r->end = l;
         r->end = &l->next;
         pthread_cond_signal(&r->more);

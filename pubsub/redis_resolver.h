@@ -4,8 +4,10 @@
 #define PUBSUB_REDIS_RESOLVER_H
 
 /* Host names to addresses without blocking a shard: getaddrinfo(3) on one thread of its own, made
- * when first asked, shared by all shards of a node. Addresses are never kept: a server that moves
- * is found at the next attempt to connect. */
+ * when first asked, shared by all shards of a node. Addresses are not kept: a server that moves is
+ * found at the next attempt to connect. Only an answer that comes when nobody waits for it any more
+ * is, for 15 s, for those who ask again: so name servers may be slower than who asks is patient.
+ * Who asks for a host that is being asked for gets the same answer. */
 
 #include "core/io.h"
 

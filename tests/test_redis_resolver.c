@@ -171,6 +171,73 @@ Test(redis_resolver, lookups_may_be_forgotten_in_every_state)
     redis_lookup_free(lookups[0]);
 }
 
+static uint32_t late_count(void)
+{
+    uint32_t count;
+
+    pthread_mutex_lock(&resolver->lock);
+    count = resolver->late_count;
+    pthread_mutex_unlock(&resolver->lock);
+    return count;
+}
+
+Test(redis_resolver, an_answer_that_came_too_late_is_for_the_next_who_asks)
+{
+    struct redis_lookup *l = redis_lookup_new(resolver, "slow.example", io);
+    struct io_addr a;
+
+    sem_wait(&asked);
+    redis_lookup_free(l);
+    sem_post(&may_answer);
+    while (late_count() == 0)
+        usleep(1000);
+    for (int i = 0; i < 2; i++) { /* for each of a node's links */
+        l = redis_lookup_new(resolver, "slow.example", io);
+        cr_assert_eq(redis_lookup_result(l, 0, &a), 0);
+        expect_address(&a, "192.0.2.1:0");
+        redis_lookup_free(l);
+    }
+    cr_assert_eq(sem_trywait(&asked), -1, "nobody was asked again");
+    l = redis_lookup_new(resolver, "other.example", io);
+    cr_assert_eq(redis_lookup_result(l, 0, &a), -EINPROGRESS);
+    sem_post(&may_answer);
+    cr_assert_eq(wait_for(l, 0, &a), 0);
+    redis_lookup_free(l);
+    sem_wait(&asked);
+    io->now_ns += 2 * LATE_NS;
+    l = redis_lookup_new(resolver, "slow.example", io);
+    cr_assert_eq(redis_lookup_result(l, 0, &a), -EINPROGRESS);
+    cr_assert_eq(late_count(), 0);
+    sem_post(&may_answer);
+    cr_assert_eq(wait_for(l, 0, &a), 0);
+    redis_lookup_free(l);
+}
+
+Test(redis_resolver, one_answer_is_for_all_who_ask_for_that_host)
+{
+    static const char *const hosts[] = {"a", "b", "a", "a", "b"};
+    struct redis_lookup *lookups[ARRAY_LEN(hosts)];
+    struct io_addr a;
+
+    for (size_t i = 0; i < ARRAY_LEN(hosts); i++)
+        lookups[i] = redis_lookup_new(resolver, hosts[i], io);
+    sem_wait(&asked);
+    sem_post(&may_answer);
+    for (size_t i = 0; i < ARRAY_LEN(hosts); i++) {
+        if (strcmp(hosts[i], "a") == 0)
+            cr_assert_eq(wait_for(lookups[i], 0, &a), 0);
+        else
+            cr_assert_eq(redis_lookup_result(lookups[i], 0, &a), -EINPROGRESS);
+    }
+    sem_wait(&asked);
+    sem_post(&may_answer);
+    cr_assert_eq(wait_for(lookups[4], 0, &a), 0);
+    cr_assert_eq(wait_for(lookups[1], 0, &a), 0);
+    cr_assert_eq(sem_trywait(&asked), -1);
+    for (size_t i = 0; i < ARRAY_LEN(hosts); i++)
+        redis_lookup_free(lookups[i]);
+}
+
 Test(redis_resolver, its_end_does_not_wait_for_a_name_server)
 {
     struct redis_lookup *l = redis_lookup_new(resolver, "redis.example", io);
