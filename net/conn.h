@@ -96,6 +96,7 @@ enum conn_hold {
     CONN_HOLD_OUTPUT = 8,   /* HTTP pipeline: the answers must leave first */
     CONN_HOLD_TLS = 32,     /* more than its handshake can use by now */
     CONN_HOLD_INFLATE = 16, /* a compressed message is in line before the inflater */
+    CONN_HOLD_QUEUE = 64,   /* its queue is overfull: what more it asks for waits for the flush */
 };
 
 enum {
@@ -207,8 +208,12 @@ static inline void conn_mark_dirty(struct conn *c)
     c->net->dirty = c;
 }
 
-/* Slow path of conn_queue(): the bound is reached or there is no memory; ends the connection. */
+/* Slow path of conn_queue(): ends the connection, there is no memory or there are too many. */
 void conn_queue_failed(struct conn *c, enum conn_end why);
+/* Slow path of conn_queue(): no room for len bytes. While a send is under way that is the end: slow
+ * consumer, and false. Else nobody has been waited for, and the queue may be overfull until this
+ * turn's flush. */
+bool conn_queue_overfull(struct conn *c, uint32_t len);
 
 static inline bool conn_queue_has_room(const struct conn *c, uint32_t len)
 {
@@ -224,10 +229,8 @@ __attribute__((always_inline)) static inline bool conn_queue(struct conn *c, str
 
     if (unlikely(c->state != CONN_OPEN))
         return false;
-    if (unlikely(!conn_queue_has_room(c, len))) {
-        conn_queue_failed(c, CONN_END_SLOW_CONSUMER);
+    if (unlikely(!conn_queue_has_room(c, len)) && !conn_queue_overfull(c, len))
         return false;
-    }
     if (unlikely(!sendq_push(&c->sendq, &n->chunks, run, off, len))) {
         conn_queue_failed(c, CONN_END_NO_MEMORY);
         return false;
@@ -249,12 +252,16 @@ bool conn_queue_bytes(struct conn *c, const void *bytes, uint32_t len);
 /* Marks the connection as ending; the turn's flush does the rest. The first reason stays. */
 void conn_end(struct conn *c, enum conn_end why);
 
-/* A flush that finds a send under way looks at what waits behind it. */
-static inline void conn_flush_waits(struct conn *c)
+/* Whether a flush is a usual one; else it goes by conn_flush_rare(). */
+static inline bool conn_flush_is_usual(const struct conn *c)
 {
-    if (unlikely(conn_queue_is_crowded(c)) && c->state == CONN_OPEN)
-        conn_end(c, CONN_END_SLOW_CONSUMER);
+    return likely(c->sendq.gathered == 0 && c->state < CONN_LINGER &&
+                  !(c->holds & (CONN_HOLD_APP | CONN_HOLD_QUEUE)));
 }
+
+/* A flush that finds a send under way looks at what waits behind it; one of an overfull queue, at
+ * what it has left. */
+void conn_flush_rare(struct conn *c);
 
 /* Stops and resumes the reading of frames, for one reason each; idempotent. */
 void conn_hold(struct conn *c, enum conn_hold why);
