@@ -279,6 +279,10 @@ void conn_discard(struct conn *c);
 /* An adopted connection's first step, and an accepted one's. */
 void conn_begin(struct conn *c);
 void conn_admitted(struct conn *c, enum admission_verdict v);
+/* What a connection takes of --connect-rate, in ns; 0: no rate. */
+uint64_t conn_connect_cost(const struct net *n);
+/* Gives that back for one that its address's limits refuse. */
+void conn_give_back_cost(struct net *n, uint64_t cost_ns);
 
 /* Bytes have come: signs of life, rates. */
 void conn_received(struct conn *c, size_t len);

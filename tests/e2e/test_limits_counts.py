@@ -236,6 +236,19 @@ def test_connect_rate_per_ip_is_of_one_address(new_server, shards):
     until(lambda: s.metric("tidewire_addresses"), 0)  # forgotten when the rate has rested
 
 
+@pytest.mark.parametrize("shards", [1, 4])
+def test_one_address_does_not_use_up_the_nodes_connect_rate(new_server, shards):
+    s = new_server("--connect-rate", "2/20", "--connect-rate-per-ip", "1/1", "--shards", str(shards))
+    flood = [open_or_code(s.port) for _ in range(60)]
+    inside = [c for c, _ in flood if c is not None]
+    assert len(inside) < 20
+    with dial(s.port, source="127.0.0.2").open("/rooms/rate") as other:
+        other.expect_alive()
+    expect_ends(s, "address_rate", 60 - len(inside))
+    expect_ends(s, "connect_rate", 0)
+    leave(inside)
+
+
 def test_message_rate_lets_the_burst_pass_and_ends_what_goes_on(new_server):
     s = new_server("--echo", "--message-rate", "10/20")
     with Client(s.port) as c:
