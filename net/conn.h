@@ -43,8 +43,8 @@ enum conn_state {
 
 /* Why a connection ends. X(id, label, code, how, text). The close code of each is fixed here only.
  * how: CUT at once; LAST close frame, flush, FIN, read away; WAIT the same, but the peer's close
- * frame is awaited; REPLY the peer has sent its own: answer and close; SLOW what waits in the queue
- * is dropped first; DEAD nobody is there to wait for. */
+ * frame is awaited; REPLY the peer has sent its own: answer and close; SLOW as LAST, but
+ * what waits in the queue is dropped first; DEAD nobody is there to wait for. */
 #define CONN_ENDS(X)                                                                               \
     X(NONE, "none", 0, CUT, "")                                                                    \
     X(PEER_EOF, "peer_eof", 0, CUT, "peer closed the connection")                                  \

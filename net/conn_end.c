@@ -40,7 +40,8 @@ const char *conn_end_text(enum conn_end why)
 
 bool conn_must_linger(const struct conn *c)
 {
-    bool last = end_rows[c->end].how == LAST || !(c->flags & CONN_F_WS);
+    uint8_t how = end_rows[c->end].how;
+    bool last = how == LAST || how == SLOW || !(c->flags & CONN_F_WS);
 
     return last && !(c->flags & CONN_F_EOF);
 }

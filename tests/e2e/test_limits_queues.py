@@ -83,6 +83,36 @@ def test_a_slow_consumer_that_reads_on_finds_its_close_code(new_server):
     expect_nothing_left(s)
 
 
+def say_on(c, stop):
+    with contextlib.suppress(OSError):
+        while not stop.is_set():
+            c.send(frame(BINARY, b"still here") * 10)
+            time.sleep(0.001)
+
+
+def test_a_slow_consumer_that_goes_on_sending_finds_its_close_code(new_server):
+    """What it still sends must not become a reset, by which its kernel would lose the rest."""
+    s = new_server("--max-queue", "64KiB", "--max-message", "16KiB", "--shards", "1", *SNDBUF)
+    path = "/rooms/talks"
+    slow = stalled(s, path + "?echo=0")
+    expect_metric(s, "members", 1)
+    stop = threading.Event()
+    talk = threading.Thread(target=say_on, args=(slow, stop))
+    talk.start()
+    try:
+        flood(s, path, 300, b"x" * 1000, [], 0.001)
+        expect_ends(s, "slow_consumer")
+        while (f := slow.frame()).opcode == BINARY:
+            time.sleep(0.001)
+        assert f.opcode == CLOSE and f.payload[:2] == struct.pack("!H", 1013)
+        assert slow.at_end()
+    finally:
+        stop.set()
+        talk.join()
+    slow.sock.close()
+    expect_nothing_left(s)
+
+
 def test_max_queue_is_how_much_may_wait(new_server):
     """Below the bound a reader that stalls gets everything when it goes on."""
     s = new_server("--max-queue", "2MiB", "--shards", "1", *SNDBUF)
