@@ -107,7 +107,7 @@ enum {
     CONN_F_PING_OUT = 16,      /* a ping is unanswered, its time is running */
     CONN_F_ADMITTED = 32,      /* counted at its address's home */
     CONN_F_COUNTED = 64,       /* counted in net_shared.connections */
-    CONN_F_REFUSAL = 128,      /* attached only to be refused: counted in net->refusals */
+    CONN_F_REFUSAL = 128,      /* to be refused, not yet answered: counted in net->refusals */
     CONN_F_ADMIN = 256,        /* came by the admin listener */
     CONN_F_DEFLATE = 512,      /* permessage-deflate negotiated */
     CONN_F_EOF = 1024,         /* nothing more will be received */

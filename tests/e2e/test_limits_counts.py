@@ -107,6 +107,20 @@ def test_who_is_refused_and_says_nothing_is_told_within_a_second(new_server):
     expect_ends(s, "node_full")
 
 
+def test_refused_ones_that_stay_take_no_place_of_others_who_are_refused(new_server):
+    """There are 64 places for those who are told why; whoever has been told has left its own."""
+    s = new_server("--max-connections", "1", "--shards", "1", "--close-timeout", "30s")
+    with Client(s.port, "/rooms/one") as inside:
+        told = [Client(s.port, "/rooms/two") for _ in range(100)]
+        for c in told:
+            f = c.frame()
+            assert f.opcode == CLOSE and f.payload[:2] == struct.pack("!H", 1013)
+        expect_metric(s, "connections_refusing", 0)
+        inside.expect_alive()
+        leave(told)
+    expect_nothing_left(s)
+
+
 def test_a_crowd_of_refused_that_say_nothing_all_have_an_answer_within_a_second(new_server):
     s = new_server("--max-connections", "1", "--shards", "2")
     with Client(s.port, "/rooms/one") as inside:
