@@ -267,8 +267,8 @@ static inline void io_recv(struct io *io, struct io_conn *c, bool on)
 
 /* Sends all spans, `bytes` in total (> 0, < 2^31); the iov array itself is borrowed. Returns
  * IO_SENT (everything is with the kernel, no callback comes), IO_PENDING (on_sent() will come), or
- * -errno (nothing may be sent any more; close). Not while a send is under way, nor after
- * io_shutdown(). */
+ * -errno (nothing may be sent any more; close), which is -ENOTCONN after io_close(). Not while a
+ * send is under way, nor after io_shutdown(). */
 MUST_USE static inline int io_send(struct io *io, struct io_conn *c, const struct iovec *iov,
                                    int count, size_t bytes)
 {
@@ -297,7 +297,7 @@ MUST_USE static inline int io_tls_send(struct io *io, struct io_conn *c, enum io
     return io->backend->tls_send(io, c, type, record);
 }
 
-/* Sends FIN (SHUT_WR); receiving goes on. No send is under way. */
+/* Sends FIN (SHUT_WR); receiving goes on. No send is under way. Nothing after io_close(). */
 static inline void io_shutdown(struct io *io, struct io_conn *c)
 {
     io->backend->shutdown(io, c);

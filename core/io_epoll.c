@@ -270,10 +270,10 @@ static int ep_send(struct io *io, struct io_conn *c, const struct iovec *iov, in
 {
     struct io_epoll *ep = ep_of(io);
 
-    CHECK(c->backend_state == NULL);
     ep_count(&io->stats.sends, 1);
     if (unlikely(c->flags & (EP_CLOSING | EP_CONNECTING)))
         return -ENOTCONN;
+    CHECK(c->backend_state == NULL);
     if (iov_count != 1)
         return send_short(ep, c, iov, iov_count, bytes, send_spans(ep, c, iov, iov_count, NULL),
                           NULL);
@@ -296,9 +296,9 @@ int ep_send_record(struct io_epoll *ep, struct io_conn *c, struct iovec iov,
 
 static void ep_shutdown(struct io *io, struct io_conn *c)
 {
-    CHECK(c->backend_state == NULL);
     if (c->flags & (EP_CLOSING | EP_CONNECTING))
         return;
+    CHECK(c->backend_state == NULL);
     ep_count(&io->stats.syscalls, 1);
     shutdown(c->sock, SHUT_WR);
 }
@@ -323,6 +323,12 @@ int ep_watch(struct io_epoll *ep, int fd, uint32_t events, uint64_t data)
     return epoll_ctl(ep->epoll_fd, EPOLL_CTL_ADD, fd, &ev) == 0 ? 0 : -errno;
 }
 
+void ep_unwatch(struct io_epoll *ep, int fd)
+{
+    ep_count(&ep->io.stats.syscalls, 1);
+    epoll_ctl(ep->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+}
+
 void ep_close_fd(struct io_epoll *ep, int fd)
 {
     ep_count(&ep->io.stats.syscalls, 1);
@@ -344,7 +350,7 @@ static int ep_adopt(struct io *io, struct io_conn *c, struct io_ticket t)
 }
 
 /* Reads away what the peer has sent, since a close over unread bytes is a reset, which may overtake
- * the last words. */
+ * the last words, and is no orderly end. */
 static void ep_discard(struct io *io, struct io_ticket t, const void *last_words, size_t len)
 {
     struct io_epoll *ep = ep_of(io);
@@ -352,13 +358,14 @@ static void ep_discard(struct io *io, struct io_ticket t, const void *last_words
 
     if (len > 0) {
         send(t.fd, last_words, len, MSG_NOSIGNAL | MSG_DONTWAIT);
-        shutdown(t.fd, SHUT_WR);
-        ep_count(&io->stats.syscalls, 2);
-        for (int i = 0; i < EP_DISCARD_READS; i++) {
-            ep_count(&io->stats.syscalls, 1);
-            if (recv(t.fd, sink, sizeof(sink), MSG_DONTWAIT) <= 0)
-                break;
-        }
+        ep_count(&io->stats.syscalls, 1);
+    }
+    shutdown(t.fd, SHUT_WR);
+    ep_count(&io->stats.syscalls, 1);
+    for (int i = 0; i < EP_DISCARD_READS; i++) {
+        ep_count(&io->stats.syscalls, 1);
+        if (recv(t.fd, sink, sizeof(sink), MSG_DONTWAIT) <= 0)
+            break;
     }
     ep_close_fd(ep, t.fd);
 }
@@ -402,7 +409,9 @@ static void conn_finish_close(struct io_epoll *ep, struct io_conn *c)
     c->events->on_closed(c);
 }
 
-/* What on_closed() closes in turn is for the next poll. */
+/* What on_closed() closes in turn is for the next poll. It may be as much again as was due: each
+ * one that goes makes room for another, and those that have gone leave the array only at the end.
+ */
 static void finish_closings(struct io_epoll *ep)
 {
     uint32_t due = ep->closing_count;
@@ -627,7 +636,7 @@ static const struct io_backend io_backend_epoll = {
 static int new_memory(struct io_epoll *ep, uint32_t conns_max)
 {
     ep->ready = calloc(conns_max, sizeof(*ep->ready));
-    ep->closing = calloc(conns_max, sizeof(*ep->closing));
+    ep->closing = calloc(2 * (size_t)conns_max, sizeof(*ep->closing));
     ep->recv_map = mmap(NULL, recv_map_bytes(), PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (ep->ready != NULL && ep->closing != NULL && ep->recv_map != MAP_FAILED) {

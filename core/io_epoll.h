@@ -58,7 +58,7 @@ struct io_epoll {
     uint32_t ready_first;
     uint32_t ready_count;
     uint32_t closing_count;
-    struct io_conn **closing; /* conns_max: on_closed is owed */
+    struct io_conn **closing; /* 2 * conns_max (finish_closings() says why): on_closed is owed */
 
     struct io_listener *listeners; /* linked through backend_state */
     struct io_listener *accepting; /* whose callback runs; NULL when unlistened by it */
@@ -83,6 +83,9 @@ static inline void ep_count(uint64_t *counter, uint64_t n)
 
 /* io_epoll.c: registers fd; the edges that came before are reported by the next wait. */
 int ep_watch(struct io_epoll *ep, int fd, uint32_t events, uint64_t data);
+
+/* io_epoll.c: ends the registration of fd. A close does so only if nobody has a duplicate. */
+void ep_unwatch(struct io_epoll *ep, int fd);
 
 /* io_epoll.c: initialises c, whose place in conn_count is taken already. */
 void ep_conn_attach(struct io_conn *c, int fd, uint16_t flags);

@@ -236,6 +236,7 @@ void ep_unlisten(struct io *io, struct io_listener *l)
     if (ep->accepting == l)
         ep->accepting = NULL;
     listener_unlink(ep, l);
+    ep_unwatch(ep, l->fd); /* which other shards may have duplicates of */
     ep_close_fd(ep, l->fd);
     l->fd = -1;
 }

@@ -16,9 +16,9 @@ int ep_tls_key(struct io *io, struct io_conn *c, const void *info, size_t len, b
 {
     struct io_epoll *ep = ep_of(io);
 
-    CHECK(c->backend_state == NULL);
     if (c->flags & (EP_CLOSING | EP_CONNECTING))
         return -ENOTCONN;
+    CHECK(c->backend_state == NULL);
     if (!again) {
         ep_count(&ep->io.stats.syscalls, 1);
         if (setsockopt(c->sock, IPPROTO_TCP, TCP_ULP, IO_TLS_ULP, sizeof(IO_TLS_ULP)) != 0)

@@ -257,7 +257,7 @@ static void arm_slice(struct uring *u, struct io_conn *c, uint32_t i)
     io_uring_prep_recv(sqe, c->sock, u->buffers.base + (size_t)i * u->slice_bytes, u->slice_bytes,
                        MSG_DONTWAIT);
     sqe->flags = IOSQE_FIXED_FILE;
-    sqe->user_data = conn_data(URING_SLICE, c) | (uint64_t)i << URING_SLICE_SHIFT;
+    sqe->user_data = conn_data(URING_SLICE, c) | (uint64_t)i << URING_DETAIL_SHIFT;
     u->slices_under_way++;
 }
 
@@ -369,7 +369,7 @@ static void on_recv(struct uring *u, uint64_t data, int32_t res, uint32_t flags)
 static void on_slice(struct uring *u, uint64_t data, int32_t res, uint32_t flags)
 {
     struct io_conn *c = conn_of(u, data);
-    uint32_t i = (uint32_t)(data >> URING_SLICE_SHIFT) % URING_SLICES_MAX;
+    uint32_t i = (uint32_t)(data >> URING_DETAIL_SHIFT) % URING_SLICES_MAX;
     u->slices_under_way--;
     if (c == NULL)
         return;
@@ -531,30 +531,24 @@ static void close_step(struct uring *u, struct io_conn *c)
     sqe->user_data = conn_data(URING_CLOSE, c);
 }
 
-/* Its failure comes back, as long as the connection is there. */
+/* Cancels such a request, if it is under way. A failure comes back. */
 static void cancel_for_close(struct uring *u, struct io_conn *c, enum uring_op op)
 {
-    uring_cancel(u, conn_data(op, c), conn_data(URING_CANCEL, c));
-}
-
-static void cancel_all(struct uring *u, struct io_conn *c)
-{
-    if (c->flags & URING_F_RECV)
-        cancel_for_close(u, c, URING_RECV);
-    if (c->flags & URING_F_SEND)
-        cancel_for_close(u, c, URING_SEND);
-    if (c->flags & URING_F_CONNECT)
-        cancel_for_close(u, c, URING_CONNECT);
-    if (c->flags & URING_F_POLL)
-        cancel_for_close(u, c, URING_POLL);
+    static const uint16_t flags[] = {[URING_RECV] = URING_F_RECV,
+                                     [URING_SEND] = URING_F_SEND,
+                                     [URING_CONNECT] = URING_F_CONNECT,
+                                     [URING_POLL] = URING_F_POLL};
+    if (c->flags & flags[op])
+        uring_cancel(u, conn_data(op, c),
+                     conn_data(URING_CANCEL, c) | (uint64_t)op << URING_DETAIL_SHIFT);
 }
 
 /* The kernel does not find a request that it is about to run again, such as the next link of a
  * chain. What has ended meanwhile was told before this. */
-static void on_cancel_failed(struct uring *u, struct io_conn *c, int32_t res)
+static void on_cancel_failed(struct uring *u, struct io_conn *c, uint64_t data, int32_t res)
 {
-    if (res == -ENOENT && c->flags & URING_F_CLOSING)
-        cancel_all(u, c);
+    if (res == -ENOENT)
+        cancel_for_close(u, c, (enum uring_op)(data >> URING_DETAIL_SHIFT & 0xff));
 }
 
 static void uring_close(struct io *io, struct io_conn *c, bool reset)
@@ -565,7 +559,10 @@ static void uring_close(struct io *io, struct io_conn *c, bool reset)
     if (c->flags & URING_F_CLOSING)
         return;
     c->flags |= URING_F_CLOSING;
-    cancel_all(u, c);
+    cancel_for_close(u, c, URING_RECV);
+    cancel_for_close(u, c, URING_SEND);
+    cancel_for_close(u, c, URING_CONNECT);
+    cancel_for_close(u, c, URING_POLL);
     close_step(u, c);
 }
 
@@ -618,7 +615,7 @@ static void dispatch_conn(struct uring *u, uint64_t data, int32_t res)
         on_poll_event(u, c, res);
         break;
     case URING_CANCEL:
-        on_cancel_failed(u, c, res);
+        on_cancel_failed(u, c, data, res);
         break;
     case URING_SHUTDOWN:
         c->flags &= (uint16_t)~URING_F_SHUTDOWN;

@@ -259,8 +259,11 @@ bool shard_is_done(const struct shard *s)
 
 /* Everything that hangs on the io goes before it: listeners, connections, on this thread. Turns may
  * be as short as what other shards send makes them, so time is what bounds the wait: it is well
- * over that of any module for last words that the kernel has not taken. */
+ * over that of any module for last words that the kernel has not taken. But time may jump by any
+ * amount within one turn, and a close takes a few of them: past the end it goes on until so many
+ * turns in a row have ended no connection. */
 #define STOP_NS NS_PER_SEC
+#define STOP_TURNS 16
 
 static int stop(struct shard *s)
 {
@@ -273,9 +276,12 @@ static int stop(struct shard *s)
             m->on_phase(m->ctx, NODE_STOPPING);
     }
     s->phase = NODE_STOPPING;
-    while (err == 0 && s->io->conn_count > 0 && s->io->now_ns < end_ns) {
+    for (int in_vain = 0; err == 0 && s->io->conn_count > 0 && in_vain < STOP_TURNS;) {
+        uint32_t before = s->io->conn_count;
+
         s->next_turn_ns = s->io->now_ns + NS_PER_MS;
         err = shard_turn(s, true);
+        in_vain = s->io->now_ns < end_ns || s->io->conn_count < before ? 0 : in_vain + 1;
     }
     return err;
 }

@@ -29,15 +29,16 @@
 #define URING_LISTENERS_MAX 16
 #define URING_ARENA_BYTES (256u << 10)
 #define URING_RECV_GROUP 0
-/* Slices of the receive buffers' memory at a time; user data has 8 bits for the number. */
+/* Slices of the receive buffers' memory at a time. */
 #define URING_SLICES_MAX 64
-#define URING_SLICE_SHIFT 48
+/* Eight bits of user data say which slice, or what is cancelled. */
+#define URING_DETAIL_SHIFT 48
 
 enum uring_op {
     URING_IGNORE, /* what nobody waits for */
-    URING_CANCEL, /* for a close; told when it has failed */
+    URING_CANCEL, /* for a close; of an operation; told when it has failed */
     URING_RECV,
-    URING_SLICE, /* a receive into a slice of the buffers' memory; its number: URING_SLICE_SHIFT */
+    URING_SLICE, /* a receive into a slice of the buffers' memory; with its number */
     URING_SEND,
     URING_CONNECT,  /* every link of the chain */
     URING_POLL,     /* watches a paused connection for a reset */
@@ -172,7 +173,7 @@ void uring_reserve(struct uring *u, uint32_t count);
 struct io_uring_sqe *uring_sqe(struct uring *u);
 
 /* Cancels the request with that user data. If that fails (-ENOENT: it has ended, or is about to run
- * again), a completion with the user data `failure` tells. */
+ * again; -EALREADY: it ends by itself), a completion with the user data `failure` tells. */
 void uring_cancel(struct uring *u, uint64_t data, uint64_t failure);
 
 /* To be called after each submit: bells may be rung and the arena be filled again. */

@@ -27,6 +27,8 @@
 #define ACCEPT_RETRY_NS (10 * NS_PER_MS)
 /* Rounds of waiting for cancelled accepts in uring_unlisten(); each runs about 20 completions. */
 #define UNLISTEN_ROUNDS_MAX 4096
+/* Rounds after which they are cancelled again: a failure needs a place in the queue. */
+#define UNLISTEN_CANCELS 4
 
 static uint64_t accept_data(const struct uring_listener *ul, uint32_t i)
 {
@@ -328,7 +330,8 @@ void uring_unlisten(struct io *io, struct io_listener *l)
         if (n < 0)
             break;
         reap_accepts(u, ul);
-        cancel_accepts(u, ul); /* those that the kernel did not find */
+        if (i < UNLISTEN_CANCELS)
+            cancel_accepts(u, ul); /* those that the kernel did not find */
     }
     accept_backlog(u, ul);
     close(l->fd);

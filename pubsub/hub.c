@@ -222,6 +222,15 @@ int hub_join(struct hub *h, const void *name, uint32_t len, struct hub_member *m
     return 0;
 }
 
+/* Nobody is in the channel. */
+static void end_channel(struct hub *h, struct hub_channel *ch)
+{
+    if (unlikely(ch->is_delayed))
+        hub_flush_all(h);
+    CHECK(ch->pending_first == 0); /* sessions end after the hub's flush */
+    free_channel(h, ch);
+}
+
 static void leave_home(struct hub *h, struct hub_channel *ch)
 {
     struct pubsub *p = h->pubsub;
@@ -231,10 +240,7 @@ static void leave_home(struct hub *h, struct hub_channel *ch)
         home_leave(&p->home, p->shard->idx, ch->home_handle);
     else
         shard_post(p->shard, ch->home, &item, 0);
-    if (unlikely(ch->is_delayed))
-        hub_flush_all(h);
-    CHECK(ch->pending_first == 0); /* sessions end after the hub's flush */
-    free_channel(h, ch);
+    end_channel(h, ch);
 }
 
 void hub_leave(struct hub *h, struct hub_member *m)
@@ -252,7 +258,7 @@ void hub_leave(struct hub *h, struct hub_member *m)
     else if (ch->state == HUB_JOINED)
         leave_home(h, ch);
     else if (ch->state == HUB_REFUSED)
-        free_channel(h, ch);
+        end_channel(h, ch);
 }
 
 static void join_refused(struct hub *h, struct hub_channel *ch, uint32_t how)
@@ -262,7 +268,7 @@ static void join_refused(struct hub *h, struct hub_channel *ch, uint32_t how)
     for (uint32_t i = 0; i < ch->count; i++)
         conn_end(ch->members[i], (enum conn_end)end_of(how));
     if (ch->count == 0)
-        free_channel(h, ch);
+        end_channel(h, ch);
 }
 
 void hub_joined(struct hub *h, uint32_t hub_handle, uint32_t home_handle, uint32_t how)

@@ -184,6 +184,10 @@ static void send_message(struct engine_redis *e, struct redis_sub *sub, struct m
 
 static void wait_for_room(struct engine_redis *e, struct redis_sub *sub, struct message *m)
 {
+    if (redis_sub_is_hopeless(sub)) {
+        go_alone(e, sub, m);
+        return;
+    }
     if (redis_publish_bytes(e) > e->config->queue_bytes) {
         drop(e, m);
         return;

@@ -275,7 +275,7 @@ static void unsubscribe_refused(struct redis_server *s, const struct redis_reply
 {
     log_warn("redis refuses to end a subscription", "server", s->text, "error", r->text, "remedy",
              redis_error_remedy(redis_error_of(r->text, r->len)), NULL);
-    redis_link_reopen(&s->subscribe, "an UNSUBSCRIBE was refused");
+    redis_link_retry(&s->subscribe, "an UNSUBSCRIBE was refused"); /* it may be so for every room */
 }
 
 /* Nobody else's messages come to these rooms; canaries may pass all the same. */
@@ -298,7 +298,7 @@ static void on_subscribe_reply(struct redis_link *l, uint64_t tag, const struct 
         if (r->type == REDIS_TYPE_ERROR && !redis_masters_moved(s, r))
             subscribe_refused(s, r);
         redis_subs_answered(s->engine, s, (uint32_t)REDIS_TAG_REST(tag),
-                            r->type == REDIS_TYPE_ERROR);
+                            r->type == REDIS_TYPE_ERROR ? r : NULL);
         return;
     default:
         /* Rooms of a slot that has gone are not subscribed any more, and were told so. */

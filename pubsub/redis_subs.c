@@ -149,7 +149,7 @@ static void linger(struct engine_redis *e, struct redis_sub *sub)
     uint64_t due_ns = e->shard->io->now_ns + e->config->linger_ns;
 
     if (!due_queue_push(&e->unused, pool_handle(&e->pool, sub), due_ns))
-        sub->server->batches.rescan = true;
+        sub->server->batches.rescan = sub->server->batches.lost_unused = true;
 }
 
 void redis_sub_unuse(struct engine_redis *e, struct redis_sub *sub)
@@ -236,6 +236,7 @@ void redis_sub_settle(struct engine_redis *e, struct redis_sub *sub)
     sub->server->room_count--;
     to->room_count++;
     sub->server = to;
+    sub->asks_alone = sub->is_refused = false; /* that was the other's word */
     redis_stat(e, REDIS_STAT_ROOMS_MOVED);
     arrive(e, sub);
 }
@@ -363,6 +364,8 @@ static void confirmed(struct engine_redis *e, struct redis_sub *sub)
 {
     sub->is_awaiting = false;
     sub->hops = 0;
+    sub->server->batches.allows_more |= sub->is_refused;
+    sub->asks_alone = sub->is_refused = false;
     set_state(e, sub, REDIS_SUB_CONFIRMED);
     engine_redis_confirmed(e, sub);
     if (sub->home_handle == 0)
@@ -387,9 +390,9 @@ void redis_subs_push(struct engine_redis *e, struct redis_server *s, const struc
     }
 }
 
-/* It is asked for again within a second. If it belongs to no other server, what waits does not
- * wait for that: it would fill the queue. */
-static void refused_room(struct engine_redis *e, struct redis_sub *sub)
+/* It is asked for again within a second, or when it has its turn. If it belongs to no other server,
+ * what waits does not wait for that: it would fill the queue. */
+static void refused_room(struct engine_redis *e, struct redis_sub *sub, bool is_allowed)
 {
     sub->is_awaiting = false;
     set_state(e, sub, REDIS_SUB_NEEDED);
@@ -397,18 +400,41 @@ static void refused_room(struct engine_redis *e, struct redis_sub *sub)
         redis_sub_settle(e, sub);
         return;
     }
+    sub->asks_alone = sub->is_refused = !is_allowed;
     give_up(e, sub);
 }
 
-void redis_subs_answered(struct engine_redis *e, struct redis_server *s, uint32_t count,
-                         bool refused)
+/* One of those in its command is not allowed, this one maybe is: it is asked for at once, and what
+ * waits goes on waiting. */
+static void ask_alone(struct engine_redis *e, struct redis_sub *sub)
 {
-    s->batches.rescan |= refused; /* at the next look, not at once */
+    bool is_waited_for = sub->opening || sub->first != NULL;
+
+    sub->is_awaiting = false;
+    sub->asks_alone = true;
+    set_state(e, sub, REDIS_SUB_NEEDED);
+    if (is_unused(sub))
+        linger(e, sub);
+    else
+        queue(e, sub, is_waited_for ? &sub->server->batches.urgent : &sub->server->batches.needed);
+}
+
+void redis_subs_answered(struct engine_redis *e, struct redis_server *s, uint32_t count,
+                         const struct redis_reply *error)
+{
+    bool is_allowed =
+        error == NULL || redis_error_of(error->text, error->len) != REDIS_ERROR_NOPERM;
+
+    s->batches.rescan |= error != NULL; /* at the next look, not at once */
     for (uint32_t i = 0; i < count; i++) {
         struct redis_sub *sub = pool_find(&e->pool, due_queue_pop(&s->batches.asked));
 
-        if (unlikely(refused) && sub != NULL && sub->state == REDIS_SUB_ASKED)
-            refused_room(e, sub);
+        if (likely(error == NULL) || sub == NULL || sub->state != REDIS_SUB_ASKED)
+            continue;
+        if (!is_allowed && count > 1)
+            ask_alone(e, sub);
+        else
+            refused_room(e, sub, is_allowed);
     }
 }
 
@@ -469,15 +495,15 @@ static int by_slot(const void *a, const void *b)
     return (int)(*x)->slot - (int)(*y)->slot;
 }
 
-/* How many of the first rooms go into one command: in a cluster those of one slot. */
-static uint32_t first_run(const struct redis_server *s, struct redis_sub *const *subs,
-                          uint32_t count)
+/* How many of the first rooms go into one command: not one that asks alone, and in a cluster those
+ * of one slot. Elsewhere all slots are 0. */
+static uint32_t first_run(struct redis_sub *const *subs, uint32_t count)
 {
     uint32_t n = 1;
 
-    if (s->masters == NULL)
-        return count;
-    while (n < count && subs[n]->slot == subs[0]->slot)
+    if (unlikely(subs[0]->asks_alone))
+        return 1;
+    while (n < count && subs[n]->slot == subs[0]->slot && !subs[n]->asks_alone)
         n++;
     return n;
 }
@@ -534,7 +560,7 @@ static bool send_batch(struct engine_redis *e, struct redis_server *s, struct ba
     if (s->masters != NULL)
         qsort(b->subs, b->count, sizeof(b->subs[0]), by_slot);
     for (uint32_t i = 0, n; i < b->count; i += n) {
-        n = first_run(s, &b->subs[i], b->count - i);
+        n = first_run(&b->subs[i], b->count - i);
         if (taken)
             taken = state == REDIS_SUB_ASKED ? subscribe(e, s, &b->subs[i], n)
                                              : unsubscribe(s, &b->subs[i], n);
@@ -582,24 +608,55 @@ void redis_subs_flush(struct engine_redis *e, struct redis_server *s)
         ;
 }
 
+/* Whether the room, the i-th of all, is asked for again in this look. */
+static bool has_turn(struct redis_batches *b, const struct redis_sub *sub, uint32_t i)
+{
+    if (likely(!sub->asks_alone))
+        return true;
+    if (i >= b->alone_from && b->alone_count < REDIS_ALONE_MAX) {
+        b->alone_count++;
+        return true;
+    }
+    if (i >= b->alone_from && b->alone_next == 0)
+        b->alone_next = i;
+    b->rescan = true;
+    return false;
+}
+
+static void ask_again(struct engine_redis *e, struct redis_sub *sub, uint32_t i, bool together)
+{
+    struct redis_batches *b = &sub->server->batches;
+
+    if (together)
+        sub->asks_alone = false;
+    if (has_turn(b, sub, i))
+        queue(e, sub, &b->needed);
+}
+
 void redis_subs_look_again(struct engine_redis *e, struct redis_server *s)
 {
+    struct redis_batches *b = &s->batches;
+    bool together = b->allows_more, lost_unused = b->lost_unused;
     struct redis_sub *sub;
     uint32_t i = 0;
 
-    if (!s->batches.rescan || !redis_link_is_up(&s->subscribe))
+    if (!b->rescan || !redis_link_is_up(&s->subscribe))
         return;
-    s->batches.rescan = false;
+    b->rescan = b->allows_more = b->lost_unused = false;
+    b->alone_count = b->alone_next = 0;
     while ((sub = pool_next(&e->pool, &i)) != NULL) {
         if (sub->server != s)
             continue;
-        if (is_unused(sub))
+        if (is_unused(sub) && lost_unused)
             linger(e, sub);
+        else if (is_unused(sub))
+            continue; /* the engine's queue has it */
         else if (place_of(sub) != s)
             redis_sub_settle(e, sub);
         else if (sub->state == REDIS_SUB_NEEDED)
-            queue(e, sub, &s->batches.needed);
+            ask_again(e, sub, i, together);
     }
+    b->alone_from = b->alone_next;
 }
 
 /* Nobody has come back. It goes here, or when Redis has answered. */

@@ -56,6 +56,8 @@ struct redis_sub {
     uint8_t hops;         /* from server to server since it was last confirmed; counted up to 255 */
     bool is_awaiting;     /* the answer to its command: not yet subscribed, or unsubscribed */
     bool opening;         /* the home waits to be told */
+    bool asks_alone;      /* by a command of its own: one with others was refused for one of them */
+    bool is_refused;      /* it is not allowed: it was alone in the last command that was refused */
 };
 
 /* Queues of one server: handles of rooms. */
@@ -65,6 +67,11 @@ struct redis_batches {
     struct due_queue leaving; /* to be unsubscribed */
     struct due_queue asked;   /* in SUBSCRIBE commands without an answer, in their order */
     bool rescan;              /* a queue had no memory, or a batch was refused: look at all rooms */
+    bool lost_unused;         /* one that lingers had no place in the engine's queue */
+    bool allows_more;         /* one that was refused is confirmed: others may be allowed as well */
+    uint32_t alone_from;      /* the look begins there with rooms that ask alone */
+    uint32_t alone_next;      /* and the next one there; 0: at the first */
+    uint32_t alone_count;     /* of them in the last look, REDIS_ALONE_MAX at most */
 };
 
 #define REDIS_HOPS_FREE 2
@@ -73,6 +80,8 @@ struct redis_batches {
 /* Channels of one command, and of those under way. */
 #define REDIS_BATCH_MAX 512
 #define REDIS_ASKED_MAX 2048
+/* Rooms that are not allowed and asked for again, each by its own command, in a second. */
+#define REDIS_ALONE_MAX 512
 
 /* The room of that channel of Redis; NULL: none. */
 struct redis_sub *redis_sub_find(struct engine_redis *e, const char *channel, uint32_t len);
@@ -83,6 +92,13 @@ struct redis_sub *redis_sub_get(struct engine_redis *e, const void *name, uint32
 /* Somebody waits for it: it is subscribed to as soon as may be. While the link is down nothing is
  * queued: redis_subs_up() sees who waits. */
 void redis_sub_hurry(struct engine_redis *e, struct redis_sub *sub);
+
+/* What is published there need not wait for Redis: it has said that the room is not allowed, and is
+ * not being asked now. */
+static inline bool redis_sub_is_hopeless(const struct redis_sub *sub)
+{
+    return sub->is_refused && sub->state == REDIS_SUB_NEEDED && sub->first == NULL;
+}
 
 /* Somebody is there again, or for the first time. */
 void redis_sub_use(struct engine_redis *e, struct redis_sub *sub);
@@ -95,11 +111,13 @@ void redis_subs_up(struct engine_redis *e, struct redis_server *s);
 /* It is down: nothing is subscribed, who is not used goes. */
 void redis_subs_down(struct engine_redis *e, struct redis_server *s);
 
-/* Redis' answers: a push for one channel; the end of a SUBSCRIBE for `count` rooms. What waits in
- * rooms that are refused goes on without Redis, unless they belong to another server now. */
+/* Redis' answers: a push for one channel; the end of a SUBSCRIBE for `count` rooms, by an error or
+ * not (NULL). What waits in rooms that are refused goes on without Redis, unless they belong to
+ * another server now. A NOPERM for several rooms does not say which: they are asked for one by one,
+ * at once. */
 void redis_subs_push(struct engine_redis *e, struct redis_server *s, const struct redis_push *push);
 void redis_subs_answered(struct engine_redis *e, struct redis_server *s, uint32_t count,
-                         bool refused);
+                         const struct redis_reply *error);
 
 /* The server has come up: publishes that wait in confirmed rooms leave. It is not awaited any more:
  * all that wait go on without it. */
@@ -117,7 +135,8 @@ void redis_subs_flush(struct engine_redis *e, struct redis_server *s);
 /* Lets rooms go that have lingered. Returns when the next is due, UINT64_MAX: none. */
 uint64_t redis_subs_turn(struct engine_redis *e, uint64_t now_ns);
 
-/* Once a second: rooms that were left over when a queue had no memory or a batch was refused. */
+/* Once a second: rooms that were left over when a queue had no memory or a batch was refused. Those
+ * that are not allowed take turns. */
 void redis_subs_look_again(struct engine_redis *e, struct redis_server *s);
 
 /* Forgets a room; nothing of it waits. */

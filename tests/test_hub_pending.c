@@ -72,8 +72,8 @@ static const char *heard(struct client *c)
     return text;
 }
 
-/* A client without permessage-deflate, so that its frames are as heard() reads them. */
-static struct client plain_client(struct rig *r, const char *path)
+/* Asks for a room, without permessage-deflate. */
+static struct client ask(struct rig *r, const char *path)
 {
     struct client c = client_connect(r, &r->address);
     char text[256];
@@ -84,6 +84,14 @@ static struct client plain_client(struct rig *r, const char *path)
              path);
     client_send_text(r, &c, text);
     turns(r, 50);
+    return c;
+}
+
+/* A client without permessage-deflate, so that its frames are as heard() reads them. */
+static struct client plain_client(struct rig *r, const char *path)
+{
+    struct client c = ask(r, path);
+
     client_recv(&c);
     cr_assert(c.in_len > 12 && memcmp(c.in, "HTTP/1.1 101", 12) == 0);
     c.seen = c.in_len;
@@ -388,4 +396,78 @@ Test(hub_pending, compressed_and_plain_members_get_the_same)
     for (size_t i = 0; i < MESSAGES; i++)
         cr_assert_eq(c[1].in[c[1].seen + i * each], FIN_BINARY | RSV1);
     end(&r, c, 2);
+}
+
+/* An engine that leaves the opening of channels to the test. */
+static enum engine_open open_later(struct engine *e, struct home_channel *ch)
+{
+    (void)e;
+    ch->engine = 1;
+    return ENGINE_OPENING;
+}
+
+static uint64_t much_room(const struct engine *e)
+{
+    (void)e;
+    return UINT64_MAX;
+}
+
+static const struct engine_calls later_calls = {
+    .name = "later", .open = open_later, .room = much_room};
+
+/* What another node has published, by the engine. */
+static void come(struct rig *r, struct home_channel *ch, uint8_t what)
+{
+    struct pubsub *p = &r->server.shards[0].routes.pubsub;
+    struct message *m = message_new(&p->shard->messages, 1);
+
+    *(uint8_t *)message_payload(m) = what;
+    m->payload_len = 1;
+    m->opcode = 2;
+    net_message_frame(m, false);
+    home_deliver(&p->home, ch, m);
+    turns(r, 5);
+}
+
+/* Messages come for one who waits in a room, the second of them is held back; then the room is
+ * refused, before or after that one has left. */
+static void refuse_what_waits(bool leaves)
+{
+    static struct engine later = {&later_calls};
+    struct rig r;
+    struct client c[1];
+    struct home *home;
+    struct home_channel *ch;
+    uint32_t i = 0;
+
+    rig_delayed(&r);
+    home = &r.server.shards[0].routes.pubsub.home;
+    home->engine = &later;
+    c[0] = ask(&r, "/rooms/a");
+    ch = pool_next(&home->pool, &i);
+    cr_assert_not_null(ch);
+    come(&r, ch, 'a');
+    come(&r, ch, 'b');
+    cr_assert_eq(count_of(&r, PUBSUB_STAT_DELAYED), 1);
+    if (leaves)
+        sim_client_close(c[0].sim);
+    turns(&r, SOME_TURNS);
+    home_open_failed(home, pool_handle(&home->pool, ch), ENGINE_AWAY);
+    turns(&r, SOME_TURNS);
+    cr_assert_eq(hub_of(&r)->pool.used, 0);
+    cr_assert_null(hub_of(&r)->delayed);
+    cr_assert_eq(hub_of(&r)->delayed_cost, 0);
+    cr_assert_eq(hub_of(&r)->pending_count, 0);
+    home->engine = NULL;
+    end(&r, c, 1);
+}
+
+Test(hub_pending, a_room_that_is_refused_is_on_no_list)
+{
+    refuse_what_waits(false);
+}
+
+Test(hub_pending, a_room_that_is_refused_when_all_have_left_is_on_no_list)
+{
+    refuse_what_waits(true);
 }

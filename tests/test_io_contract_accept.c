@@ -353,6 +353,19 @@ IO_TEST(a_ticket_discarded_without_words_just_ends)
     close(peer);
 }
 
+IO_TEST(a_ticket_discarded_without_words_ends_in_order_whatever_its_peer_has_said)
+{
+    int peer;
+    struct io_ticket ticket = take_ticket(t, &peer, "a ClientHello");
+
+    turn_for_ms(t, 5);
+    io_discard(t->io, ticket, NULL, 0);
+    turn_for_ms(t, 5);
+    peer_expect_eof(peer);
+    cr_assert_eq(peer_error(peer), 0);
+    close(peer);
+}
+
 IO_TEST(modes_can_alternate_between_connections_and_tickets)
 {
     int ticket_peer, peer;
@@ -478,5 +491,23 @@ IO_TEST(a_listener_that_was_unlistened_can_listen_again)
     struct side *s = fixture_pair(t, &peer);
     peer_write(peer, "again", 5);
     UNTIL(t, s->got_len == 5);
+    close(peer);
+}
+
+/* As shards do that take from one Unix socket: each has a duplicate, and goes in its own time. */
+IO_TEST(a_listener_is_its_owners_again_while_others_listen_on_its_socket)
+{
+    uint8_t noise[sizeof(t->listener)];
+    int others = dup(t->listener.fd);
+
+    cr_assert_geq(others, 0);
+    fixture_unlisten(t);
+    memset(noise, 0xee, sizeof(noise));
+    memcpy(&t->listener, noise, sizeof(noise));
+    int peer = peer_connect(t);
+    turn_for_ms(t, 20);
+    cr_assert_arr_eq(&t->listener, noise, sizeof(noise));
+    cr_assert_eq(t->accepts, 0);
+    close(others);
     close(peer);
 }

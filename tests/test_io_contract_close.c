@@ -255,6 +255,24 @@ IO_TEST(closing_with_reset_ends_a_pending_send)
     close_with_send_pending(t, true);
 }
 
+IO_TEST(a_closing_connection_takes_no_more_words_even_over_a_pending_send)
+{
+    int peer;
+    struct side *s = fixture_pair_with(t, &peer, 8 << 10);
+    uint8_t *data = pattern_new(4 << 20);
+
+    cr_assert_eq(side_send(s, data, 4 << 20), IO_PENDING);
+    side_close(s, false);
+    cr_assert_eq(io_send(t->io, &s->conn, &(struct iovec){"more", 4}, 1, 4), -ENOTCONN);
+    int key = io_tls_key(t->io, &s->conn, "", 0, false);
+    cr_assert(key == -ENOTCONN || key == -EOPNOTSUPP);
+    io_shutdown(t->io, &s->conn);
+    UNTIL(t, s->closeds > 0);
+    cr_assert_eq(s->sents, 0);
+    free(data);
+    close(peer);
+}
+
 IO_TEST(a_paused_connection_with_unread_bytes_can_be_closed)
 {
     int peer;
@@ -385,6 +403,39 @@ IO_TEST(on_closed_may_use_the_memory_for_the_next_connection)
     close(first);
     for (int i = 0; i < 8; i++)
         close(waiting[i]);
+}
+
+/* The place in the table is free again, too: whoever comes next may have changed its mind already.
+ */
+static void connect_and_close_at_closed(struct side *s)
+{
+    if (s->number == 0)
+        return;
+    ASAN_UNPOISON_MEMORY_REGION(&s->conn, sizeof(s->conn));
+    s->conn.events = &side_events;
+    s->closeds = 0;
+    cr_assert_eq(io_connect(s->io, &s->conn, &s->t->addr, NULL), 0);
+    io_close(s->io, &s->conn, --s->number % 2);
+}
+
+IO_TEST_CONNS(on_closed_may_connect_and_close_in_a_full_table, 4)
+{
+    enum { CONNS = 4, ROUNDS = 5 };
+    int peers[CONNS];
+
+    for (int i = 0; i < CONNS; i++) {
+        struct side *s = fixture_pair(t, &peers[i]);
+        s->closed_hook = connect_and_close_at_closed;
+        s->number = ROUNDS;
+    }
+    fixture_unlisten(t);
+    for (int i = 0; i < CONNS; i++)
+        side_close(t->sides[i], false);
+    UNTIL(t, t->io->conn_count == 0);
+    for (int i = 0; i < CONNS; i++) {
+        cr_assert_eq(t->sides[i]->number, 0);
+        close(peers[i]);
+    }
 }
 
 /* The answer is kept where it lives until on_sent(): behind what was received. */

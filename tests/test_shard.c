@@ -7,6 +7,7 @@
 #include "core/shard.h"
 
 #include <criterion/criterion.h>
+#include <limits.h>
 #include <string.h>
 
 #include "tests/sim/io_sim.h"
@@ -223,6 +224,76 @@ Test(shard, it_is_done_when_every_module_is_or_when_the_node_stops)
     cr_assert_eq(shard_turn(s, false), 0);
     cr_assert(shard_is_done(s));
     rig_free(r);
+}
+
+/* An io with connections that take a few polls to close, as io_uring's do, one after the other. */
+struct slow_io {
+    struct io io;
+    uint64_t late_ns; /* the first poll of a close ends this late */
+    int polls_each;   /* for each of the connections */
+    int polls_left;   /* of the one that is closing; 0: none is */
+};
+
+static int slow_poll(struct io *io, uint64_t deadline_ns)
+{
+    struct slow_io *slow = container_of(io, struct slow_io, io);
+
+    (void)deadline_ns;
+    if (slow->polls_left == 0)
+        return 0;
+    io->now_ns += slow->late_ns;
+    slow->late_ns = 0;
+    if (--slow->polls_left > 0)
+        return 0;
+    slow->polls_left = --io->conn_count > 0 ? slow->polls_each : 0;
+    return 1;
+}
+
+static void slow_close(void *ctx, enum node_phase phase)
+{
+    struct slow_io *slow = ctx;
+
+    (void)phase;
+    slow->polls_left = slow->polls_each;
+}
+
+/* The process may have been stopped for longer than the shard would wait. Returns how many are
+ * left.
+ */
+static uint32_t run_to_the_end(uint32_t conns, int polls_each)
+{
+    static const struct io_backend backend = {.name = "slow", .poll = slow_poll};
+    struct rig *r = rig_new();
+    struct shard *s = &r->shards[0];
+    struct io *own = s->io;
+    struct slow_io slow = {.io = {.backend = &backend, .conn_count = conns},
+                           .late_ns = 2 * NS_PER_SEC,
+                           .polls_each = polls_each};
+    struct shard_module closer = {.ctx = &slow, .on_phase = slow_close};
+
+    shard_set_module(s, SHARD_MODULE_PUBSUB, &closer);
+    s->io = &slow.io;
+    set_phase(r, NODE_STOPPING);
+    atomic_store(&r->node.done, 1); /* the other shard is */
+    cr_assert_eq(shard_run(s), 0);
+    s->io = own;
+    rig_free(r);
+    return slow.io.conn_count;
+}
+
+Test(shard, connections_that_are_closing_when_time_has_jumped_go_before_the_shard)
+{
+    cr_assert_eq(run_to_the_end(1, 3), 0);
+}
+
+Test(shard, many_of_them_take_as_many_turns_as_they_need)
+{
+    cr_assert_eq(run_to_the_end(100, 3), 0);
+}
+
+Test(shard, one_that_never_goes_holds_the_shard_up_no_longer)
+{
+    cr_assert_eq(run_to_the_end(1, INT_MAX), 1);
 }
 
 static void turn_all(struct rig *r, int times)

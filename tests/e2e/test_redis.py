@@ -325,6 +325,24 @@ def test_rooms_that_redis_refuses_are_told_and_go_on_within_the_node(nodes):
             assert server.metric("tidewire_redis_local_only_total") == 1
 
 
+def test_rooms_that_are_allowed_come_back_beside_one_that_is_not(nodes):
+    """After a restart they are asked for together."""
+    with RedisServer(users=["default on nopass &tidewire:?canary* &tidewire:a* +@all"]) as r:
+        with nodes(1, "--redis", r.url, "--redis-timeout", "200ms") as n:
+            n.wait_ready()
+            server = n.servers[0]
+            members = [n.join(0, room) for room in ("a1", "banned", "a2", "a3", "a4", "a5", "a6")]
+            r.kill()
+            assert until(lambda: server.metric("tidewire_redis_pairs_up") == 0)
+            r.start()
+            n.wait_ready()
+            confirmed = "tidewire_redis_subscriptions_confirmed"
+            assert until(lambda: server.metric(confirmed) == 6), redis_metrics(server)
+            for m in members:
+                m.wait_for(m.say())
+            assert server.metric("tidewire_redis_local_only_total") == 1
+
+
 # Flags --------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("url,says", (

@@ -448,14 +448,19 @@ static void do_ping(struct sim_redis_conn *c, const struct arg *args, uint32_t c
     }
 }
 
+static bool begins_with(const struct arg *channel, const char *prefix)
+{
+    return channel->len >= strlen(prefix) && memcmp(channel->ptr, prefix, strlen(prefix)) == 0;
+}
+
 /* Whether the channels may be used; if not it is answered. */
 static bool may(struct sim_redis_conn *c, const struct arg *channels, uint32_t count)
 {
-    const char *allowed = c->redis->allowed;
+    const char *allowed = c->redis->allowed, *banned = c->redis->banned;
 
-    for (uint32_t i = 0; allowed != NULL && i < count; i++) {
-        if (channels[i].len < strlen(allowed) ||
-            memcmp(channels[i].ptr, allowed, strlen(allowed)) != 0) {
+    for (uint32_t i = 0; i < count; i++) {
+        if ((allowed != NULL && !begins_with(&channels[i], allowed)) ||
+            (banned != NULL && begins_with(&channels[i], banned))) {
             put_error(c, "NOPERM this user has no permissions to access one of the channels used "
                          "as arguments");
             return false;
@@ -481,6 +486,10 @@ static void do_subscribe(struct sim_redis_conn *c, bool sharded, bool on, const 
 {
     if ((on && !may(c, names, count)) || (sharded && !is_here(c, names, count)))
         return;
+    if (!on && c->redis->keeps) {
+        put_error(c, "NOPERM this user has no permissions to run the 'unsubscribe' command");
+        return;
+    }
     for (uint32_t i = 0; i < count; i++) {
         if (on)
             subscribe(c, sharded, &names[i]);

@@ -59,6 +59,8 @@ struct sim_redis {
     const char *password;    /* NULL: no AUTH is needed */
     const char *auth_error;  /* AUTH is answered by this, without '-'; NULL: as Redis does */
     const char *allowed;     /* prefix of channels that may be used, others are NOPERM; NULL: all */
+    const char *banned;      /* prefix of channels that may not be used, are NOPERM; NULL: none */
+    bool keeps;              /* UNSUBSCRIBE is NOPERM */
     const struct sim_sentinel *sentinel; /* it is a Sentinel, and says this; NULL: it is none */
     struct sim_cluster *cluster;         /* it is a node of it; NULL: of none */
     const struct sim_redis *denies_for;  /* it sends those who ask for denied_slot there; NULL */
