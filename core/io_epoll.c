@@ -144,12 +144,12 @@ static __attribute__((noinline)) void receive_on(struct io_epoll *ep, struct io_
         }
         n = receive_some(ep, c, room);
         room -= (size_t)n;
-    } while (n > 0 && (room == 0 || (c->flags & EP_HUNG_UP)));
+    } while (n > 0 && (room == 0 || (c->flags & EP_READ_ON)));
 }
 
-/* A short read means that the socket is empty, unless an end was announced: that edge will not come
- * again. Beyond the bytes of a turn the connection waits for the next, behind those that wait
- * already: what came is sent on before it has left the cache, and its messages are few. */
+/* A short read means that the socket is empty, unless more was announced behind it: that edge will
+ * not come again. Beyond the bytes of a turn the connection waits for the next, behind those that
+ * wait already: what came is sent on before it has left the cache, and its messages are few. */
 static inline void conn_receive(struct io_epoll *ep, struct io_conn *c)
 {
     if (unlikely(ep->turn_bytes >= IO_RECV_TURN_BYTES)) {
@@ -157,7 +157,7 @@ static inline void conn_receive(struct io_epoll *ep, struct io_conn *c)
         return;
     }
     ssize_t n = receive_some(ep, c, IO_RECV_TURN_BYTES);
-    if (unlikely(n == IO_RECV_TURN_BYTES || ((c->flags & EP_HUNG_UP) && n > 0)))
+    if (unlikely(n == IO_RECV_TURN_BYTES || ((c->flags & EP_READ_ON) && n > 0)))
         receive_on(ep, c, IO_RECV_TURN_BYTES - (size_t)n);
 }
 
@@ -441,9 +441,9 @@ static void conn_rare_event(struct io_epoll *ep, struct io_conn *c, uint32_t eve
         if (c->flags & EP_CLOSING)
             return;
     }
-    if (events & EP_ENDED)
-        c->flags |= EP_HUNG_UP;
-    if ((events & (EPOLLIN | EP_ENDED)) && !(c->flags & EP_EOF)) {
+    if (events & EP_BEHIND)
+        c->flags |= EP_READ_ON;
+    if ((events & (EPOLLIN | EP_BEHIND)) && !(c->flags & EP_EOF)) {
         if (c->flags & EP_PAUSED)
             conn_paused_edge(ep, c, events);
         else if (!(c->flags & EP_QUEUED))
@@ -455,7 +455,7 @@ static void conn_rare_event(struct io_epoll *ep, struct io_conn *c, uint32_t eve
 
 static inline void conn_event(struct io_epoll *ep, struct io_conn *c, uint32_t events)
 {
-    if (unlikely(c->flags != 0 || (events & EP_ENDED))) {
+    if (unlikely(c->flags != 0 || (events & EP_BEHIND))) {
         conn_rare_event(ep, c, events);
         return;
     }

@@ -16,8 +16,9 @@
 /* More sockets than this report in the next poll. */
 #define EP_EVENTS 512
 
-#define EP_INTEREST (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
-#define EP_ENDED (EPOLLRDHUP | EPOLLHUP | EPOLLERR)
+#define EP_INTEREST (EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET)
+/* Announce what stands behind a short read: an end, or what follows an urgent byte of TCP's. */
+#define EP_BEHIND (EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLPRI)
 
 /* io_conn.flags; in the common case none is set. */
 enum {
@@ -27,7 +28,7 @@ enum {
     EP_PAUSED = 1 << 3,     /* receiving is off */
     EP_UNREAD = 1 << 4,     /* paused, and an edge has come or a read stopped early */
     EP_QUEUED = 1 << 5,     /* on the ready ring */
-    EP_HUNG_UP = 1 << 6,    /* an end was announced: read on until it is met */
+    EP_READ_ON = 1 << 6,    /* EP_BEHIND has come: a short read is followed by another */
     EP_EOF = 1 << 7,        /* on_eof was told */
 };
 

@@ -247,6 +247,67 @@ IO_TEST(a_flooding_peer_does_not_keep_others_waiting)
     close(quiet);
 }
 
+/* A read stops short of an urgent byte, which TCP takes out of the stream, though there is more
+ * behind it. All of it is one segment, so nothing else is going to tell of the rest. */
+static void write_with_urgent_byte(int peer)
+{
+    int on = 1, off = 0;
+
+    cr_assert_eq(setsockopt(peer, IPPROTO_TCP, TCP_CORK, &on, sizeof(on)), 0);
+    peer_write(peer, "before", 6);
+    cr_assert_eq(send(peer, "!", 1, MSG_OOB), 1);
+    peer_write(peer, "behind", 6);
+    cr_assert_eq(setsockopt(peer, IPPROTO_TCP, TCP_CORK, &off, sizeof(off)), 0);
+}
+
+IO_TEST(what_stands_behind_an_urgent_byte_is_received_without_another_event)
+{
+    int peer;
+    struct side *s = fixture_pair(t, &peer);
+
+    write_with_urgent_byte(peer);
+    UNTIL(t, s->got_len == 12);
+    side_got(s, "beforebehind", 12);
+    uint64_t polls = t->io->stats.polls;
+    turn_for_ms(t, 50);
+    cr_assert_lt(t->io->stats.polls - polls, 20, "the shard spins");
+    peer_write(peer, "more", 4);
+    UNTIL(t, s->got_len == 16);
+    close(peer);
+    UNTIL(t, s->eofs > 0);
+}
+
+IO_TEST(what_stands_behind_an_urgent_byte_is_received_after_a_pause_too)
+{
+    int peer;
+    struct side *s = fixture_pair(t, &peer);
+
+    io_recv(t->io, &s->conn, false);
+    turn(t, 0);
+    write_with_urgent_byte(peer);
+    turn_for_ms(t, 20);
+    io_recv(t->io, &s->conn, true);
+    UNTIL(t, s->got_len == 12);
+    side_got(s, "beforebehind", 12);
+    close(peer);
+}
+
+IO_TEST(an_urgent_byte_alone_is_no_news)
+{
+    int peer;
+    struct side *s = fixture_pair(t, &peer);
+
+    cr_assert_eq(send(peer, "!", 1, MSG_OOB), 1);
+    uint64_t polls = t->io->stats.polls;
+    turn_for_ms(t, 50);
+    cr_assert_lt(t->io->stats.polls - polls, 20, "the shard spins");
+    cr_assert_eq(s->got_len, 0);
+    cr_assert_eq(s->eofs, 0);
+    peer_write(peer, "more", 4);
+    UNTIL(t, s->got_len == 4);
+    close(peer);
+}
+
 /* --- ends ------------------------------------------------------------------------------------- */
 
 IO_TEST(end_of_file_is_told_once_after_all_bytes)
