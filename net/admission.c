@@ -11,10 +11,14 @@
 #include "net/conn.h"
 
 enum admission_item {
-    ITEM_ASK = SHARD_KIND(SHARD_MODULE_NET, 16),    /* a: connection; b, c: address */
-    ITEM_ANSWER = SHARD_KIND(SHARD_MODULE_NET, 17), /* a: connection; b, c: address; ptr: verdict */
+    ITEM_ASK = SHARD_KIND(SHARD_MODULE_NET, 16),    /* a: connection; b, c: address; ptr: cost */
+    ITEM_ANSWER = SHARD_KIND(SHARD_MODULE_NET, 17), /* the same, with the verdict in ptr as well */
     ITEM_LEAVE = SHARD_KIND(SHARD_MODULE_NET, 18),  /* b, c: address */
 };
+
+/* In ptr: what the connection has taken of --connect-rate (at most a second) above the verdict. */
+#define COST_SHIFT 8
+#define VERDICT_MASK 0xff
 
 /* Rested addresses that one turn forgets at most. */
 #define FORGET_PER_TURN 16
@@ -197,15 +201,27 @@ static void post_leave(struct net *n, uint32_t home, const struct address_key *k
     shard_post(n->shard, home, &item, 0);
 }
 
+static void take_verdict(struct net *n, struct conn *c, enum admission_verdict v, uint64_t cost_ns)
+{
+    if (v != ADMISSION_OK)
+        conn_give_back_cost(n, cost_ns);
+    if (c != NULL)
+        conn_admitted(c, v);
+}
+
 void admission_ask(struct net *n, struct conn *c)
 {
     struct address_key k = key_of(&c->peer);
     uint32_t home = home_of(n, &k);
-    struct ring_item item = {
-        .kind = ITEM_ASK, .a = conn_handle(c), .b = k.words[0], .c = k.words[1]};
+    uint64_t cost_ns = conn_connect_cost(n);
+    struct ring_item item = {.kind = ITEM_ASK,
+                             .a = conn_handle(c),
+                             .b = k.words[0],
+                             .c = k.words[1],
+                             .ptr = (void *)(uintptr_t)(cost_ns << COST_SHIFT)};
 
     if (home == n->shard->idx)
-        conn_admitted(c, judge(n, &k));
+        take_verdict(n, c, judge(n, &k), cost_ns);
     else
         shard_post(n->shard, home, &item, 0);
 }
@@ -224,12 +240,12 @@ void admission_leave(struct net *n, const struct io_addr *peer)
 static void answered(struct net *n, uint32_t from, const struct ring_item *item)
 {
     struct conn *c = pool_find(&n->conns, item->a);
-    enum admission_verdict v = (enum admission_verdict)(uintptr_t)item->ptr;
+    uintptr_t told = (uintptr_t)item->ptr;
+    enum admission_verdict v = (enum admission_verdict)(told & VERDICT_MASK);
     struct address_key k = {{item->b, item->c}};
 
-    if (c != NULL)
-        conn_admitted(c, v);
-    else if (v == ADMISSION_OK)
+    take_verdict(n, c, v, told >> COST_SHIFT);
+    if (c == NULL && v == ADMISSION_OK)
         post_leave(n, from, &k); /* it has gone meanwhile */
 }
 
@@ -241,7 +257,7 @@ void admission_on_item(struct net *n, uint32_t from, const struct ring_item *ite
     switch (item->kind) {
     case ITEM_ASK:
         answer.kind = ITEM_ANSWER;
-        answer.ptr = (void *)(uintptr_t)judge(n, &k);
+        answer.ptr = (void *)((uintptr_t)item->ptr | (uintptr_t)judge(n, &k));
         shard_post(n->shard, from, &answer, 0);
         return;
     case ITEM_ANSWER:

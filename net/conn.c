@@ -81,15 +81,22 @@ static void refuse(struct conn *c, enum conn_end why)
         conn_http_timeout(c);
 }
 
+uint64_t conn_connect_cost(const struct net *n)
+{
+    uint32_t per_second = n->config->connect_rate.per_second;
+
+    return per_second == 0 ? 0 : NS_PER_SEC / per_second;
+}
+
 /* One bucket for the node: compare-and-swap on GCRA's one word, no lock. */
 static bool connect_rate_passes(struct net *n)
 {
     const struct option_rate *rate = &n->config->connect_rate;
-    uint64_t old, tat, cost_ns;
+    uint64_t cost_ns = conn_connect_cost(n);
+    uint64_t old, tat;
 
-    if (rate->per_second == 0)
+    if (cost_ns == 0)
         return true;
-    cost_ns = NS_PER_SEC / rate->per_second;
     old = atomic_load_explicit(&n->shared->connect_tat, memory_order_relaxed);
     do {
         tat = old;
@@ -98,6 +105,21 @@ static bool connect_rate_passes(struct net *n)
     } while (!atomic_compare_exchange_weak_explicit(&n->shared->connect_tat, &old, tat,
                                                     memory_order_relaxed, memory_order_relaxed));
     return true;
+}
+
+/* Else one address that floods would leave nothing of the node's rate to all others. */
+void conn_give_back_cost(struct net *n, uint64_t cost_ns)
+{
+    uint64_t old;
+
+    if (cost_ns == 0 || cost_ns != conn_connect_cost(n)) /* another rate has begun anew */
+        return;
+    old = atomic_load_explicit(&n->shared->connect_tat, memory_order_relaxed);
+    do {
+        if (old < cost_ns)
+            return;
+    } while (!atomic_compare_exchange_weak_explicit(&n->shared->connect_tat, &old, old - cost_ns,
+                                                    memory_order_relaxed, memory_order_relaxed));
 }
 
 static bool node_has_room(struct net *n)

@@ -43,8 +43,8 @@ enum conn_state {
 
 /* Why a connection ends. X(id, label, code, how, text). The close code of each is fixed here only.
  * how: CUT at once; LAST close frame, flush, FIN, read away; WAIT the same, but the peer's close
- * frame is awaited; REPLY the peer has sent its own: answer and close; SLOW what waits in the queue
- * is dropped first; DEAD nobody is there to wait for. */
+ * frame is awaited; REPLY the peer has sent its own: answer and close; SLOW as LAST, but
+ * what waits in the queue is dropped first; DEAD nobody is there to wait for. */
 #define CONN_ENDS(X)                                                                               \
     X(NONE, "none", 0, CUT, "")                                                                    \
     X(PEER_EOF, "peer_eof", 0, CUT, "peer closed the connection")                                  \
@@ -96,6 +96,7 @@ enum conn_hold {
     CONN_HOLD_OUTPUT = 8,   /* HTTP pipeline: the answers must leave first */
     CONN_HOLD_TLS = 32,     /* more than its handshake can use by now */
     CONN_HOLD_INFLATE = 16, /* a compressed message is in line before the inflater */
+    CONN_HOLD_QUEUE = 64,   /* its queue is overfull: what more it asks for waits for the flush */
 };
 
 enum {
@@ -106,7 +107,7 @@ enum {
     CONN_F_PING_OUT = 16,      /* a ping is unanswered, its time is running */
     CONN_F_ADMITTED = 32,      /* counted at its address's home */
     CONN_F_COUNTED = 64,       /* counted in net_shared.connections */
-    CONN_F_REFUSAL = 128,      /* attached only to be refused: counted in net->refusals */
+    CONN_F_REFUSAL = 128,      /* to be refused, not yet answered: counted in net->refusals */
     CONN_F_ADMIN = 256,        /* came by the admin listener */
     CONN_F_DEFLATE = 512,      /* permessage-deflate negotiated */
     CONN_F_EOF = 1024,         /* nothing more will be received */
@@ -207,8 +208,12 @@ static inline void conn_mark_dirty(struct conn *c)
     c->net->dirty = c;
 }
 
-/* Slow path of conn_queue(): the bound is reached or there is no memory; ends the connection. */
+/* Slow path of conn_queue(): ends the connection, there is no memory or there are too many. */
 void conn_queue_failed(struct conn *c, enum conn_end why);
+/* Slow path of conn_queue(): no room for len bytes. While a send is under way that is the end: slow
+ * consumer, and false. Else nobody has been waited for, and the queue may be overfull until this
+ * turn's flush. */
+bool conn_queue_overfull(struct conn *c, uint32_t len);
 
 static inline bool conn_queue_has_room(const struct conn *c, uint32_t len)
 {
@@ -224,10 +229,8 @@ __attribute__((always_inline)) static inline bool conn_queue(struct conn *c, str
 
     if (unlikely(c->state != CONN_OPEN))
         return false;
-    if (unlikely(!conn_queue_has_room(c, len))) {
-        conn_queue_failed(c, CONN_END_SLOW_CONSUMER);
+    if (unlikely(!conn_queue_has_room(c, len)) && !conn_queue_overfull(c, len))
         return false;
-    }
     if (unlikely(!sendq_push(&c->sendq, &n->chunks, run, off, len))) {
         conn_queue_failed(c, CONN_END_NO_MEMORY);
         return false;
@@ -249,12 +252,16 @@ bool conn_queue_bytes(struct conn *c, const void *bytes, uint32_t len);
 /* Marks the connection as ending; the turn's flush does the rest. The first reason stays. */
 void conn_end(struct conn *c, enum conn_end why);
 
-/* A flush that finds a send under way looks at what waits behind it. */
-static inline void conn_flush_waits(struct conn *c)
+/* Whether a flush is a usual one; else it goes by conn_flush_rare(). */
+static inline bool conn_flush_is_usual(const struct conn *c)
 {
-    if (unlikely(conn_queue_is_crowded(c)) && c->state == CONN_OPEN)
-        conn_end(c, CONN_END_SLOW_CONSUMER);
+    return likely(c->sendq.gathered == 0 && c->state < CONN_LINGER &&
+                  !(c->holds & (CONN_HOLD_APP | CONN_HOLD_QUEUE)));
 }
+
+/* A flush that finds a send under way looks at what waits behind it; one of an overfull queue, at
+ * what it has left. */
+void conn_flush_rare(struct conn *c);
 
 /* Stops and resumes the reading of frames, for one reason each; idempotent. */
 void conn_hold(struct conn *c, enum conn_hold why);
@@ -272,6 +279,10 @@ void conn_discard(struct conn *c);
 /* An adopted connection's first step, and an accepted one's. */
 void conn_begin(struct conn *c);
 void conn_admitted(struct conn *c, enum admission_verdict v);
+/* What a connection takes of --connect-rate, in ns; 0: no rate. */
+uint64_t conn_connect_cost(const struct net *n);
+/* Gives that back for one that its address's limits refuse. */
+void conn_give_back_cost(struct net *n, uint64_t cost_ns);
 
 /* Bytes have come: signs of life, rates. */
 void conn_received(struct conn *c, size_t len);

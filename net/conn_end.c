@@ -40,7 +40,8 @@ const char *conn_end_text(enum conn_end why)
 
 bool conn_must_linger(const struct conn *c)
 {
-    bool last = end_rows[c->end].how == LAST || !(c->flags & CONN_F_WS);
+    uint8_t how = end_rows[c->end].how;
+    bool last = how == LAST || how == SLOW || !(c->flags & CONN_F_WS);
 
     return last && !(c->flags & CONN_F_EOF);
 }
@@ -183,6 +184,15 @@ static void flush_now(struct conn *c)
         conn_flush(c);
 }
 
+/* Its place among the refused is for the next one: it has its answer, or is cut. */
+static void end_refusal(struct conn *c)
+{
+    if (!(c->flags & CONN_F_REFUSAL))
+        return;
+    c->flags &= (uint16_t)~CONN_F_REFUSAL;
+    c->net->refusals--;
+}
+
 void conn_finish(struct conn *c)
 {
     struct net *n = c->net;
@@ -194,6 +204,7 @@ void conn_finish(struct conn *c)
     if (!(c->flags & CONN_F_WS) && sendq_is_empty(&c->sendq))
         how = CUT; /* there is no answer that could get lost */
     end_session(c);
+    end_refusal(c);
     if (how == SLOW && !answer_waits(c)) /* without its answer a close frame means nothing */
         drop_waiting(c);
     if (how != CUT && (c->flags & CONN_F_WS))
@@ -261,8 +272,7 @@ void conn_discard(struct conn *c)
         admission_leave(n, &c->peer);
     if (c->flags & CONN_F_COUNTED)
         atomic_fetch_sub_explicit(&n->shared->connections, 1, memory_order_relaxed);
-    if (c->flags & CONN_F_REFUSAL)
-        n->refusals--;
+    end_refusal(c);
     stats_sub(&n->stats[NET_STAT_CONNECTIONS], 1);
     pool_release(&n->conns, c);
 }

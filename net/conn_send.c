@@ -9,9 +9,25 @@
 #include "core/plant.h"
 #include "net/conn.h"
 
+/* Of an overfull queue: one send takes less than 2^31, and a queue counts in 32 bits. */
+#define OVERFULL_BYTES_MAX ((1u << 31) - 1)
+
 void conn_queue_failed(struct conn *c, enum conn_end why)
 {
     conn_end(c, c->sendq.refs >= SENDQ_REFS_MAX ? CONN_END_SLOW_CONSUMER : why);
+}
+
+/* The connection's own input goes on behind the flush, so that its answers are over the bound by no
+ * more than one. */
+bool conn_queue_overfull(struct conn *c, uint32_t len)
+{
+    if (c->sendq.gathered > 0 || (c->holds & CONN_HOLD_APP) ||
+        c->sendq.bytes + (uint64_t)len > OVERFULL_BYTES_MAX) {
+        conn_end(c, CONN_END_SLOW_CONSUMER);
+        return false;
+    }
+    conn_hold(c, CONN_HOLD_QUEUE);
+    return true;
 }
 
 bool conn_queue_bytes(struct conn *c, const void *bytes, uint32_t len)
@@ -103,11 +119,32 @@ static inline bool flush_single(struct conn *c)
 
 static void flush_many(struct conn *c);
 
+/* As much as it takes leaves, so that the next turn begins with what really waits. Behind a send
+ * that io did not take at once no more may be left than a full queue and an answer. */
+static void flush_overfull(struct conn *c)
+{
+    conn_unhold(c, CONN_HOLD_QUEUE);
+    if (c->flags & CONN_F_TLS_OPEN)
+        conn_tls_flush(c);
+    else
+        conn_flush(c);
+    if (c->state == CONN_OPEN && sendq_waiting_bytes(&c->sendq) > 2 * c->net->max_queue_bytes)
+        conn_end(c, CONN_END_SLOW_CONSUMER);
+}
+
+void conn_flush_rare(struct conn *c)
+{
+    if (c->holds & CONN_HOLD_QUEUE)
+        flush_overfull(c);
+    else if (conn_queue_is_crowded(c) && c->state == CONN_OPEN)
+        conn_end(c, CONN_END_SLOW_CONSUMER);
+}
+
 /* One gathered send at a time; what io takes at once may be followed by more. */
 void conn_flush(struct conn *c)
 {
-    if (unlikely(c->sendq.gathered > 0 || c->state >= CONN_LINGER || (c->holds & CONN_HOLD_APP))) {
-        conn_flush_waits(c);
+    if (!conn_flush_is_usual(c)) {
+        conn_flush_rare(c);
         return;
     }
     if (likely(c->sendq.refs == 1)) {
@@ -124,7 +161,9 @@ int conn_send_some(struct conn *c, size_t *bytes)
 {
     struct net *n = c->net;
     struct iovec iov[IO_IOV_MAX];
-    int count = sendq_gather(&c->sendq, iov, n->send_batch_bytes, bytes);
+    bool overfull = unlikely(c->sendq.bytes > n->max_queue_bytes);
+    size_t most = overfull ? OVERFULL_BYTES_MAX : n->send_batch_bytes;
+    int count = sendq_gather(&c->sendq, iov, most, bytes);
     int r = io_send(n->io, &c->io, iov, count, *bytes);
 
     net_stat(n, NET_STAT_SENDS);
@@ -143,7 +182,7 @@ static void flush_many(struct conn *c)
         size_t bytes;
         int r;
 
-        if (round == FLUSH_ROUNDS_MAX) {
+        if (round >= FLUSH_ROUNDS_MAX && c->sendq.bytes <= c->net->max_queue_bytes) {
             conn_mark_dirty(c);
             c->net->flush_again = true;
             return;

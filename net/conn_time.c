@@ -63,10 +63,11 @@ static void pong_missed(struct conn *c)
         conn_end(c, CONN_END_NO_PONG);
 }
 
-/* A shard that lags may not have read the pong yet: it waits once more instead of judging. */
+/* A shard that lags may not have read the pong yet, and of one that is held it reads nothing: it
+ * waits once more instead of judging. */
 static void check_pong(struct conn *c, uint32_t now)
 {
-    if (c->net->shard->lag_ns > SHARD_LAG_NS)
+    if (c->net->shard->lag_ns > SHARD_LAG_NS || c->holds != 0)
         c->ping_at = now;
     else
         pong_missed(c);

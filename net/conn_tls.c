@@ -527,13 +527,12 @@ void conn_tls_flush(struct conn *c)
     struct conn_tls *t = c->tls;
     int r;
 
-    if (c->sendq.gathered > 0 || t->sealed != NULL || c->state >= CONN_LINGER ||
-        (c->holds & CONN_HOLD_APP)) {
-        conn_flush_waits(c);
+    if (!conn_flush_is_usual(c) || t->sealed != NULL) {
+        conn_flush_rare(c);
         return;
     }
     for (int round = 0; drop_unsealable(c), !sendq_is_empty(&c->sendq); round++) {
-        if (round == FLUSH_ROUNDS_MAX) {
+        if (round >= FLUSH_ROUNDS_MAX && c->sendq.bytes <= n->max_queue_bytes) {
             conn_mark_dirty(c);
             n->flush_again = true;
             return;

@@ -161,16 +161,21 @@ static void message_piece(struct conn *c, const struct ws_piece *piece)
 /* Control frames
  * ------------------------------------------------------------------------------------ */
 
+static bool has_room_for_pong(struct conn *c)
+{
+    if (likely(c->sendq.bytes <= c->net->max_queue_bytes && !conn_queue_is_crowded(c)))
+        return true;
+    return conn_queue_overfull(c, WS_CONTROL_FRAME_MAX);
+}
+
 static void answer_ping(struct conn *c, const uint8_t *payload, uint32_t len)
 {
     uint8_t frame[WS_CONTROL_FRAME_MAX];
 
     net_stat(c->net, NET_STAT_PINGS_IN);
-    if (c->state != CONN_OPEN || !may_speak(c))
+    if (c->state != CONN_OPEN || !may_speak(c) || !has_room_for_pong(c))
         return;
-    if (c->sendq.bytes > c->net->max_queue_bytes || conn_queue_is_crowded(c))
-        conn_end(c, CONN_END_SLOW_CONSUMER);
-    else if (!conn_queue_bytes(c, frame, ws_encode_control(frame, WS_OP_PONG, payload, len)))
+    if (!conn_queue_bytes(c, frame, ws_encode_control(frame, WS_OP_PONG, payload, len)))
         conn_queue_failed(c, CONN_END_NO_MEMORY);
 }
 

@@ -128,6 +128,17 @@ static void leave_line(struct conn *c)
         n->inflating_last = before;
 }
 
+/* c ends before its message is inflated; what there is of it by now goes, too. */
+static void leave_line_unserved(struct conn *c)
+{
+    struct net *n = c->net;
+    bool is_begun = n->inflating == c && n->inflate_begun;
+
+    leave_line(c);
+    if (is_begun)
+        deflate_trim(n->deflate);
+}
+
 /* c has left the line, and goes on. */
 static void let_go(struct conn *c)
 {
@@ -205,7 +216,7 @@ static void inflate_first(struct net *n)
     enum deflate_status st;
 
     if (c->state != CONN_OPEN) {
-        leave_line(c);
+        leave_line_unserved(c);
         let_go(c);
         return;
     }
@@ -239,6 +250,6 @@ void inflate_cancel(struct conn *c)
 {
     if (c->rx == NULL || c->rx->deflated == NULL)
         return;
-    leave_line(c);
+    leave_line_unserved(c);
     conn_rx_drop(c, &c->rx->deflated);
 }

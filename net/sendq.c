@@ -105,6 +105,22 @@ int sendq_gather_upto(struct sendq *q, struct iovec *iov, uint32_t refs_max, siz
     return (int)at;
 }
 
+uint64_t sendq_waiting_bytes(const struct sendq *q)
+{
+    uint64_t waiting = q->bytes;
+    uint32_t n = q->gathered;
+
+    if (n > 0) {
+        waiting -= q->first.len;
+        n--;
+    }
+    for (const struct sendq_chunk *c = q->head; n > 0; c = c->next) {
+        for (uint32_t i = c->begin; i < c->end && n > 0; i++, n--)
+            waiting -= c->refs[i].len;
+    }
+    return waiting;
+}
+
 /* Drops up to n of the oldest references in chunks; chunks that are through go back. */
 static uint32_t drop_oldest(struct sendq *q, struct shard *s, struct pool *chunks, uint32_t n)
 {

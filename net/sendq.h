@@ -89,6 +89,9 @@ static inline struct sendq_ref *sendq_last(struct sendq *q)
  * send is under way; the queue is not empty. */
 int sendq_gather(struct sendq *q, struct iovec *iov, size_t bytes_max, size_t *bytes);
 
+/* The bytes of all references that are not under way. A walk over those that are. */
+uint64_t sendq_waiting_bytes(const struct sendq *q);
+
 /* What was gathered has been sent: its references are dropped. Returns the bytes that left. */
 uint32_t sendq_sent(struct sendq *q, struct shard *s, struct pool *chunks);
 

@@ -98,6 +98,30 @@ Test(conn, a_silent_one_is_closed_after_its_last_chance)
     rig_deinit(&r);
 }
 
+/* Its pong waits in the socket, where we leave it. */
+Test(conn, one_that_is_held_behind_its_ping_is_not_judged)
+{
+    struct rig r;
+    struct client c;
+    struct conn *held;
+    uint32_t i = 0;
+
+    rig_with_pings(&r);
+    c = client_open(&r, "/echo");
+    held = pool_next(&net_of(&r)->conns, &i);
+    wait_for_ping(&r, &c);
+    conn_hold(held, CONN_HOLD_CREDIT);
+    client_send(&r, &c, pong_frame, sizeof(pong_frame));
+    pass(&r, 200 * NS_PER_SEC);
+    cr_assert_eq(stat_of(&r, NET_STAT_PONG_MISSES), 0);
+    conn_unhold(held, CONN_HOLD_CREDIT);
+    pass(&r, 4 * NS_PER_SEC);
+    cr_assert_not(client_was_ended(&c));
+    cr_assert_eq(stat_of(&r, NET_STAT_PONG_MISSES), 0);
+    client_free(&c);
+    rig_deinit(&r);
+}
+
 #define SPREAD_CLIENTS 40
 
 /* All at once would make each interval a burst. The sweep visits everybody within 1/16 of the

@@ -200,6 +200,29 @@ Test(inflate, one_that_leaves_amid_its_message_leaves_nothing_behind)
     }
 }
 
+/* At whatever point; nobody comes after it who would have the buffer made smaller. */
+Test(inflate, one_that_leaves_amid_its_message_takes_the_inflaters_buffer_along)
+{
+    for (int after = 8; after < 80; after += 3) {
+        struct rig r;
+        struct client gone;
+        uint64_t before;
+
+        rig_new(&r);
+        gone = client_open(&r, "/echo");
+        send_compressed(&r, &gone, 'g', 150000);
+        turn_until_quiet(&r);
+        before = deflate_memory_bytes(net_of(&r)->deflate);
+        send_compressed(&r, &gone, 'g', BIG_BYTES);
+        turns(&r, after);
+        sim_client_reset(gone.sim);
+        turn_until_quiet(&r);
+        cr_assert_leq(deflate_memory_bytes(net_of(&r)->deflate), before, "%d", after);
+        client_free(&gone);
+        rig_deinit(&r);
+    }
+}
+
 /* Sequences of three bytes, cut by slices anywhere; what is wrong is at `wrong`, or nowhere. */
 static void send_text(struct rig *r, struct client *c, size_t len, size_t wrong)
 {

@@ -81,6 +81,7 @@ static void check(struct rig *r)
     cr_assert_eq(r->q.refs, m->count);
     cr_assert_eq(r->q.bytes, sum(m, 0, m->count));
     cr_assert_eq(r->q.gathered, m->gathered);
+    cr_assert_eq(sendq_waiting_bytes(&r->q), sum(m, m->gathered, m->count));
     cr_assert_eq(r->run->uses, 1 + m->count);
 }
 

@@ -107,6 +107,20 @@ def test_who_is_refused_and_says_nothing_is_told_within_a_second(new_server):
     expect_ends(s, "node_full")
 
 
+def test_refused_ones_that_stay_take_no_place_of_others_who_are_refused(new_server):
+    """There are 64 places for those who are told why; whoever has been told has left its own."""
+    s = new_server("--max-connections", "1", "--shards", "1", "--close-timeout", "30s")
+    with Client(s.port, "/rooms/one") as inside:
+        told = [Client(s.port, "/rooms/two") for _ in range(100)]
+        for c in told:
+            f = c.frame()
+            assert f.opcode == CLOSE and f.payload[:2] == struct.pack("!H", 1013)
+        expect_metric(s, "connections_refusing", 0)
+        inside.expect_alive()
+        leave(told)
+    expect_nothing_left(s)
+
+
 def test_a_crowd_of_refused_that_say_nothing_all_have_an_answer_within_a_second(new_server):
     s = new_server("--max-connections", "1", "--shards", "2")
     with Client(s.port, "/rooms/one") as inside:
@@ -234,6 +248,19 @@ def test_connect_rate_per_ip_is_of_one_address(new_server, shards):
         leave(inside)
     expect_ends(s, "address_rate", lambda n: n > 0)
     until(lambda: s.metric("tidewire_addresses"), 0)  # forgotten when the rate has rested
+
+
+@pytest.mark.parametrize("shards", [1, 4])
+def test_one_address_does_not_use_up_the_nodes_connect_rate(new_server, shards):
+    s = new_server("--connect-rate", "2/20", "--connect-rate-per-ip", "1/1", "--shards", str(shards))
+    flood = [open_or_code(s.port) for _ in range(60)]
+    inside = [c for c, _ in flood if c is not None]
+    assert len(inside) < 20
+    with dial(s.port, source="127.0.0.2").open("/rooms/rate") as other:
+        other.expect_alive()
+    expect_ends(s, "address_rate", 60 - len(inside))
+    expect_ends(s, "connect_rate", 0)
+    leave(inside)
 
 
 def test_message_rate_lets_the_burst_pass_and_ends_what_goes_on(new_server):

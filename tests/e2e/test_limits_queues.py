@@ -3,6 +3,7 @@
 """What may wait: for one connection that reads slowly, and for all of them together."""
 
 import contextlib
+import signal
 import socket
 import struct
 import threading
@@ -11,7 +12,7 @@ import time
 import pytest
 
 from probe import dial, expect_ends, expect_metric, expect_nothing_left, settled, until
-from wire import BINARY, CLOSE, PING, TEXT, Client, Raw, frame, frame_head, join_all
+from wire import BINARY, CLOSE, PING, PONG, TEXT, Client, Raw, frame, frame_head, join_all
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -82,6 +83,36 @@ def test_a_slow_consumer_that_reads_on_finds_its_close_code(new_server):
     expect_nothing_left(s)
 
 
+def say_on(c, stop):
+    with contextlib.suppress(OSError):
+        while not stop.is_set():
+            c.send(frame(BINARY, b"still here") * 10)
+            time.sleep(0.001)
+
+
+def test_a_slow_consumer_that_goes_on_sending_finds_its_close_code(new_server):
+    """What it still sends must not become a reset, by which its kernel would lose the rest."""
+    s = new_server("--max-queue", "64KiB", "--max-message", "16KiB", "--shards", "1", *SNDBUF)
+    path = "/rooms/talks"
+    slow = stalled(s, path + "?echo=0")
+    expect_metric(s, "members", 1)
+    stop = threading.Event()
+    talk = threading.Thread(target=say_on, args=(slow, stop))
+    talk.start()
+    try:
+        flood(s, path, 300, b"x" * 1000, [], 0.001)
+        expect_ends(s, "slow_consumer")
+        while (f := slow.frame()).opcode == BINARY:
+            time.sleep(0.001)
+        assert f.opcode == CLOSE and f.payload[:2] == struct.pack("!H", 1013)
+        assert slow.at_end()
+    finally:
+        stop.set()
+        talk.join()
+    slow.sock.close()
+    expect_nothing_left(s)
+
+
 def test_max_queue_is_how_much_may_wait(new_server):
     """Below the bound a reader that stalls gets everything when it goes on."""
     s = new_server("--max-queue", "2MiB", "--shards", "1", *SNDBUF)
@@ -131,6 +162,58 @@ def test_answers_that_wait_are_bounded_by_their_number_too(new_server):
     assert s.metric("tidewire_pings_received_total") < 50_000  # one for every 64 bytes, and what has left
     assert s.metric("tidewire_connections_closed_total", reason="no_memory") == 0
     slow.sock.close()
+    expect_nothing_left(s)
+
+
+@contextlib.contextmanager
+def at_once(server):
+    """What is sent meanwhile the server finds in one turn."""
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+
+
+SMALL_QUEUE = ("--max-queue", "16KiB", "--max-message", "16KiB", "--echo", "--shards", "1")
+
+
+def test_what_one_turn_brings_is_no_reason_to_end_who_reads(new_server):
+    s = new_server(*SMALL_QUEUE)
+    messages = [bytes([i]) * 15 * KIB for i in range(4)]
+    with Client(s.port, "/echo") as c:
+        for _ in range(10):
+            with at_once(s):
+                c.send(b"".join(frame(BINARY, m) for m in messages))
+            assert [c.message() for _ in messages] == [(BINARY, m) for m in messages]
+    expect_ends(s, "slow_consumer", 0)
+    expect_nothing_left(s)
+
+
+def test_members_who_read_are_not_ended_by_what_others_say_in_one_turn(new_server):
+    s = new_server(*SMALL_QUEUE)
+    members = [Client(s.port, "/rooms/loud") for _ in range(3)]
+    join_all(members)
+    said = [bytes([i]) * 15 * KIB for i in range(3)]
+    with at_once(s):
+        for c, m in zip(members, said):
+            c.send(frame(BINARY, m) * 3)
+    for c in members:
+        assert sorted(c.message()[1] for _ in range(9)) == sorted(said * 3)
+        c.expect_alive()
+        c.sock.close()
+    expect_ends(s, "slow_consumer", 0)
+    expect_nothing_left(s)
+
+
+def test_pings_of_one_turn_are_all_answered_to_who_reads(new_server):
+    s = new_server(*SMALL_QUEUE)
+    with Client(s.port, "/echo") as c:
+        with at_once(s):
+            c.send(frame(PING) * 2000)
+        assert [c.frame().opcode for _ in range(2000)] == [PONG] * 2000
+        c.expect_alive()
+    expect_ends(s, "slow_consumer", 0)
     expect_nothing_left(s)
 
 
