@@ -39,6 +39,9 @@ struct engine_calls {
     /* Sets ch->engine, the engine's own name of the channel, never 0. */
     enum engine_open (*open)(struct engine *e, struct home_channel *ch);
     void (*close)(struct engine *e, struct home_channel *ch);
+    /* Whether who comes to an open channel with that name, whose home is that shard, is refused, as
+     * open() would with ENGINE_AWAY. Of any home, by the engine of any shard. */
+    bool (*refuses)(struct engine *e, uint32_t home, const void *name, uint32_t len);
     /* Takes m, whose counter is this shard's. ch is open. */
     void (*publish)(struct engine *e, struct home_channel *ch, struct message *m);
     /* How many bytes of further publishes (home_cost()) it would take now; at 0 they should wait.

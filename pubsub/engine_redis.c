@@ -17,9 +17,12 @@
 #include "pubsub/redis_masters.h"
 #include "pubsub/redis_publish.h"
 #include "pubsub/redis_resolver.h"
+#include "pubsub/redis_sentinel.h"
 
 /* Of one reply: the longest message that --max-message allows, its header, its channel. */
 #define REPLY_BYTES_MAX ((64u << 20) + (64u << 10))
+/* --redis-prefix and the longest name of a room. */
+#define CHANNEL_MAX 512
 #define BACKOFF_MIN_NS (100 * NS_PER_MS)
 #define BACKOFF_MAX_NS (10 * NS_PER_SEC)
 
@@ -127,6 +130,29 @@ static void close_channel(struct engine *base, struct home_channel *ch)
     redis_sub_unuse(e, sub);
 }
 
+/* Which URL a room belongs to. */
+static uint32_t url_of(const struct engine_redis *e, const void *name, uint32_t len)
+{
+    char channel[CHANNEL_MAX];
+    size_t prefix = strlen(e->config->prefix);
+
+    CHECK(prefix + len <= sizeof(channel));
+    memcpy(channel, e->config->prefix, prefix);
+    memcpy(channel + prefix, name, len);
+    return redis_shared_server(e->shared, channel, prefix + len);
+}
+
+static bool refuses(struct engine *base, uint32_t home, const void *name, uint32_t len)
+{
+    struct engine_redis *e = of(base);
+    uint32_t away = atomic_load_explicit(&e->shared->away[home], memory_order_relaxed);
+
+    if (likely(away == 0) || (away >> url_of(e, name, len) & 1) == 0)
+        return false;
+    redis_stat(e, REDIS_STAT_JOINS_REFUSED);
+    return true;
+}
+
 static void publish(struct engine *base, struct home_channel *ch, struct message *m)
 {
     struct engine_redis *e = of(base);
@@ -166,6 +192,7 @@ static bool is_done(const struct engine *base)
 static const struct engine_calls calls = {.name = "redis",
                                           .open = open_channel,
                                           .close = close_channel,
+                                          .refuses = refuses,
                                           .publish = publish,
                                           .room = room,
                                           .is_done = is_done};
@@ -181,6 +208,30 @@ static void turn_openings(struct engine_redis *e, uint64_t now_ns)
         if (sub != NULL && sub->opening && now_ns >= sub->since_ns + e->config->timeout_ns)
             open_without(e, sub);
     }
+}
+
+/* In a cluster all masters, or the map. */
+static bool is_url_away(const struct engine_redis *e, uint32_t url)
+{
+    const struct redis_masters *m = e->masters[url];
+
+    if (m == NULL)
+        return e->by_url[url]->is_away;
+    for (const struct redis_server *s = e->servers; s != NULL; s = s->next) {
+        if (s->masters == m && s->leave_ns == 0 && !s->is_away)
+            return false;
+    }
+    return m->nowhere.is_away;
+}
+
+/* Tells all shards. */
+static void note_away(struct engine_redis *e)
+{
+    uint32_t away = 0;
+
+    for (uint32_t i = 0; i < e->shared->url_count; i++)
+        away |= (uint32_t)is_url_away(e, i) << i;
+    atomic_store_explicit(&e->shared->away[e->shard->idx], away, memory_order_relaxed);
 }
 
 static uint64_t on_turn(void *ctx, uint64_t now_ns)
@@ -203,6 +254,8 @@ static void on_flush(void *ctx)
 {
     struct engine_redis *e = ctx;
 
+    if (e->config->away == REDIS_AWAY_REFUSE)
+        note_away(e);
     for (struct redis_server *s = e->servers; s != NULL; s = s->next)
         redis_server_flush(s);
     for (uint32_t i = 0; i < e->shared->url_count; i++) {
@@ -262,22 +315,39 @@ static void add_link(const struct redis_link *l, uint64_t *sums)
         sums[REDIS_STAT_ERRORS + i] += l->stats.errors[i];
 }
 
+static void add_server(const struct redis_server *s, uint64_t *sums)
+{
+    add_link(&s->publish, sums);
+    add_link(&s->subscribe, sums);
+    if (s->sentinel != NULL)
+        add_link(&s->sentinel->scout.link, sums);
+    if (s->leave_ns != 0)
+        return;
+    sums[REDIS_STAT_PAIRS]++;
+    sums[REDIS_STAT_PAIRS_UP] += redis_server_is_up(s);
+    sums[REDIS_STAT_CANARY_NS] += s->canary.round_trip_ns;
+}
+
+/* A map that lacks a master counts as a pair that is not up: so these two differ whenever the node
+ * is not ready. */
+static void add_masters(const struct redis_masters *m, uint64_t *sums)
+{
+    add_link(&m->map.scout.link, sums);
+    sums[REDIS_STAT_PAIRS] += !m->is_covered;
+    sums[REDIS_STAT_CLUSTER_UNCOVERED] += redis_masters_uncovered(m);
+}
+
 static void on_publish(void *ctx)
 {
     struct engine_redis *e = ctx;
     uint64_t sums[REDIS_STAT_COUNT];
 
     memcpy(sums, e->gone, sizeof(sums));
-    for (const struct redis_server *s = e->servers; s != NULL; s = s->next) {
-        add_link(&s->publish, sums);
-        add_link(&s->subscribe, sums);
-        sums[REDIS_STAT_PAIRS]++;
-        sums[REDIS_STAT_PAIRS_UP] += redis_server_is_up(s);
-        sums[REDIS_STAT_CANARY_NS] += s->canary.round_trip_ns;
-    }
+    for (const struct redis_server *s = e->servers; s != NULL; s = s->next)
+        add_server(s, sums);
     for (uint32_t i = 0; i < e->shared->url_count; i++) {
         if (e->masters[i] != NULL)
-            sums[REDIS_STAT_CLUSTER_UNCOVERED] += redis_masters_uncovered(e->masters[i]);
+            add_masters(e->masters[i], sums);
     }
     stats_set(&e->stats[REDIS_STAT_CLUSTER_UNCOVERED], sums[REDIS_STAT_CLUSTER_UNCOVERED]);
     for (uint32_t i = REDIS_STAT_SENT_BYTES; i < REDIS_STAT_COUNT; i++)
@@ -310,8 +380,9 @@ int redis_shared_init(struct redis_shared *r, const struct redis_config *config,
     if (n > REDIS_SERVERS_MAX)
         return -EINVAL;
     r->urls = calloc(n, sizeof(*r->urls));
+    r->away = calloc(shards, sizeof(*r->away));
     r->resolver = redis_resolver_new();
-    if (r->urls == NULL || r->resolver == NULL) {
+    if (r->urls == NULL || r->away == NULL || r->resolver == NULL) {
         redis_shared_deinit(r);
         return -ENOMEM;
     }
@@ -337,6 +408,7 @@ void redis_shared_deinit(struct redis_shared *r)
     if (r->resolver != NULL)
         redis_resolver_free(r->resolver);
     free(r->urls);
+    free(r->away);
     *r = (struct redis_shared){0};
 }
 

@@ -40,6 +40,9 @@ struct redis_shared {
      * many of those are. */
     _Atomic uint32_t pairs;
     _Atomic uint32_t up;
+    /* By shard: bit i when no server of urls[i] can be reached from there. Only with --engine-down
+     * refuse. */
+    _Atomic uint32_t *away;
     uint32_t message_max; /* --max-message: longer ones are none of a node's */
     struct redis_resolver *resolver;
     struct tls_client *tls; /* of rediss://; the caller's; NULL: no URL asks for it */

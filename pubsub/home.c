@@ -145,6 +145,8 @@ enum home_join home_join(struct home *h, uint32_t from, uint32_t hub_handle, str
             return why;
     } else {
         shard_message_release(s, name);
+        if (home_refuses(h, s->idx, ch->name))
+            return HOME_JOIN_AWAY;
         if (!make_room(h, ch))
             return HOME_JOIN_NO_MEMORY;
         wants |= ch->interests[0].wants & HOME_INTEREST_WAITS; /* all wait, or none */

@@ -68,6 +68,16 @@ enum home_join {
     HOME_JOIN_NO_MEMORY,
 };
 
+/* Whether who comes to a channel that is open is refused, as its engine is away. Of any home, on
+ * any shard. */
+static inline bool home_refuses(const struct home *h, uint32_t home, struct message *name)
+{
+    struct engine *e = h->engine;
+
+    return unlikely(e != NULL) &&
+           e->calls->refuses(e, home, message_payload(name), name->payload_len);
+}
+
 /* Shard `from` has its first subscriber. Takes a reference to the name's message. *handle becomes
  * the home's handle of the channel, or 0 when it is refused. */
 enum home_join home_join(struct home *h, uint32_t from, uint32_t hub_handle, struct message *name,

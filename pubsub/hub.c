@@ -185,8 +185,10 @@ static int get_channel(struct hub *h, const void *name, uint32_t len, uint8_t wa
     int end;
 
     *out = ch;
+    if (ch != NULL && ch->state == HUB_REFUSED)
+        return end_of(ch->refused);
     if (ch != NULL)
-        return ch->state == HUB_REFUSED ? end_of(ch->refused) : 0;
+        return home_refuses(&h->pubsub->home, ch->home, ch->name) ? end_of(HOME_JOIN_AWAY) : 0;
     *out = ch = new_channel(h, name, len);
     if (ch == NULL)
         return CONN_END_NO_MEMORY;

@@ -448,7 +448,6 @@ void redis_publish_received(struct engine_redis *e, struct redis_sub *sub, struc
     struct bytes payload;
     struct message *m;
 
-    redis_stat(e, REDIS_STAT_RECEIVED);
     if (!read_message(e, in, &env, &payload))
         return;
     if (env.node == e->shared->node && e->config->order == REDIS_ORDER_LOCAL) {

@@ -339,6 +339,7 @@ static void on_push(struct redis_link *l, const struct redis_push *push)
         canary_came(s, push);
         return;
     }
+    redis_stat(s->engine, REDIS_STAT_RECEIVED);
     sub = redis_sub_find(s->engine, push->channel, push->channel_len);
     if (likely(sub != NULL && sub->server == s))
         redis_publish_received(

@@ -13,7 +13,7 @@
 #define REDIS_STATS(X)                                                                             \
     X(PAIRS, "redis_pairs", NULL,                                                                  \
       "Pairs of connections to Redis: one for each shard and server, to publish and to "           \
-      "subscribe.",                                                                                \
+      "subscribe; and one more for each shard and cluster while slots have no master.",            \
       STATS_GAUGE)                                                                                 \
     X(PAIRS_UP, "redis_pairs_up", NULL, "Of them those through which canaries go and come back.",  \
       STATS_GAUGE)                                                                                 \
@@ -50,7 +50,7 @@
     X(REFUSED, "redis_refused_total", NULL,                                                        \
       "Messages dropped because Redis was away and --engine-down is refuse.", STATS_COUNTER)       \
     X(JOINS_REFUSED, "redis_joins_refused_total", NULL,                                            \
-      "Rooms closed to those who came because Redis was away and --engine-down is refuse.",        \
+      "Times a room was closed to who came because Redis was away and --engine-down is refuse.",   \
       STATS_COUNTER)                                                                               \
     X(JOINED_ALONE, "redis_joined_alone_total", NULL,                                              \
       "Rooms entered without Redis' confirmation, which did not come in time.", STATS_COUNTER)     \

@@ -406,6 +406,15 @@ static enum engine_open open_later(struct engine *e, struct home_channel *ch)
     return ENGINE_OPENING;
 }
 
+static bool refuses_nobody(struct engine *e, uint32_t home, const void *name, uint32_t len)
+{
+    (void)e;
+    (void)home;
+    (void)name;
+    (void)len;
+    return false;
+}
+
 static uint64_t much_room(const struct engine *e)
 {
     (void)e;
@@ -413,7 +422,7 @@ static uint64_t much_room(const struct engine *e)
 }
 
 static const struct engine_calls later_calls = {
-    .name = "later", .open = open_later, .room = much_room};
+    .name = "later", .open = open_later, .refuses = refuses_nobody, .room = much_room};
 
 /* What another node has published, by the engine. */
 static void come(struct rig *r, struct home_channel *ch, uint8_t what)

@@ -5,6 +5,7 @@
 
 #include "pubsub/redis_subs.h"
 
+#include "pubsub/redis_publish.h"
 #include "tests/server_fixture.h"
 #include "tests/sim/sim_redis.h"
 
@@ -235,5 +236,28 @@ Test(redis_subs, an_unsubscribe_that_is_refused_is_not_answered_by_a_storm)
     connects = count_of(&w, REDIS_STAT_CONNECTS) - connects;
     cr_assert_geq(connects, 3);
     cr_assert_leq(connects, 20, "%llu connections", (unsigned long long)connects);
+    finish(&w);
+}
+
+Test(redis_subs, what_comes_for_a_room_that_has_gone_was_received)
+{
+    const struct redis_arg args[] = {{.head = "tidewire:f", .head_len = 10},
+                                     {.head = "late", .head_len = 4}};
+    struct world w;
+    struct redis_sub *sub;
+
+    begin(&w, "60s");
+    sub = redis_sub_get(engine_of(&w), "f", 1);
+    sub->home_handle = UINT32_MAX;
+    redis_sub_use(engine_of(&w), sub);
+    run(&w, 100 * NS_PER_MS);
+    cr_assert_eq(sub->state, REDIS_SUB_CONFIRMED);
+    redis_sub_free(engine_of(&w), sub);
+    cr_assert_eq(redis_link_command(&engine_of(&w)->servers->publish, "PUBLISH", args, 2,
+                                    REDIS_TAG(REDIS_TAG_CANARY, UINT32_MAX)),
+                 0);
+    run(&w, 100 * NS_PER_MS);
+    cr_assert_eq(count_of(&w, REDIS_STAT_STALE), 1);
+    cr_assert_eq(count_of(&w, REDIS_STAT_RECEIVED), 1);
     finish(&w);
 }

@@ -312,6 +312,18 @@ def test_sentinels_and_their_master_by_tls(backend, certs, tls):
             n.check_accounts("s")
 
 
+@pytest.mark.parametrize("kind,rest", (("sentinel", "/mymaster"), ("cluster", "")))
+def test_who_is_asked_for_masters_is_counted_when_tls_fails(backend, tls, other, kind, rest):
+    with RedisServer(tls=tls) as redis:
+        url = redis.url.replace("rediss://", f"rediss+{kind}://") + rest
+        with Nodes(backend, 1, "--redis", url, "--redis-ca", other.file) as n:
+            server = n.servers[0]
+            assert until(lambda: downs(server, "tls") > 0, 10), server.log()
+            assert server.get("/health/ready")[0] == 503
+            pairs = [server.metric(f"tidewire_redis_pairs{s}") for s in ("", "_up")]
+            assert pairs == [2, 0]
+
+
 def test_a_cluster_by_tls(backend, certs, tls):
     with Cluster(tls=tls) as cluster:
         with Nodes(backend, 2, *flags(cluster, certs.authority.file)) as n:
