@@ -259,8 +259,8 @@ static inline bool conn_flush_is_usual(const struct conn *c)
                   !(c->holds & (CONN_HOLD_APP | CONN_HOLD_QUEUE)));
 }
 
-/* A flush that finds a send under way looks at what waits behind it; one of an overfull queue, at
- * what it has left. */
+/* A flush that finds a send under way looks at what waits behind it; one of an overfull queue lets
+ * all leave that io takes. */
 void conn_flush_rare(struct conn *c);
 
 /* Stops and resumes the reading of frames, for one reason each; idempotent. */

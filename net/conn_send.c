@@ -9,8 +9,9 @@
 #include "core/plant.h"
 #include "net/conn.h"
 
-/* Of an overfull queue: one send takes less than 2^31, and a queue counts in 32 bits. */
-#define OVERFULL_BYTES_MAX ((1u << 31) - 1)
+/* What an overfull queue may have beyond --max-queue: more than a turn brings. So a transport that
+ * sends less in each turn than comes in it does not let a queue grow for ever. */
+#define OVERFULL_BYTES_MAX (16u << 20)
 
 void conn_queue_failed(struct conn *c, enum conn_end why)
 {
@@ -22,7 +23,7 @@ void conn_queue_failed(struct conn *c, enum conn_end why)
 bool conn_queue_overfull(struct conn *c, uint32_t len)
 {
     if (c->sendq.gathered > 0 || (c->holds & CONN_HOLD_APP) ||
-        c->sendq.bytes + (uint64_t)len > OVERFULL_BYTES_MAX) {
+        c->sendq.bytes + (uint64_t)len > c->net->max_queue_bytes + OVERFULL_BYTES_MAX) {
         conn_end(c, CONN_END_SLOW_CONSUMER);
         return false;
     }
@@ -119,8 +120,16 @@ static inline bool flush_single(struct conn *c)
 
 static void flush_many(struct conn *c);
 
-/* As much as it takes leaves, so that the next turn begins with what really waits. Behind a send
- * that io did not take at once no more may be left than a full queue and an answer. */
+/* Whether more waits behind the send than a full queue and an answer. */
+static bool is_left_overfull(const struct conn *c)
+{
+    uint64_t most = 2 * c->net->max_queue_bytes;
+
+    return c->sendq.bytes > most && sendq_waiting_bytes(&c->sendq) > most;
+}
+
+/* As much as io takes leaves. Of what is left the next turn's flush is the judge: by then the send
+ * is over where somebody reads. */
 static void flush_overfull(struct conn *c)
 {
     conn_unhold(c, CONN_HOLD_QUEUE);
@@ -128,15 +137,15 @@ static void flush_overfull(struct conn *c)
         conn_tls_flush(c);
     else
         conn_flush(c);
-    if (c->state == CONN_OPEN && sendq_waiting_bytes(&c->sendq) > 2 * c->net->max_queue_bytes)
-        conn_end(c, CONN_END_SLOW_CONSUMER);
+    if (c->state == CONN_OPEN && is_left_overfull(c))
+        conn_mark_dirty(c);
 }
 
 void conn_flush_rare(struct conn *c)
 {
     if (c->holds & CONN_HOLD_QUEUE)
         flush_overfull(c);
-    else if (conn_queue_is_crowded(c) && c->state == CONN_OPEN)
+    else if (c->state == CONN_OPEN && (conn_queue_is_crowded(c) || is_left_overfull(c)))
         conn_end(c, CONN_END_SLOW_CONSUMER);
 }
 
@@ -162,7 +171,7 @@ int conn_send_some(struct conn *c, size_t *bytes)
     struct net *n = c->net;
     struct iovec iov[IO_IOV_MAX];
     bool overfull = unlikely(c->sendq.bytes > n->max_queue_bytes);
-    size_t most = overfull ? OVERFULL_BYTES_MAX : n->send_batch_bytes;
+    size_t most = overfull ? c->sendq.bytes : n->send_batch_bytes;
     int count = sendq_gather(&c->sendq, iov, most, bytes);
     int r = io_send(n->io, &c->io, iov, count, *bytes);
 

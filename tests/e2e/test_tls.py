@@ -20,7 +20,7 @@ from certs import Authority
 from figures import hurried
 from probe import expect_metric, is_sanitized, private_dirty, run, until
 from tls_socket import TlsSocket
-from wire import CLOSE, TEXT, Client, Raw, frame, join_all, request
+from wire import BINARY, CLOSE, TEXT, Client, Raw, frame, join_all, request
 
 pytestmark = pytest.mark.sanitize
 
@@ -751,6 +751,25 @@ def test_a_slow_consumers_queue_goes_behind_a_message_that_has_left_in_part(new_
     assert f.opcode == CLOSE and f.payload[:2] == struct.pack("!H", 1013)
     assert got == [b"x" * 200000]
     slow.sock.close()
+
+
+def test_members_are_not_ended_by_what_others_say_in_one_turn(new_server, certs):
+    """It is more than --max-queue, and more than what is sealed for one send."""
+    s = new_server("--tls-port", "0", "--drain-time", "0", "--shards", "1", "--max-queue", "16KiB",
+                   "--max-message", "16KiB", *certs.ecdsa.flags())
+    said = [bytes([i]) * 15360 for i in range(3)]
+    with over_tls(s, context(certs)) as port:
+        members = [Client(port, "/rooms/loud") for _ in said]
+        join_all(members)
+        s.process.send_signal(signal.SIGSTOP)
+        for c, m in zip(members, said):
+            c.send(frame(BINARY, m) * 3)
+        s.process.send_signal(signal.SIGCONT)
+        for c in members:
+            assert sorted(c.message()[1] for _ in range(9)) == sorted(said * 3)
+            c.expect_alive()
+            c.sock.close()
+    expect_metric(s, "connections_closed_total", 0, reason="slow_consumer")
 
 
 def test_a_begun_record_is_whole_in_time(new_server, certs):
