@@ -433,11 +433,13 @@ def test_who_has_not_sent_its_header_yet_counts_as_a_connection(new_server):
 
 
 def test_connect_rate_counts_a_connection_when_it_is_accepted(new_server):
-    s = new_server("--proxy-from", "127.0.0.1", "--connect-rate", "1/2")
+    s = new_server("--proxy-from", "127.0.0.1", "--connect-rate", "1/8")
     waiting = [Raw(s.port) for _ in range(8)]
-    assert through(s, proxy_v1("192.0.2.1"))[1] == 1013
-    expect_ends(s, "connect_rate", lambda n: 1 <= n <= 7)
-    leave(waiting)
+    # Several, as the other shard may accept one before those, and each second has a place.
+    came = [through(s, proxy_v1("192.0.2.1")) for _ in range(4)]
+    assert 1013 in [code for _, code in came]
+    expect_ends(s, "connect_rate", lambda n: n >= 1)
+    leave([*waiting, *(c for c, code in came if code is None)])
 
 
 def test_a_header_that_does_not_come_is_waited_for_no_longer_than_the_handshake(behind):
