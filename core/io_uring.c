@@ -113,28 +113,7 @@ void *uring_arena(struct uring *u, size_t bytes, uint32_t requests)
     return p;
 }
 
-/* Slots --------------------------------------------------------------------------------------- */
-
-int32_t uring_slot_fill(struct uring *u, int fd)
-{
-    uint32_t slot = uring_slots_take(&u->slots);
-    if (slot == URING_SLOT_NONE)
-        return -ENFILE;
-    u->io.stats.syscalls++;
-    int n = io_uring_register_files_update(&u->ring, slot, &fd, 1);
-    if (n != 1) {
-        uring_slots_free(&u->slots, slot);
-        return n < 0 ? n : -EIO;
-    }
-    return (int32_t)slot;
-}
-
-void uring_slot_drop(struct uring *u, uint32_t slot)
-{
-    struct io_uring_sqe *sqe = uring_sqe(u);
-    io_uring_prep_close_direct(sqe, slot);
-    sqe->user_data = uring_data(URING_DROP, 0, slot);
-}
+/* Connections --------------------------------------------------------------------------------- */
 
 static uint64_t conn_data(enum uring_op op, const struct io_conn *c)
 {

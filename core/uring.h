@@ -185,9 +185,6 @@ void uring_trim(struct io *io);
 /* Puts the socket fd into a slot, too: fd is the caller's to close. Returns the slot or -errno. */
 MUST_USE int32_t uring_slot_fill(struct uring *u, int fd);
 
-/* Closes what is in a slot that belongs to no connection, then frees it. */
-void uring_slot_drop(struct uring *u, uint32_t slot);
-
 /* Memory that the next `requests` requests may point to: it lasts until they are submitted, and no
  * submit comes before they are made. bytes: some KiB at most. */
 void *uring_arena(struct uring *u, size_t bytes, uint32_t requests);

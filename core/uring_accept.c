@@ -30,6 +30,14 @@
 /* Rounds after which they are cancelled again: a failure needs a place in the queue. */
 #define UNLISTEN_CANCELS 4
 
+/* Closes what is in a slot that belongs to no connection, then frees it. */
+static void slot_drop(struct uring *u, uint32_t slot)
+{
+    struct io_uring_sqe *sqe = uring_sqe(u);
+    io_uring_prep_close_direct(sqe, slot);
+    sqe->user_data = uring_data(URING_DROP, 0, slot);
+}
+
 static uint64_t accept_data(const struct uring_listener *ul, uint32_t i)
 {
     return uring_data(URING_ACCEPT, 0, ul->idx * URING_ACCEPTS + i);
@@ -77,7 +85,7 @@ static void give_fd(struct uring *u, struct uring_listener *ul, int fd, const st
         u->io.stats.syscalls++;
         close(fd);
     } else {
-        uring_slot_drop(u, (uint32_t)slot);
+        slot_drop(u, (uint32_t)slot);
         give_ticket(u, l, fd, peer);
     }
 }
@@ -117,7 +125,7 @@ static void accepted_slot(struct uring *u, struct uring_listener *ul, struct uri
     struct io_addr peer;
     io_addr_from_sockaddr(&peer, (const struct sockaddr *)&a->addr, a->addr_len);
     if (ul->l == NULL)
-        uring_slot_drop(u, a->slot);
+        slot_drop(u, a->slot);
     else if (u->has_install && !wants_conns(u, ul))
         install(u, ul, a, URING_ACCEPT_INSTALL);
     else if (give_conn(u, ul->l, a->slot, &peer))
@@ -125,7 +133,7 @@ static void accepted_slot(struct uring *u, struct uring_listener *ul, struct uri
     else if (u->has_install)
         install(u, ul, a, URING_ACCEPT_REFUSED);
     else
-        uring_slot_drop(u, a->slot);
+        slot_drop(u, a->slot);
 }
 
 static void accepted_fd(struct uring *u, struct uring_listener *ul, struct uring_accept *a,
@@ -162,7 +170,7 @@ void uring_accept_done(struct uring *u, uint32_t which, int32_t res)
         return;
     }
     if (state != URING_ACCEPT_FD)
-        uring_slot_drop(u, a->slot);
+        slot_drop(u, a->slot);
     accepted_fd(u, ul, a, (enum uring_accept_state)state, res);
 }
 

@@ -25,6 +25,20 @@
 /* Options' values must live until the request is done. */
 static const int OPTION_ON = 1;
 
+int32_t uring_slot_fill(struct uring *u, int fd)
+{
+    uint32_t slot = uring_slots_take(&u->slots);
+    if (slot == URING_SLOT_NONE)
+        return -ENFILE;
+    u->io.stats.syscalls++;
+    int n = io_uring_register_files_update(&u->ring, slot, &fd, 1);
+    if (n != 1) {
+        uring_slots_free(&u->slots, slot);
+        return n < 0 ? n : -EIO;
+    }
+    return (int32_t)slot;
+}
+
 int uring_adopt(struct io *io, struct io_conn *c, struct io_ticket t)
 {
     struct uring *u = uring_of(io);
